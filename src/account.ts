@@ -1,0 +1,51 @@
+/**
+ * The agent's account: which names are accepted, and how a plan refers to one.
+ *
+ * @module
+ */
+import { FishnetError } from "./errors.ts";
+
+/** The account that a plan is about. */
+export interface Account {
+  /** A name that {@link parseAccountName} let through: safe to stand in a line of shell. */
+  readonly name: string;
+  /**
+   * The uid, where the name no longer resolves: the account was deleted while
+   * it was locked, and its rules, which hold numbers, are still there.
+   */
+  readonly uid?: number;
+}
+
+/** Longest name that Linux accepts: LOGIN_NAME_MAX of useradd(8), and of pf's anchor path. */
+const MAX_NAME_LENGTH = 32;
+
+/**
+ * Checks a Unix user name in the order that the reference page gives, and
+ * returns it unchanged: a name is never trimmed, folded or repaired.
+ *
+ * @throws {FishnetError} with one of the page's three messages.
+ */
+export function parseAccountName(name: string): string {
+  const invalid = (why: string) => new FishnetError(`invalid unix username '${name}': ${why}`);
+  if (name.length < 1 || name.length > MAX_NAME_LENGTH) throw invalid("must be 1-32 characters");
+  if (!/^[A-Za-z_]/.test(name)) throw invalid("must start with a letter or underscore");
+  if (!/^[A-Za-z0-9_-]+$/.test(name)) {
+    throw invalid("only alphanumeric, underscore, and hyphen are allowed");
+  }
+  return name;
+}
+
+/**
+ * Refuses the accounts whose lock would cut off the machine instead of an agent.
+ *
+ * @throws {FishnetError} for `root`; other names with uid 0 are refused by the
+ * first line of the plan, because only the machine knows them.
+ */
+export function refuseRoot(name: string): void {
+  if (name === "root") {
+    throw new FishnetError(
+      "refusing to lock 'root', which would cut off the whole machine: " +
+        "name the agent's account with --agent-user (under sudo, $USER is root)",
+    );
+  }
+}

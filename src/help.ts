@@ -1,0 +1,83 @@
+/**
+ * The help texts, written from the description of the command line.
+ *
+ * @module
+ */
+import { COMMANDS, type FirewallCommand, OPTIONS, type Topic } from "./command_line.ts";
+
+/** The help for one level of the command line, ending in a newline. */
+export function helpText(topic: Topic): string {
+  switch (topic) {
+    case "fishnet":
+      return FISHNET;
+    case "firewall":
+      return FIREWALL;
+    case "enable":
+    case "disable":
+      return commandHelp(topic);
+    default: {
+      const _: never = topic;
+      throw new Error(`unreachable: ${_}`);
+    }
+  }
+}
+
+const commandList = Object.entries(COMMANDS)
+  .map(([name, help]) => `  ${name.padEnd(9)} ${help}`).join("\n");
+
+const FISHNET = `Keeps the account of an AI agent on this machine.
+
+Usage: fishnet firewall COMMAND [OPTIONS]
+
+Commands:
+${commandList}
+
+  fishnet firewall COMMAND --help   the options of a command
+  fishnet --version                 the version
+`;
+
+const FIREWALL = `Configures the system's packet filter so that the account of an AI agent
+reaches this machine only, and so the proxy on it. Without --apply nothing
+runs: the plan is shown, line by line.
+
+Usage: fishnet firewall COMMAND [OPTIONS]
+
+Commands:
+${commandList}
+
+With the firewall enabled:
+  the account can connect to http://127.0.0.1:3777 (the Fishnet proxy)
+  the account can access other localhost services (but see --only-port)
+  the account cannot connect to external APIs
+  other accounts notice nothing
+
+Exit codes:
+  0  done, or the dry-run was shown
+  1  an error: nothing was changed, or the message says what is left
+
+Permissions:
+  --apply runs its commands through sudo, which may ask for your password.
+
+Systems:
+  macOS (pf), Linux (iptables or nftables)
+`;
+
+function commandHelp(command: FirewallCommand): string {
+  const options = Object.entries(OPTIONS).filter(([, { on }]) => on.includes(command));
+  const labels = options.map(([name, { value }]) => `--${name}${value ? ` ${value}` : ""}`);
+  const width = Math.max(...labels.map((label) => label.length));
+  return `${COMMANDS[command]}.
+
+Usage: fishnet firewall ${command} [--agent-user USER] [--apply] [OPTIONS]
+
+Options:
+${
+    options.map(([, { help, values }], i) =>
+      `  ${labels[i]!.padEnd(width)}  ${help}${values ? ` [${values.join(", ")}]` : ""}`
+    ).join("\n")
+  }
+
+Example:
+  fishnet firewall ${command} --agent-user agent_runner
+`;
+}

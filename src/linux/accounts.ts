@@ -1,0 +1,61 @@
+/**
+ * Pieces of shell that the Linux planners share. Each runs inside
+ * `sudo sh -c '…'`, so none of them holds a single quote.
+ *
+ * @module
+ */
+import type { Account } from "../account.ts";
+import type { Step } from "../plan.ts";
+
+/** Prints the account's uid; fails where there is no such account. */
+export function uidOf(account: Account): string {
+  return account.uid === undefined ? `$(id -u ${account.name})` : `${account.uid}`;
+}
+
+/** What iptables takes as the owner: the name, or the uid of a deleted account. */
+export function ownerOf(account: Account): string {
+  return `${account.uid ?? account.name}`;
+}
+
+/**
+ * The first step of every lock: root is never locked, nor what does not exist.
+ * Other names with uid 0 occur (toor), and only the machine knows them.
+ */
+export function guardStep(account: Account): Step {
+  return {
+    run: `sudo sh -ec 'u=${uidOf(account)}; test $u -gt 0'`,
+    why: `the account exists, and is not root under another name`,
+  };
+}
+
+/**
+ * Prints the account's lines of /etc/subuid, `NAME:FIRST:COUNT`. Entries go by
+ * name or by uid (subuid(5)); a system without the file has no such entries.
+ */
+export function subordinateEntries(account: Account): string {
+  return `grep -sE "^(${account.name}|${uidOf(account)}):" /etc/subuid`;
+}
+
+/** Runs `body` for each subordinate range, with `$r` as FIRST-LAST. */
+export function forEachRange(account: Account, body: string): string {
+  return `${subordinateEntries(account)} | while IFS=: read n a c; do ` +
+    `r=$a-$((a+c-1)); ${body}; done`;
+}
+
+/**
+ * The step that covers the account's subordinate ranges: for each one that is
+ * not `present`, `add` it and print it; `remove` is the exact inverse of `add`.
+ */
+export function rangesStep(
+  commands: { present: string; add: string; remove: string },
+  why: string,
+  forEach: (body: string) => string,
+): Step {
+  const { present, add, remove } = commands;
+  return {
+    run: `sudo sh -ec '${forEach(`${present} || { ${add}; echo $r; }`)}'`,
+    why,
+    undo: [`sudo sh -ec '${forEach(`${present} || continue; ${remove}`)}'`],
+    extends: true,
+  };
+}

@@ -1,0 +1,86 @@
+/**
+ * The one module that prints: results to stdout, diagnostics to stderr.
+ *
+ * @module
+ */
+import { bold, dim, red, setColorEnabled } from "@std/fmt/colors";
+import { lineOf, type Step } from "./plan.ts";
+
+/** The version of every JSON document: minor versions add, a major one breaks. */
+export const JSON_FORMAT_VERSION = "1.0";
+
+/** `enable` or `disable`, as the reference page prints it. */
+export type Action = "enable" | "disable";
+
+/** The dry-run, to the letter of the reference page. */
+export function printDryRun(action: Action, steps: readonly Step[], explain: boolean): void {
+  const lines = steps.flatMap((step) => [
+    ...(explain ? [colour(`  # ${step.why}`, dim)] : []),
+    `  ${lineOf(step)}`,
+  ]);
+  print([
+    colour(`Firewall ${action}: dry-run`, bold),
+    ...lines,
+    "Re-run with --apply (or --apply-system) to execute.",
+  ]);
+}
+
+/** The line before a plan is executed. */
+export function printApplying(action: Action, count: number): void {
+  print([`Firewall ${action}: applying ${count} command(s)`]);
+}
+
+/** The line after a plan was executed. */
+export function printComplete(action: Action): void {
+  print([`Firewall ${action}: complete.`]);
+}
+
+/** A text that is printed as it is. */
+export function printText(text: string): void {
+  write(Deno.stdout, text);
+}
+
+/** One JSON document. */
+export function printJson(document: Readonly<Record<string, unknown>>): void {
+  write(
+    Deno.stdout,
+    JSON.stringify({ formatVersion: JSON_FORMAT_VERSION, ...document }, null, 2) + "\n",
+  );
+}
+
+/** An error, as the reference page prints it. */
+export function printError(message: string): void {
+  write(Deno.stderr, `${colour("[fishnet]", red, Deno.stderr)} ${message}\n`);
+}
+
+/** Shows on a terminal how far a plan is; elsewhere nothing. */
+export function printProgress(step: Step, number: number, total: number): void {
+  if (!Deno.stderr.isTerminal()) return;
+  const end = number === total ? "" : "";
+  write(Deno.stderr, `\r\x1b[K[${number}/${total}] ${step.why.slice(0, 60)}${end}`);
+}
+
+/** Removes the line that {@link printProgress} left. */
+export function clearProgress(): void {
+  if (Deno.stderr.isTerminal()) write(Deno.stderr, "\r\x1b[K");
+}
+
+function print(lines: readonly string[]): void {
+  write(Deno.stdout, lines.join("\n") + "\n");
+}
+
+/** Colours only where a person looks, and never with NO_COLOR, which Deno has read for us. */
+function colour(text: string, paint: (text: string) => string, to = Deno.stdout): string {
+  setColorEnabled(to.isTerminal() && !Deno.noColor);
+  return paint(text);
+}
+
+/** A reader that has gone (`| head -1`) is no error: there is nobody left to tell. */
+function write(to: typeof Deno.stdout, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let sent = 0; sent < bytes.length;) sent += to.writeSync(bytes.subarray(sent));
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}

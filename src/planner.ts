@@ -1,0 +1,48 @@
+/**
+ * From options to steps. Planners are pure: none reads the machine, the clock
+ * or the environment, so a dry-run works for an account that does not exist
+ * yet, and on a machine that is not the target.
+ *
+ * @module
+ */
+import type { Account } from "./account.ts";
+import { guardStep } from "./linux/accounts.ts";
+import { iptablesHolds } from "./linux/iptables.ts";
+import { nftablesHolds } from "./linux/nftables.ts";
+import { pfGuardStep, pfHolds } from "./macos/pf.ts";
+import { disableSteps, enableSteps, type Hold, type Step } from "./plan.ts";
+
+/** The systems with a packet filter that this program knows. */
+export type System = "linux" | "macos";
+
+/** Which of Linux's two rule sets carries the lock. */
+export type Backend = "iptables" | "nftables";
+
+/** What a lock consists of. */
+export interface LockOptions {
+  readonly system: System;
+  readonly backend: Backend;
+  /** The TCP ports that loopback is limited to; none means that all of it is open. */
+  readonly onlyPorts: readonly number[];
+}
+
+/** The steps that lock the accounts, in order. */
+export function planEnable(accounts: readonly Account[], options: LockOptions): Step[] {
+  const guard = options.system === "linux" ? guardStep : pfGuardStep;
+  return [
+    ...accounts.map(guard),
+    ...enableSteps(accounts.flatMap((account) => holdsOf(account, options))),
+  ];
+}
+
+/** The steps that unlock the accounts, in order. */
+export function planDisable(accounts: readonly Account[], options: LockOptions): Step[] {
+  return disableSteps(accounts.flatMap((account) => holdsOf(account, options)));
+}
+
+function holdsOf(account: Account, { system, backend, onlyPorts }: LockOptions): Hold[] {
+  if (system === "macos") return pfHolds(account, onlyPorts);
+  return backend === "iptables"
+    ? iptablesHolds(account, onlyPorts)
+    : nftablesHolds(account, onlyPorts);
+}

@@ -1,0 +1,144 @@
+/**
+ * The one module that talks to `sudo`, and so to the machine. Lines run in
+ * dax's own shell, in which `sudo` is the one external command.
+ *
+ * @module
+ */
+import { CommandBuilder, type CommandContext, type ExecuteResult } from "dax";
+import { FishnetError } from "./errors.ts";
+
+/** What a line did. */
+export interface LineResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  /** The exit code of each `sudo` that the line started, in the order in which they ended. */
+  readonly sudoCodes: readonly number[];
+}
+
+/**
+ * All that a child gets of an environment. Of the caller's own nothing passes:
+ * Deno refuses a child with `LD_*` or `DYLD_*` under a limited `--allow-run`, and
+ * a `PATH` with somebody's own `sudo` in it must not decide which one runs.
+ */
+const CHILD_ENV = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
+
+/** Runs one line of shell and collects what it printed; a failure is a result, not an error. */
+export async function runLine(line: string): Promise<LineResult> {
+  const sudoCodes: number[] = [];
+  const result = await new CommandBuilder()
+    .clearEnv()
+    .cwd("/")
+    .registerCommand("sudo", async (context) => {
+      const executed = await sudo(context);
+      sudoCodes.push(executed.code);
+      return executed;
+    })
+    .command(line)
+    .noThrow()
+    .stdout("piped")
+    .stderr("piped");
+  return { exitCode: result.code, stdout: result.stdout, stderr: result.stderr, sudoCodes };
+}
+
+/**
+ * Starts `sudo` for dax. Its own way to start a program reads the whole
+ * environment, which this program is not permitted to do.
+ */
+async function sudo(context: CommandContext): Promise<ExecuteResult> {
+  const { stdin } = context;
+  const child = spawnSudo(context.args, typeof stdin === "string" ? stdin : "piped");
+  const fed = typeof stdin === "string" ? Promise.resolve() : feed(stdin, child.stdin);
+  const [status] = await Promise.all([
+    child.status,
+    drain(child.stdout, (chunk) => context.stdout.writeAll(chunk)),
+    drain(child.stderr, (chunk) => context.stderr.writeAll(chunk)),
+    fed,
+  ]);
+  return { code: status.code };
+}
+
+function spawnSudo(args: string[], stdin: "inherit" | "null" | "piped"): Deno.ChildProcess {
+  try {
+    return new Deno.Command("sudo", {
+      args,
+      clearEnv: true,
+      env: CHILD_ENV,
+      cwd: "/",
+      stdin,
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      throw new FishnetError("sudo is not installed: install it, and let this user use it");
+    }
+    if (error instanceof Deno.errors.NotCapable) {
+      throw new FishnetError(
+        `the sudo that PATH names is not the system's (${CHILD_ENV.PATH}): correct PATH`,
+      );
+    }
+    throw error;
+  }
+}
+
+/** Copies a pipe into a program; one that stops reading early (`grep -q`) is no error. */
+async function feed(
+  from: { read(p: Uint8Array): Promise<number | null> | number | null },
+  into: WritableStream<Uint8Array>,
+): Promise<void> {
+  const writer = into.getWriter();
+  const buffer = new Uint8Array(65536);
+  try {
+    for (let n = await from.read(buffer); n !== null && n > 0; n = await from.read(buffer)) {
+      await writer.write(buffer.slice(0, n));
+    }
+    await writer.close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}
+
+async function drain(
+  from: ReadableStream<Uint8Array>,
+  write: (chunk: Uint8Array) => Promise<void> | void,
+): Promise<void> {
+  for await (const chunk of from) await write(chunk);
+}
+
+/**
+ * Waits until no other run changes the firewall, and keeps the next one
+ * waiting until the returned function is called or this process is gone: the
+ * lock's holder reads a pipe from us, and ends when that closes.
+ *
+ * The lock is flock(1) on /etc/sudoers, which stands wherever sudo does and
+ * only root can read: nobody else can take the lock, and no file is left behind.
+ *
+ * @throws {FishnetError} after {@link LOCK_TIMEOUT_SECONDS}, or where sudo is refused.
+ */
+export async function lockOutOtherRuns(): Promise<() => Promise<void>> {
+  // "-b" puts it into a process group of its own, out of reach of the terminal's Ctrl-C.
+  const child = spawnSudo(
+    ["-b", "sh", "-c", LOCK_SCRIPT],
+    "piped",
+  );
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  const { value } = await reader.read();
+  if (!value?.startsWith("locked")) {
+    const said = (value ?? "") + await new Response(child.stderr).text();
+    await child.stdin.close();
+    await child.status;
+    throw new FishnetError(`could not run as root: ${said.trim() || "sudo ended at once"}`);
+  }
+  return async () => {
+    await child.stdin.close();
+    await reader.read(); // the holder's end: now the lock is free
+    await Promise.all([reader.cancel(), child.stderr.cancel(), child.status]);
+  };
+}
+
+/** A run takes seconds; one that takes this long waits at a password prompt that nobody reads. */
+const LOCK_TIMEOUT_SECONDS = 300;
+
+const LOCK_SCRIPT = `flock -w ${LOCK_TIMEOUT_SECONDS} /etc/sudoers sh -c "echo locked; cat" || ` +
+  `echo "another run of this program has not ended for ${LOCK_TIMEOUT_SECONDS} seconds" >&2`;
