@@ -1,0 +1,299 @@
+/**
+ * A world to test in: two network namespaces joined by a veth. `inside` is the
+ * machine with the locked account; `outside` is the rest of the Internet. No
+ * packet leaves the two, and both are gone when the test ends.
+ *
+ * @module
+ */
+import { linesOf, must, type Result, run } from "./process.ts";
+
+/** The outside's addresses, and the inside's own. */
+export const OUTSIDE_V4 = "10.77.0.2";
+export const OUTSIDE_V6 = "fd77::2";
+export const INSIDE_V4 = "10.77.0.1";
+export const INSIDE_V6 = "fd77::1";
+
+/** Debian's own: a version manager's may lie where an account cannot read. */
+export const PYTHON = "/usr/bin/python3";
+
+const ROOT = new URL("../../", import.meta.url).pathname;
+
+/** How every user starts the program: with these permissions and no others. */
+export const PROGRAM = [
+  Deno.execPath(),
+  "run",
+  "--quiet",
+  "--no-prompt",
+  "--allow-run=sudo",
+  "--allow-env=USER",
+  `${ROOT}main.ts`,
+] as const;
+
+/** The program under test: the sources, or the binary that FISHNET_BIN names. */
+export function program(): readonly string[] {
+  const binary = Deno.env.get("FISHNET_BIN");
+  return binary === undefined ? PROGRAM : [binary];
+}
+
+/** Which of Debian's two iptables the plain names stand for, inside a world. */
+export type Variant = "nft" | "legacy";
+
+/** Why the tests with real packets cannot run here; undefined where they can. */
+export function whyNoWorld(): string | undefined {
+  if (Deno.build.os !== "linux") return "needs Linux's network namespaces";
+  if (Deno.uid() !== 0) return "needs root, to make network namespaces";
+  for (
+    const tool of ["ip", "iptables-nft", "iptables-legacy", "nft", "sudo", "tcpdump", PYTHON]
+  ) {
+    const { success } = new Deno.Command("sh", { args: ["-c", `command -v ${tool}`] }).outputSync();
+    if (!success) return `needs ${tool}`;
+  }
+  return undefined;
+}
+
+let worlds = 0;
+
+/** Defines a test with a world of its own, or counts it as skipped and says why. */
+export function worldTest(
+  name: string,
+  body: (world: World, t: Deno.TestContext) => Promise<void>,
+  variant: Variant = "nft",
+): void {
+  const why = whyNoWorld();
+  Deno.test({
+    name: why === undefined ? name : `${name} (skipped: ${why})`,
+    ignore: why !== undefined,
+    async fn(t) {
+      await using world = await World.create(variant);
+      await body(world, t);
+    },
+  });
+}
+
+/** Two joined network namespaces, and the accounts that a test made. */
+export class World implements AsyncDisposable {
+  readonly inside: string;
+  readonly outside: string;
+  readonly #accounts: string[] = [];
+  readonly #children: Deno.ChildProcess[] = [];
+
+  private constructor() {
+    const id = `${Deno.pid}-${++worlds}`;
+    this.inside = `fnin-${id}`;
+    this.outside = `fnout-${id}`;
+  }
+
+  /** Makes the namespaces, with addresses of both families and a default route. */
+  static async create(variant: Variant = "nft"): Promise<World> {
+    const world = new World();
+    try {
+      const { inside, outside } = world;
+      await world.#choose(variant);
+      for (const ns of [inside, outside]) {
+        await must("ip", "netns", "add", ns);
+        await must("ip", "-n", ns, "link", "set", "lo", "up");
+        await run([
+          "ip",
+          "netns",
+          "exec",
+          ns,
+          "sysctl",
+          "-qw",
+          "net.ipv4.ping_group_range=0 2147483647",
+        ]);
+      }
+      await must(
+        "ip",
+        "-n",
+        inside,
+        "link",
+        "add",
+        "out0",
+        "type",
+        "veth",
+        "peer",
+        "in0",
+        "netns",
+        outside,
+      );
+      for (
+        const [ns, device, v4, v6] of [
+          [inside, "out0", INSIDE_V4, INSIDE_V6],
+          [outside, "in0", OUTSIDE_V4, OUTSIDE_V6],
+        ] as const
+      ) {
+        await must("ip", "-n", ns, "addr", "add", `${v4}/24`, "dev", device);
+        await must("ip", "-n", ns, "addr", "add", `${v6}/64`, "dev", device, "nodad");
+        await must("ip", "-n", ns, "link", "set", device, "up");
+      }
+      await must("ip", "-n", inside, "route", "add", "default", "via", OUTSIDE_V4);
+      await must("ip", "-n", inside, "-6", "route", "add", "default", "via", OUTSIDE_V6);
+      return world;
+    } catch (error) {
+      await world[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Adds an account, with the next free uid and, as useradd does, a range of
+   * subordinate uids.
+   */
+  async account(options: { name?: string; args?: readonly string[] } = {}): Promise<string> {
+    const name = options.name ?? `fn${Deno.pid}_${worlds}_${this.#accounts.length}`;
+    await must("useradd", "--no-create-home", "--shell", "/bin/sh", ...options.args ?? [], name);
+    this.#accounts.push(name);
+    return name;
+  }
+
+  /**
+   * Puts one variant behind the plain names `iptables` and `ip6tables`, inside
+   * only: `ip netns exec` lays /etc/netns/NAME/X over /etc/X (ip-netns(8)).
+   */
+  async #choose(variant: Variant): Promise<void> {
+    const etc = `/etc/netns/${this.inside}`;
+    await must("mkdir", "-p", etc);
+    await must("cp", "-a", "/etc/alternatives", etc);
+    for (const command of ["iptables", "ip6tables"]) {
+      for (const suffix of ["", "-save", "-restore"]) {
+        const target = `/usr/sbin/${command}-${variant}${suffix}`;
+        await must("ln", "-sfn", target, `${etc}/alternatives/${command}${suffix}`);
+      }
+    }
+  }
+
+  /** The words that put a command inside. */
+  command(...command: readonly string[]): string[] {
+    return ["ip", "netns", "exec", this.inside, ...command];
+  }
+
+  /** Runs a command inside, as root. */
+  exec(...command: readonly string[]): Promise<Result> {
+    return run(this.command(...command));
+  }
+
+  /** Runs a command inside that has to succeed. */
+  async must(...command: readonly string[]): Promise<string> {
+    return await must(...this.command(...command));
+  }
+
+  /** Runs a command inside as an account, without its supplementary rights. */
+  as(account: string, ...command: readonly string[]): Promise<Result> {
+    return this.exec(
+      "setpriv",
+      "--reuid",
+      account,
+      "--regid",
+      account,
+      "--clear-groups",
+      ...command,
+    );
+  }
+
+  /** Runs the program inside, with the permissions that it ships with. */
+  fishnet(...args: readonly string[]): Promise<Result> {
+    return this.exec(...program(), ...args);
+  }
+
+  /** Starts a command and keeps it until the world ends. */
+  start(
+    command: readonly string[],
+    options: { stdin?: "piped" | "null" } = {},
+  ): Deno.ChildProcess {
+    const [name, ...args] = command;
+    const child = new Deno.Command(name!, {
+      args,
+      stdin: options.stdin ?? "null",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    this.#children.push(child);
+    return child;
+  }
+
+  /**
+   * All that a lock touches inside, as the system's own tools print it: the
+   * rules of both families and both variants, the routing rules, our tables. An
+   * empty built-in table that iptables-nft leaves behind is no difference.
+   */
+  async state(): Promise<string> {
+    const parts: string[] = [];
+    for (const command of ["iptables", "ip6tables"]) {
+      for (const variant of ["nft", "legacy"]) {
+        const saved = await this.must(`${command}-${variant}-save`);
+        parts.push(
+          `${command}-${variant}`,
+          ...saved.split("\n").filter((line) =>
+            line.startsWith("-A") || line.startsWith(":fishnet")
+          ),
+        );
+      }
+    }
+    parts.push(await this.must("ip", "-4", "rule", "show"));
+    parts.push(await this.must("ip", "-6", "rule", "show"));
+    const tables = (await this.must("nft", "list", "tables")).split("\n");
+    for (const table of tables.filter((line) => line.includes("fishnet"))) {
+      parts.push(await this.must("nft", "list", ...table.split(" ")));
+    }
+    return parts.join("\n");
+  }
+
+  /**
+   * Captures on the outside while an action runs, and returns the frames that
+   * match a pcap filter, as tcpdump prints them.
+   */
+  async captured(filter: string, action: () => Promise<unknown>): Promise<string[]> {
+    const markPort = 9999;
+    const child = new Deno.Command("ip", {
+      args: [
+        ...["netns", "exec", this.outside, "tcpdump", "-i", "in0", "-n", "-l", "--immediate-mode"],
+        `(${filter}) or (udp and dst port ${markPort})`,
+      ],
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const said = linesOf(child.stderr);
+    for (let line = await said.read(); !line.done && !line.value.includes("listening on");) {
+      line = await said.read();
+    }
+    const frames: string[] = [];
+    const reader = linesOf(child.stdout);
+    try {
+      await action();
+      // A frame of root's marks the end: what came before it has been captured.
+      await this.must(
+        ...[PYTHON, "-c"],
+        `import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"end", ("${OUTSIDE_V4}", ${markPort}))`,
+      );
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done || value.includes(`${OUTSIDE_V4}.${markPort}:`)) return frames;
+        frames.push(value);
+      }
+    } finally {
+      child.kill("SIGTERM");
+      await Promise.all([child.status, reader.cancel(), said.cancel()]);
+    }
+  }
+
+  /** Ends what was started, and removes the accounts and the namespaces. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#children) {
+      try {
+        child.kill("SIGKILL");
+      } catch (error) {
+        if (!(error instanceof TypeError)) throw error; // it has ended already
+      }
+      await child.stdout.cancel().catch(() => {});
+      await child.status;
+    }
+    for (const account of this.#accounts) {
+      await run(["userdel", "--force", account]);
+    }
+    for (const ns of [this.inside, this.outside]) {
+      await run(["ip", "netns", "del", ns]);
+      await run(["rm", "-rf", `/etc/netns/${ns}`]);
+    }
+  }
+}
