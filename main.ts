@@ -4,11 +4,12 @@
  * @module
  */
 import denoJson from "./deno.json" with { type: "json" };
-import type { ChangeCommand, Command } from "./src/command_line.ts";
-import { parseCommandLine } from "./src/command_line.ts";
+import type { Account } from "./src/account.ts";
+import { type Command, parseCommandLine } from "./src/command_line.ts";
 import { FishnetError } from "./src/errors.ts";
 import * as output from "./src/output.ts";
 import { lineOf, type Step } from "./src/plan.ts";
+import type { Backend } from "./src/planner.ts";
 
 async function main(args: readonly string[]): Promise<number> {
   try {
@@ -33,14 +34,22 @@ async function run(command: Command): Promise<void> {
       return output.printText(`fishnet ${denoJson.version}\n`);
     case "enable": {
       const { planEnable } = await import("./src/planner.ts");
-      const accounts = command.accounts.map((name) => ({ name }));
-      return await change("enable", planEnable(accounts, command), command);
+      return await change(
+        command,
+        (accounts, backend) => planEnable(accounts, { ...command, backend }),
+      );
     }
     case "disable": {
       const { planDisable } = await import("./src/planner.ts");
-      const accounts = command.accounts.map((name) => ({ name }));
-      return await change("disable", planDisable(accounts, { ...command, onlyPorts: [] }), command);
+      return await change(
+        command,
+        (accounts, backend) => planDisable(accounts, { ...command, backend }),
+      );
     }
+    case "status":
+    case "verify":
+    case "completions":
+      throw new FishnetError(`${command.kind} is not there yet`);
     default: {
       const _: never = command;
       throw new Error(`unreachable: ${_}`);
@@ -48,32 +57,36 @@ async function run(command: Command): Promise<void> {
   }
 }
 
+type ChangingCommand = Extract<Command, { kind: "enable" | "disable" }>;
+
 async function change(
-  action: output.Action,
-  steps: readonly Step[],
-  command: ChangeCommand,
+  command: ChangingCommand,
+  plan: (accounts: readonly Account[], backend: Backend) => Step[],
 ): Promise<void> {
+  const backend = command.backend ?? "iptables";
+  const steps = plan(command.accounts.map((name) => ({ name })), backend);
   if (!command.apply) {
-    if (command.json) printPlan(action, steps, command, { applied: false });
-    else output.printDryRun(action, steps, command.explain);
+    if (command.json) printPlan(command, backend, steps, { applied: false });
+    else output.printDryRun(command.kind, steps, command.explain);
     return;
   }
   const { applySteps } = await import("./src/apply.ts");
-  if (!command.json) output.printApplying(action, steps.length);
+  if (!command.json) output.printApplying(command.kind, steps.length);
   const changes = await applySteps(steps, { onStep: output.printProgress })
     .finally(output.clearProgress);
-  if (command.json) printPlan(action, steps, command, { applied: true, changed: changes > 0 });
-  else output.printComplete(action);
+  if (command.json) {
+    printPlan(command, backend, steps, { applied: true, changed: changes > 0 });
+  } else output.printComplete(command.kind);
 }
 
 function printPlan(
-  action: output.Action,
+  { kind, system, accounts }: ChangingCommand,
+  backend: Backend,
   steps: readonly Step[],
-  { system, backend, accounts }: ChangeCommand,
   outcome: Readonly<Record<string, boolean>>,
 ): void {
   output.printJson({
-    command: action,
+    command: kind,
     os: system,
     ...(system === "linux" ? { backend } : {}),
     agentUsers: accounts,

@@ -16,23 +16,53 @@ export interface ChangeCommand {
   readonly accounts: readonly string[];
   readonly apply: boolean;
   readonly system: System;
-  readonly backend: Backend;
+  /** Undefined where the user left the choice to the program. */
+  readonly backend: Backend | undefined;
   readonly json: boolean;
   readonly explain: boolean;
+}
+
+/** `enable`: what the lock consists of, beside what it has in common with `disable`. */
+export interface EnableCommand extends ChangeCommand {
+  readonly onlyPorts: readonly number[];
+  readonly persist: boolean;
+  readonly sessions: boolean;
+}
+
+/** `status`: the accounts to look at; none stands for every locked one. */
+export interface StatusCommand {
+  readonly accounts: readonly string[];
+  readonly system: System;
+  readonly json: boolean;
+}
+
+/** `verify`: as whom to try, and what. */
+export interface VerifyCommand extends StatusCommand {
+  readonly target: { readonly host: string; readonly port: number } | undefined;
+  readonly proxy: URL;
 }
 
 /** One call of the program, checked: `main.ts` has nothing left to refuse. */
 export type Command =
   | { readonly kind: "help"; readonly topic: Topic }
   | { readonly kind: "version" }
-  | { readonly kind: "enable"; readonly onlyPorts: readonly number[] } & ChangeCommand
-  | { readonly kind: "disable" } & ChangeCommand;
+  | { readonly kind: "completions"; readonly shell: Shell }
+  | { readonly kind: "enable" } & EnableCommand
+  | { readonly kind: "disable" } & ChangeCommand
+  | { readonly kind: "status" } & StatusCommand
+  | { readonly kind: "verify" } & VerifyCommand;
 
 /** A level of `--help`. */
-export type Topic = "fishnet" | "firewall" | FirewallCommand;
+export type Topic = "fishnet" | "firewall" | "completions" | FirewallCommand;
 
 /** A subcommand of `fishnet firewall`. */
-export type FirewallCommand = "enable" | "disable";
+export type FirewallCommand = "enable" | "disable" | "status" | "verify";
+
+/** A shell that completions are written for. */
+export type Shell = typeof SHELLS[number];
+
+/** The shells that completions are written for. */
+export const SHELLS = ["bash", "zsh", "fish"] as const;
 
 /** One option: its value's name if it takes one, where it is accepted, and what it does. */
 export interface OptionSpec {
@@ -44,11 +74,14 @@ export interface OptionSpec {
 }
 
 const CHANGES = ["enable", "disable"] as const;
+const ALL = ["enable", "disable", "status", "verify"] as const;
 
 /** What each subcommand does, in one line. */
 export const COMMANDS: Readonly<Record<FirewallCommand, string>> = {
   enable: "Create the rules that keep the account on this machine",
   disable: "Remove them; the machine is as it was before the first enable",
+  status: "Show what is in force, as the system itself tells it",
+  verify: "Try, as the account, what must fail and what must work",
 };
 
 /** Every option, in the order in which help lists them. */
@@ -56,7 +89,7 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   "agent-user": {
     value: "USER",
     repeatable: true,
-    on: CHANGES,
+    on: ALL,
     help: "Unix username of the AI agent; may be given several times (default: $USER)",
   },
   "apply": { on: CHANGES, help: "Execute the plan; without it, the plan is only shown" },
@@ -73,15 +106,33 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
     on: ["enable"],
     help: "Limit loopback too to this TCP port; may be given several times",
   },
+  "persist": {
+    on: ["enable"],
+    help: "The lock is there again after a reboot, before the network is up",
+  },
+  "sessions": {
+    on: ["enable"],
+    help: "With --persist, on Linux with systemd: shut the account's login sessions as a whole",
+  },
+  "target": {
+    value: "HOST:PORT",
+    on: ["verify"],
+    help: "What outside to try to reach (default: addresses reserved for documentation)",
+  },
+  "proxy": {
+    value: "URL",
+    on: ["verify"],
+    help: "What on this machine has to be reachable (default: http://127.0.0.1:3777/health)",
+  },
   "os": {
     value: "OS",
     values: ["macos", "linux"],
     on: CHANGES,
     help: "Show the plan for another system (dry-run only)",
   },
-  "json": { on: CHANGES, help: "Print one JSON document" },
+  "json": { on: ALL, help: "Print one JSON document" },
   "explain": { on: CHANGES, help: "Precede each line of the plan by why it is there" },
-  "help": { on: CHANGES, help: "Show this help" },
+  "help": { on: ALL, help: "Show this help" },
 };
 
 /** What parsing needs to know of the machine. */
@@ -104,7 +155,10 @@ export function parseCommandLine(args: readonly string[], surroundings: Surround
   }
   if (isHelp(first)) return { kind: "help", topic: "fishnet" };
   if (first === "--version" || first === "-V") return { kind: "version" };
-  if (first !== "firewall") throw unknown("command", first, ["firewall", "--help", "--version"]);
+  if (first === "completions") return completionsOf(args.slice(1));
+  if (first !== "firewall") {
+    throw unknown("command", first, ["firewall", "completions", "--help", "--version"]);
+  }
   if (second === undefined) {
     throw new FishnetError(
       "a subcommand is required: fishnet firewall enable (see fishnet firewall --help)",
@@ -188,30 +242,35 @@ function joinValues(
   return joined;
 }
 
-function commandOf(
-  kind: FirewallCommand,
-  options: Options,
-  { user, os }: Surroundings,
-): Command {
-  const apply = options.flag("apply") || options.flag("apply-system");
-  const system = systemOf(options.value("os"), os, apply);
-  const backend = options.value("backend") as Backend | undefined;
-  if (backend !== undefined && system === "macos") {
-    throw new FishnetError("--backend is for Linux; macOS has pf alone");
-  }
-  const change: ChangeCommand = {
-    accounts: accountsOf(options.values("agent-user"), user),
-    apply,
-    system,
-    backend: backend ?? "iptables",
-    json: options.flag("json"),
-    explain: options.flag("explain"),
-  };
+function completionsOf(args: readonly string[]): Command {
+  const [shell, extra] = args;
+  if (args.some(isHelp)) return { kind: "help", topic: "completions" };
+  if (shell === undefined) throw new FishnetError(`a shell is required: ${SHELLS.join(", ")}`);
+  if (extra !== undefined) throw new FishnetError(`unexpected argument '${extra}'`);
+  const found = SHELLS.find((known) => known === shell);
+  if (found === undefined) throw unknown("shell", shell, SHELLS);
+  return { kind: "completions", shell: found };
+}
+
+function commandOf(kind: FirewallCommand, options: Options, { user, os }: Surroundings): Command {
+  const json = options.flag("json");
+  const given = namesOf(options.values("agent-user"));
   switch (kind) {
     case "enable":
-      return { kind, ...change, onlyPorts: portsOf(options.values("only-port")) };
+      return { kind, ...changeOf(options, given, user, os), ...lockOf(options) };
     case "disable":
-      return { kind, ...change };
+      return { kind, ...changeOf(options, given, user, os) };
+    case "status":
+      return { kind, accounts: given, system: systemOf(os), json };
+    case "verify":
+      return {
+        kind,
+        accounts: given.length > 0 ? given : defaultAccount(user),
+        system: systemOf(os),
+        json,
+        target: targetOf(options.value("target")),
+        proxy: proxyOf(options.value("proxy") ?? "http://127.0.0.1:3777/health"),
+      };
     default: {
       const _: never = kind;
       throw new Error(`unreachable: ${_}`);
@@ -219,23 +278,66 @@ function commandOf(
   }
 }
 
-function systemOf(chosen: string | undefined, os: string, apply: boolean): System {
-  if (chosen !== undefined) {
-    if (apply) {
-      throw new FishnetError("--os only shows the plan for another system: leave out --apply");
-    }
-    return chosen as System;
+function changeOf(
+  options: Options,
+  given: readonly string[],
+  user: string | undefined,
+  os: string,
+): ChangeCommand {
+  const apply = options.flag("apply") || options.flag("apply-system");
+  const chosen = options.value("os") as System | undefined;
+  if (chosen !== undefined && apply) {
+    throw new FishnetError("--os only shows the plan for another system: leave out --apply");
   }
+  const system = chosen ?? systemOf(os);
+  const backend = options.value("backend") as Backend | undefined;
+  if (backend !== undefined && system === "macos") {
+    throw new FishnetError("--backend is for Linux; macOS has pf alone");
+  }
+  const accounts = given.length > 0 ? given : defaultAccount(user);
+  accounts.forEach(refuseRoot);
+  const json = options.flag("json");
+  return { accounts, apply, system, backend, json, explain: options.flag("explain") };
+}
+
+function lockOf(options: Options): Pick<EnableCommand, "onlyPorts" | "persist" | "sessions"> {
+  const [persist, sessions] = [options.flag("persist"), options.flag("sessions")];
+  if (sessions && !persist) throw new FishnetError("--sessions needs --persist: give both");
+  return { onlyPorts: portsOf(options.values("only-port")), persist, sessions };
+}
+
+function systemOf(os: string): System {
   if (os === "darwin") return "macos";
   if (os === "linux") return "linux";
   throw new FishnetError("firewall command is not supported on this OS");
 }
 
-function accountsOf(given: readonly string[], user: string | undefined): string[] {
-  const names = given.length > 0 ? given : user === undefined || user === "" ? [] : [user];
-  if (names.length === 0) throw new FishnetError("agent user is required (--agent-user)");
-  for (const name of names) refuseRoot(parseAccountName(name));
-  return [...new Set(names)];
+function namesOf(given: readonly string[]): string[] {
+  return [...new Set(given.map(parseAccountName))];
+}
+
+function defaultAccount(user: string | undefined): string[] {
+  if (user === undefined || user === "") {
+    throw new FishnetError("agent user is required (--agent-user)");
+  }
+  return [parseAccountName(user)];
+}
+
+function targetOf(text: string | undefined): VerifyCommand["target"] {
+  if (text === undefined) return undefined;
+  const url = URL.parse(`tcp://${text}`);
+  if (url === null || url.host !== text || url.hostname === "" || url.port === "") {
+    throw new FishnetError(`invalid target '${text}': must be HOST:PORT, as in 203.0.113.9:443`);
+  }
+  return { host: url.hostname.replace(/^\[|\]$/g, ""), port: Number(url.port) };
+}
+
+function proxyOf(text: string): URL {
+  const url = URL.parse(text);
+  if (url === null || url.protocol !== "http:") {
+    throw new FishnetError(`invalid proxy '${text}': must be an http:// URL`);
+  }
+  return url;
 }
 
 function portsOf(given: readonly string[]): number[] {

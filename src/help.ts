@@ -12,8 +12,12 @@ export function helpText(topic: Topic): string {
       return FISHNET;
     case "firewall":
       return FIREWALL;
+    case "completions":
+      return COMPLETIONS;
     case "enable":
     case "disable":
+    case "status":
+    case "verify":
       return commandHelp(topic);
     default: {
       const _: never = topic;
@@ -32,8 +36,14 @@ Usage: fishnet firewall COMMAND [OPTIONS]
 Commands:
 ${commandList}
 
-  fishnet firewall COMMAND --help   the options of a command
-  fishnet --version                 the version
+  fishnet firewall COMMAND --help    the options of a command
+  fishnet completions bash|zsh|fish  completions for a shell, to be sourced
+  fishnet --version                  the version
+`;
+
+const COMPLETIONS = `Prints completions for a shell.
+
+Usage: fishnet completions bash|zsh|fish
 `;
 
 const FIREWALL = `Configures the system's packet filter so that the account of an AI agent
@@ -54,6 +64,7 @@ With the firewall enabled:
 Exit codes:
   0  done, or the dry-run was shown
   1  an error: nothing was changed, or the message says what is left
+  3  status or verify found the account not fully locked
 
 Permissions:
   --apply runs its commands through sudo, which may ask for your password.

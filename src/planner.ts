@@ -24,6 +24,10 @@ export interface LockOptions {
   readonly backend: Backend;
   /** The TCP ports that loopback is limited to; none means that all of it is open. */
   readonly onlyPorts: readonly number[];
+  /** The lock is there again after a reboot. */
+  readonly persist: boolean;
+  /** Linux: the account's login sessions are shut as a whole. */
+  readonly sessions: boolean;
 }
 
 /** The steps that lock the accounts, in order. */
@@ -35,8 +39,12 @@ export function planEnable(accounts: readonly Account[], options: LockOptions): 
   ];
 }
 
-/** The steps that unlock the accounts, in order. */
-export function planDisable(accounts: readonly Account[], options: LockOptions): Step[] {
+/** The steps that unlock the accounts, in order, whatever options they were locked with. */
+export function planDisable(
+  accounts: readonly Account[],
+  { system, backend }: Pick<LockOptions, "system" | "backend">,
+): Step[] {
+  const options = { system, backend, onlyPorts: [], persist: false, sessions: false };
   return disableSteps(accounts.flatMap((account) => holdsOf(account, options)));
 }
 

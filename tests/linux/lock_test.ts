@@ -1,7 +1,14 @@
 /** A lock on a real account, with real packets: what leaves, and what must still work. */
 import { assert, assertEquals } from "@std/assert";
 import { linesOf } from "../support/process.ts";
-import { OUTSIDE_V4, OUTSIDE_V6, PYTHON, type Variant, type World, worldTest } from "../support/world.ts";
+import {
+  OUTSIDE_V4,
+  OUTSIDE_V6,
+  PYTHON,
+  type Variant,
+  type World,
+  worldTest,
+} from "../support/world.ts";
 
 const PROBE = new URL("../support/probe.py", import.meta.url).pathname;
 const SERVER = new URL("../support/server.py", import.meta.url).pathname;
