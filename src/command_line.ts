@@ -193,12 +193,8 @@ function readOptions(command: FirewallCommand, args: readonly string[]): Options
   const flags = known.filter(([, spec]) => spec.value === undefined).map(([name]) => name);
   const parsed = parseArgs(joinValues(args, valued, flags), {
     boolean: flags,
-    string: [...valued, "_"],
+    string: valued,
     collect: valued,
-    unknown: (arg: string, key?: string) => {
-      if (key === undefined) throw new FishnetError(`unexpected argument '${arg}'`);
-      throw unknown("option", arg.replace(/=.*/s, ""), known.map(([name]) => `--${name}`));
-    },
   }) as Readonly<Record<string, unknown>>;
   const values = (name: string) => (parsed[name] ?? []) as readonly string[];
   for (const [name, spec] of known) {
@@ -227,16 +223,21 @@ function joinValues(
   for (let i = 0; i < args.length; i++) {
     const arg = args[i]!;
     const name = arg.replace(/^--/, "").replace(/=.*/s, "");
+    if (!arg.startsWith("-") || arg === "--") {
+      throw new FishnetError(`unexpected argument '${arg}'`);
+    }
+    if (!arg.startsWith("--") || ![...valued, ...flags].includes(name)) {
+      const options = [...valued, ...flags].map((option) => `--${option}`);
+      throw unknown("option", arg.replace(/=.*/s, ""), options);
+    }
     if (arg === `--${name}` && valued.includes(name)) {
       const value = args[++i];
       if (value === undefined || value.startsWith("--")) {
         throw new FishnetError(`--${name} needs a value`);
       }
       joined.push(`${arg}=${value}`);
-    } else if (arg.startsWith("--") && arg !== `--${name}` && flags.includes(name)) {
+    } else if (arg !== `--${name}` && flags.includes(name)) {
       throw new FishnetError(`--${name} takes no value`);
-    } else if (arg === "--" || !arg.startsWith("-")) {
-      throw new FishnetError(`unexpected argument '${arg}'`);
     } else joined.push(arg);
   }
   return joined;
