@@ -1,0 +1,211 @@
+/** The command line: what it accepts, and what it says of the rest. */
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { type Command, COMMANDS, OPTIONS, parseCommandLine } from "../src/command_line.ts";
+import { FishnetError } from "../src/errors.ts";
+
+const LINUX = { user: "agent_runner", os: "linux" };
+const parse = (...args: string[]) => parseCommandLine(args, LINUX);
+
+function ofKind<K extends Command["kind"]>(kind: K, command: Command) {
+  if (command.kind !== kind) throw new Error(`${command.kind} is not ${kind}`);
+  return command as Extract<Command, { kind: K }>;
+}
+
+function message(args: readonly string[], surroundings = LINUX): string {
+  return assertThrows(() => parseCommandLine(args, surroundings), FishnetError).message;
+}
+
+Deno.test("enable without options is a dry-run for $USER, with iptables", () => {
+  assertEquals(parse("firewall", "enable"), {
+    kind: "enable",
+    accounts: ["agent_runner"],
+    apply: false,
+    system: "linux",
+    backend: undefined,
+    json: false,
+    explain: false,
+    onlyPorts: [],
+    persist: false,
+    sessions: false,
+  });
+});
+
+Deno.test("--apply-system is --apply", () => {
+  for (const flag of ["--apply", "--apply-system"]) {
+    assert(ofKind("disable", parse("firewall", "disable", flag)).apply);
+  }
+});
+
+Deno.test("several accounts and ports are taken in one call, each once", () => {
+  const command = ofKind(
+    "enable",
+    parse(
+      ...["firewall", "enable", "--agent-user", "b", "--agent-user=a", "--agent-user", "b"],
+      ...["--only-port", "8080", "--only-port", "3777", "--only-port=3777"],
+    ),
+  );
+  assertEquals(command.accounts, ["b", "a"]);
+  assertEquals(command.onlyPorts, [3777, 8080]);
+});
+
+Deno.test("an unknown word names the nearest known one", () => {
+  const cases = [
+    [["firewal"], "unknown command 'firewal': did you mean 'firewall'?"],
+    [["firewall", "enabel"], "unknown subcommand 'enabel': did you mean 'enable'?"],
+    [["firewall", "enable", "--aply"], "unknown option '--aply': did you mean '--apply'?"],
+    [
+      ["firewall", "enable", "--agent-usr", "x"],
+      "unknown option '--agent-usr': did you mean '--agent-user'?",
+    ],
+    [
+      ["firewall", "enable", "--backend", "nftable"],
+      "unknown value for --backend 'nftable': did you mean 'nftables'?",
+    ],
+    [["completions", "bsh"], "unknown shell 'bsh': did you mean 'bash'?"],
+  ] as const;
+  for (const [args, expected] of cases) assertEquals(message(args), expected);
+});
+
+Deno.test("an option is refused on a command that does not have it", () => {
+  assertEquals(
+    message(["firewall", "disable", "--persist"]).startsWith("unknown option '--persist'"),
+    true,
+  );
+  assertEquals(
+    message(["firewall", "status", "--apply"]).startsWith("unknown option '--apply'"),
+    true,
+  );
+});
+
+Deno.test("what the parser could only guess at is refused", () => {
+  const cases = [
+    [["firewall", "enable", "--agent-user"], "--agent-user needs a value"],
+    [["firewall", "enable", "--agent-user", "--apply"], "--agent-user needs a value"],
+    [["firewall", "enable", "--apply=false"], "--apply takes no value"],
+    [["firewall", "enable", "agent"], "unexpected argument 'agent'"],
+    [["firewall", "enable", "--", "x"], "unexpected argument '--'"],
+    [
+      ["firewall", "enable", "--backend", "iptables", "--backend", "nftables"],
+      "--backend is given more than once",
+    ],
+    [["firewall", "enable", "--sessions"], "--sessions needs --persist: give both"],
+    [
+      ["firewall", "enable", "--os", "macos", "--apply"],
+      "--os only shows the plan for another system: leave out --apply",
+    ],
+    [
+      ["firewall", "enable", "--os", "macos", "--backend", "nftables"],
+      "--backend is for Linux; macOS has pf alone",
+    ],
+  ] as const;
+  for (const [args, expected] of cases) assertEquals(message(args), expected);
+});
+
+Deno.test("an empty name is a name of length 0, not a missing one", () => {
+  for (const args of [["--agent-user", ""], ["--agent-user="]]) {
+    assertEquals(
+      message(["firewall", "enable", ...args]),
+      "invalid unix username '': must be 1-32 characters",
+    );
+  }
+});
+
+Deno.test("without the flag and without $USER, the account is asked for", () => {
+  for (const user of [undefined, ""]) {
+    for (const subcommand of ["enable", "disable", "verify"]) {
+      assertEquals(
+        message(["firewall", subcommand], { ...LINUX, user: user! }),
+        "agent user is required (--agent-user)",
+      );
+    }
+  }
+});
+
+Deno.test("status without the flag is for every account, whatever $USER is", () => {
+  assertEquals(parse("firewall", "status"), {
+    kind: "status",
+    accounts: [],
+    system: "linux",
+    json: false,
+  });
+});
+
+Deno.test("$USER is checked as the flag is, and root is refused under sudo", () => {
+  assertEquals(
+    message(["firewall", "enable"], { ...LINUX, user: "1user" }),
+    "invalid unix username '1user': must start with a letter or underscore",
+  );
+  const root = message(["firewall", "enable"], { ...LINUX, user: "root" });
+  assert(root.includes("--agent-user"), root);
+});
+
+Deno.test("any other system is refused, but shows help", () => {
+  for (const os of ["windows", "freebsd", "solaris"]) {
+    for (const subcommand of Object.keys(COMMANDS)) {
+      assertEquals(
+        message(["firewall", subcommand, "--agent-user", "a"], { ...LINUX, os }),
+        "firewall command is not supported on this OS",
+      );
+    }
+    assertEquals(parseCommandLine(["--help"], { ...LINUX, os }).kind, "help");
+  }
+});
+
+Deno.test("--os shows the plan for another system on any system", () => {
+  for (const os of ["windows", "darwin", "linux"]) {
+    const command = parseCommandLine(["firewall", "enable", "--os", "macos"], { ...LINUX, os });
+    assertEquals(ofKind("enable", command).system, "macos");
+  }
+});
+
+Deno.test("a port is a number from 1 to 65535, and at most 15 of them are given", () => {
+  for (const port of ["0", "65536", "-1", "1e3", "0x50", " 80", "http", "", "80.0"]) {
+    assertEquals(
+      message(["firewall", "enable", `--only-port=${port}`]),
+      `invalid port '${port}': must be a number from 1 to 65535`,
+    );
+  }
+  const sixteen = Array.from({ length: 16 }, (_, i) => `--only-port=${i + 1}`);
+  assertEquals(message(["firewall", "enable", ...sixteen]), "--only-port takes at most 15 ports");
+});
+
+Deno.test("verify takes a target and a proxy, and refuses what is neither", () => {
+  const command = ofKind("verify", parse("firewall", "verify", "--target", "[2001:db8::9]:443"));
+  assertEquals(command.target, { host: "2001:db8::9", port: 443 });
+  assertEquals(command.proxy.href, "http://127.0.0.1:3777/health");
+  for (const target of ["203.0.113.9", "203.0.113.9:0x", "a b:1", "h:70000", "h:1/x", "u@h:1"]) {
+    assert(message(["firewall", "verify", `--target=${target}`]).startsWith("invalid target"));
+  }
+  assert(message(["firewall", "verify", "--proxy", "https://x"]).startsWith("invalid proxy"));
+});
+
+Deno.test("--help is there at every level, wherever it stands", () => {
+  assertEquals(parse("--help"), { kind: "help", topic: "fishnet" });
+  assertEquals(parse("firewall", "-h"), { kind: "help", topic: "firewall" });
+  assertEquals(parse("completions", "--help"), { kind: "help", topic: "completions" });
+  for (const topic of Object.keys(COMMANDS)) {
+    const command = parse("firewall", topic, "--agent-user", "1bad", "--help");
+    assertEquals(command as unknown, { kind: "help", topic });
+  }
+});
+
+Deno.test("any argument vector is a command or a clear refusal", () => {
+  const word = fc.oneof(
+    fc.constantFrom("firewall", "completions", "--", "-", "-h", "__proto__", "constructor"),
+    fc.constantFrom(...Object.keys(COMMANDS), ...Object.keys(OPTIONS).map((name) => `--${name}`)),
+    fc.string(),
+    fc.string({ unit: "binary" }),
+    fc.string().map((text) => `--agent-user=${text}`),
+  );
+  fc.assert(
+    fc.property(fc.array(word, { maxLength: 8 }), fc.option(fc.string()), (args, user) => {
+      try {
+        return parseCommandLine(args, { user: user ?? undefined, os: "linux" }).kind !== undefined;
+      } catch (error) {
+        return error instanceof FishnetError && !error.message.includes("undefined");
+      }
+    }),
+    { numRuns: 10_000 },
+  );
+});
