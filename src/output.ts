@@ -50,14 +50,22 @@ export function printJson(document: Readonly<Record<string, unknown>>): void {
 
 /** An error, as the reference page prints it. */
 export function printError(message: string): void {
-  write(Deno.stderr, `${colour("[fishnet]", red, Deno.stderr)} ${message}\n`);
+  write(Deno.stderr, `${colour("[fishnet]", red, Deno.stderr)} ${withoutControls(message)}\n`);
+}
+
+/** Shows control characters instead of sending them: a bad name may hold any. */
+function withoutControls(text: string): string {
+  // deno-lint-ignore no-control-regex
+  return text.replace(
+    /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g,
+    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );
 }
 
 /** Shows on a terminal how far a plan is; elsewhere nothing. */
 export function printProgress(step: Step, number: number, total: number): void {
   if (!Deno.stderr.isTerminal()) return;
-  const end = number === total ? "" : "";
-  write(Deno.stderr, `\r\x1b[K[${number}/${total}] ${step.why.slice(0, 60)}${end}`);
+  write(Deno.stderr, `\r\x1b[K[${number}/${total}] ${step.why.slice(0, 60)}`);
 }
 
 /** Removes the line that {@link printProgress} left. */
