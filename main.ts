@@ -32,6 +32,10 @@ async function run(command: Command): Promise<void> {
     }
     case "version":
       return output.printText(`fishnet ${denoJson.version}\n`);
+    case "completions": {
+      const { completionScript } = await import("./src/completions.ts");
+      return output.printText(completionScript(command.shell));
+    }
     case "enable": {
       const { planEnable } = await import("./src/planner.ts");
       return await change(
@@ -48,7 +52,6 @@ async function run(command: Command): Promise<void> {
     }
     case "status":
     case "verify":
-    case "completions":
       throw new FishnetError(`${command.kind} is not there yet`);
     default: {
       const _: never = command;
