@@ -35,52 +35,60 @@ async function runSteps(
   watcher: Watcher,
   signals: SignalTrap,
 ): Promise<number> {
-  const changed: Step[] = [];
-  const kept: Step[] = [];
-  let tookBase = false;
+  const changes: Change[] = [];
   for (const [index, step] of steps.entries()) {
     watcher.onStep(step, index + 1, steps.length);
     const result = await runLine(lineOf(step));
-    const changedNow = changedSomething(step, result);
-    if (!step.extends) tookBase = changedNow;
-    if (changedNow) (step.undo === undefined || !tookBase ? kept : changed).push(step);
-    if (result.exitCode !== 0) throw await rolledBack(changed, kept, failureOf(step, result));
-    if (signals.caught !== undefined) {
-      throw await rolledBack(changed, kept, `stopped by ${signals.caught}`);
+    if (await changedSomething(step, result)) changes.push(changeOf(step, result));
+    if (result.exitCode !== 0) {
+      throw await rolledBack(changes, signals.caught ?? failureOf(step, result));
     }
+    if (signals.caught !== undefined) throw await rolledBack(changes, signals.caught);
   }
-  return changed.length + kept.length;
+  return changes.length;
 }
 
-/** Whether a step changed something, by the contract in `plan.ts`. */
-function changedSomething(step: Step, { exitCode, stdout, sudoCodes }: LineResult): boolean {
-  if (step.check === undefined) return stdout.trim() !== "";
-  return exitCode === 0 && sudoCodes[0] !== 0;
+/** A step that changed something, and the lines that take exactly that back. */
+interface Change {
+  readonly step: Step;
+  /** Undefined where it stays. */
+  readonly undo: readonly string[] | undefined;
 }
 
-function failureOf({ run }: Step, { exitCode, stdout, stderr }: LineResult): string {
-  const said = `${stdout}${stderr}`.trim();
+/**
+ * Whether a step changed something, by the contract in `plan.ts`. A command that was killed may
+ * have done its work all the same: then the check tells.
+ */
+async function changedSomething(step: Step, result: LineResult): Promise<boolean> {
+  if (step.check === undefined) return result.stdout.trim() !== "";
+  if (result.sudoCodes[0] === 0) return false;
+  return result.exitCode === 0 || (await runLine(step.check)).exitCode === 0;
+}
+
+function changeOf(step: Step, { stdout }: LineResult): Change {
+  if (step.undoEach === undefined) return { step, undo: step.undo };
+  const printed = stdout.trim().split("\n").map((line) => `'${line}'`);
+  return { step, undo: [`${step.undoEach} ${printed.toReversed().join(" ")}`] };
+}
+
+function failureOf({ run }: Step, { exitCode, stderr }: LineResult): string {
+  const said = stderr.trim();
   return `command failed (exit status ${exitCode}): ${run}${said === "" ? "" : `\n${said}`}`;
 }
 
 /** Undoes what was done, last first, and makes the error that tells what happened and what is left. */
-async function rolledBack(
-  changed: readonly Step[],
-  kept: readonly Step[],
-  failure: string,
-): Promise<FishnetError> {
+async function rolledBack(changes: readonly Change[], failure: string): Promise<FishnetError> {
+  const left: string[] = [];
   const stuck: string[] = [];
-  for (const step of changed.toReversed()) {
-    for (const line of step.undo ?? []) {
-      const result = await runLine(line);
-      if (result.exitCode !== 0) stuck.push(line);
+  for (const { step, undo } of changes.toReversed()) {
+    if (undo === undefined) left.push(`this stays done: ${step.why}`);
+    for (const line of undo ?? []) {
+      if ((await runLine(line)).exitCode !== 0) stuck.push(`  ${line}`);
     }
   }
-  const left = [
-    ...kept.map((step) => `this stays done: ${step.why}`),
-    ...(stuck.length > 0 ? ["this could not be undone; when the cause is gone, run:"] : []),
-    ...stuck.map((line) => `  ${line}`),
-  ];
+  if (stuck.length > 0) {
+    left.push("this could not be undone; when the cause is gone, run:", ...stuck);
+  }
   return new FishnetError([failure, ...(left.length > 0 ? left : [NOTHING_CHANGED])].join("\n"));
 }
 
@@ -92,11 +100,11 @@ class SignalTrap implements Disposable {
   readonly #listeners = SignalTrap.#signals.map((signal) => ({
     signal,
     listener: () => {
-      this.caught ??= signal;
+      this.caught ??= `stopped by ${signal}`;
     },
   }));
-  /** The signal, once there was one. */
-  caught: Deno.Signal | undefined;
+  /** What happened, once there was a signal. */
+  caught: string | undefined;
 
   constructor() {
     for (const { signal, listener } of this.#listeners) Deno.addSignalListener(signal, listener);

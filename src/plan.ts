@@ -14,7 +14,8 @@ export interface Step {
   readonly check?: string;
   /**
    * The command that does it, all of it or nothing. One without a `check` goes
-   * through a list: it prints each thing that it changed, and nothing else.
+   * through a list: it prints each thing before it changes it, a line each, and
+   * nothing else.
    */
   readonly run: string;
   /** One short clause for `--explain`, for `--json`, and for an auditor. */
@@ -22,11 +23,11 @@ export interface Step {
   /** The lines that take back what `run` did, and nothing that was there before it. */
   readonly undo?: readonly string[];
   /**
-   * The step adds what is missing to what an earlier step took. A failed run
-   * undoes it only where it undoes that one too: what was locked before the run
-   * stays locked.
+   * Instead of `undo`, for a step that goes through a list: the line that takes
+   * back what `run` printed, which is appended to it, last first, an argument
+   * each. The last thing printed may not have been changed yet.
    */
-  readonly extends?: true;
+  readonly undoEach?: string;
 }
 
 /** One thing that a lock takes, and the line that lets it go, whoever took it. */
@@ -34,7 +35,7 @@ export interface Hold {
   /** None for what this lock does not take, but an earlier one with other options may have. */
   readonly take?: Step;
   /** None where the hold before it lets go of this one too. */
-  readonly release?: Omit<Step, "undo" | "extends">;
+  readonly release?: Omit<Step, "undo">;
 }
 
 /** The line of shell that a step is, to the letter. */
@@ -47,14 +48,15 @@ export function enableSteps(holds: readonly Hold[]): Step[] {
   return distinct(holds.flatMap(({ take }) => take === undefined ? [] : [take]));
 }
 
-/** Lets go of every hold, last taken first; undoing that takes them again. */
+/** Lets go of every hold, last taken first; undoing that takes them again, or says how itself. */
 export function disableSteps(holds: readonly Hold[]): Step[] {
   const steps: Step[] = [];
   let retake: string[] = [];
   for (const { take, release } of holds.toReversed()) {
     if (take !== undefined) retake = [lineOf(take), ...retake];
     if (release === undefined) continue;
-    steps.push(retake.length === 0 ? release : { ...release, undo: retake });
+    const knowsItsUndo = release.undoEach !== undefined || retake.length === 0;
+    steps.push(knowsItsUndo ? release : { ...release, undo: retake });
     retake = [];
   }
   return distinct(steps.toReversed()).toReversed();

@@ -36,6 +36,9 @@ export function subordinateEntries(account: Account): string {
   return `grep -sE "^(${account.name}|${uidOf(account)}):" /etc/subuid`;
 }
 
+/** The range `$r`, as iptables and nft print it: one of a single uid is that uid alone. */
+export const LISTED_RANGE = "${r%-${r%-*}}";
+
 /** Runs `body` for each subordinate range, with `$r` as FIRST-LAST. */
 export function forEachRange(account: Account, body: string): string {
   return `${subordinateEntries(account)} | while IFS=: read n a c; do ` +
@@ -44,7 +47,8 @@ export function forEachRange(account: Account, body: string): string {
 
 /**
  * The step that covers the account's subordinate ranges: for each one that is
- * not `present`, `add` it and print it; `remove` is the exact inverse of `add`.
+ * not `present`, print it and `add` it; `remove` is the exact inverse of `add`.
+ * Each of the three takes the range as `$r`.
  */
 export function rangesStep(
   commands: { present: string; add: string; remove: string },
@@ -53,9 +57,8 @@ export function rangesStep(
 ): Step {
   const { present, add, remove } = commands;
   return {
-    run: `sudo sh -ec '${forEach(`${present} || { ${add}; echo $r; }`)}'`,
+    run: `sudo sh -ec '${forEach(`${present} || { echo $r; ${add}; }`)}'`,
     why,
-    undo: [`sudo sh -ec '${forEach(`${present} || continue; ${remove}`)}'`],
-    extends: true,
+    undoEach: `sudo sh -ec 'for r; do ${present} || continue; ${remove}; done' undo`,
   };
 }

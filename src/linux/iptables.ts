@@ -9,7 +9,7 @@
  */
 import type { Account } from "../account.ts";
 import type { Hold, Step } from "../plan.ts";
-import { forEachRange, ownerOf, rangesStep, uidOf } from "./accounts.ts";
+import { forEachRange, LISTED_RANGE, ownerOf, rangesStep, uidOf } from "./accounts.ts";
 import { routingHolds } from "./routing.ts";
 
 /** One family's command, its name for a reader, and how its REJECT is saved. */
@@ -71,17 +71,22 @@ function takeForUid(account: Account, rule: Rule, why: string): Step {
 
 function takeForRanges(account: Account, rule: Rule, why: string): Step {
   return rangesStep(
-    // "-S" prints a range of one uid as that uid alone.
-    { present: present(rule, "${r%-$a}"), add: insert(rule, "$r"), remove: remove(rule, "$r") },
+    { present: present(rule, LISTED_RANGE), add: insert(rule, "$r"), remove: remove(rule, "$r") },
     why,
     (body) => forEachRange(account, body),
   );
 }
 
-/** Removes, and prints, the chain's rules that match a basic regular expression, all of them. */
+/** Prints and removes the chain's rules that match a basic regular expression, all of them. */
 function removeAll({ command, name }: Chain, matching: string): string {
   return `s=$(${command} -S ${name}) && printf "%s\\n" "$s" | ` +
-    `sed -n "s/^-A \\(${name} ${matching}\\)$/${command} -D \\1; echo \\1/p" | sh -e`;
+    `sed -n "s/^-A \\(${name} ${matching}\\)$/echo \\1; ${command} -D \\1/p" | sh -e`;
+}
+
+/** Puts back the rules that {@link removeAll} printed, without the quotes that `-S` prints. */
+function putBack({ command, name }: Chain): string {
+  return `sudo sh -ec 'for r; do ${command} -S ${name} | tr -d \\" | grep -qxF -e "-A $r" || ` +
+    `${command} -I ${name} 1 \${r#* }; done' undo`;
 }
 
 const markOf = (account: Account) => `-m comment --comment fishnet:${account.name}`;
@@ -98,7 +103,7 @@ function mangleHolds(account: Account, family: Family): Hold[] {
   const rule: Rule = {
     chain,
     write: (owner) => `-m owner --uid-owner ${owner} ! -o lo ${markOf(account)} -j DROP`,
-    saved: (owner) => `uid-owner ${owner} `,
+    saved: (owner) => `uid-owner ${owner} .*fishnet:${account.name}\\"* `,
   };
   return [
     {
@@ -109,6 +114,7 @@ function mangleHolds(account: Account, family: Family): Hold[] {
       ),
       release: {
         run: `sudo sh -c '${removeAll(chain, marked(account))}'`,
+        undoEach: putBack(chain),
         why: `${family.label}: remove every such rule of the account and its subordinate uids`,
       },
     },
@@ -142,6 +148,7 @@ function outputHold(account: Account, family: Family): Hold {
     ),
     release: {
       run: `sudo sh -c 'u=${uidOf(account)} && ${removeAll(chain, rule.saved("$u"))}'`,
+      undoEach: putBack(chain),
       why: `${family.label}: remove the page's rule, however often it stands there`,
     },
   };
@@ -182,14 +189,22 @@ function loopbackHolds(account: Account, ports: readonly number[], family: Famil
 function loopbackRelease(account: Account, family: Family): NonNullable<Hold["release"]> {
   return {
     run: `sudo sh -c '${removeAll(outputChain(family), marked(account))}'`,
+    undoEach: putBack(outputChain(family)),
     why: `${family.label}: give the account all of loopback back, where it was limited`,
   };
 }
 
+const LIST_MANGLE = "iptables -w -t mangle -S POSTROUTING";
+
 /** Prints the ranges that the account's rules hold now, a line each. */
 function recordedRanges(account: Account): string {
-  return `iptables -w -t mangle -S POSTROUTING | ` +
-    `sed -n "s/.*--uid-owner \\([0-9-]*\\) .*fishnet:${account.name}[\\" ].*/\\1/p"`;
+  return `${LIST_MANGLE} | sed -n "s/.*--uid-owner \\([0-9-]*\\) .*fishnet:${account.name}\\"* .*/\\1/p"`;
+}
+
+/** Succeeds when another account's rules hold the range `$r` too. */
+function heldByOthers(account: Account): string {
+  return `${LIST_MANGLE} | grep -v "fishnet:${account.name}\\"* " | ` +
+    `grep -q -e "--uid-owner ${LISTED_RANGE} .*fishnet:"`;
 }
 
 /** Everything that the iptables backend takes to lock one account, in order. */
@@ -197,7 +212,10 @@ export function iptablesHolds(account: Account, onlyPorts: readonly number[]): H
   const families = [IPV4, IPV6];
   return [
     ...families.flatMap((family) => mangleHolds(account, family)),
-    ...routingHolds(account, recordedRanges(account)),
+    ...routingHolds(account, {
+      recorded: recordedRanges(account),
+      heldByOthers: heldByOthers(account),
+    }),
     ...families.flatMap((family) =>
       onlyPorts.length === 0
         ? [{ release: loopbackRelease(account, family) }]

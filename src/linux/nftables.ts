@@ -6,7 +6,7 @@
  */
 import type { Account } from "../account.ts";
 import type { Hold } from "../plan.ts";
-import { rangesStep, subordinateEntries, uidOf } from "./accounts.ts";
+import { LISTED_RANGE, rangesStep, subordinateEntries, uidOf } from "./accounts.ts";
 import { routingHolds } from "./routing.ts";
 
 /** A table with one set, or map, of uids. */
@@ -73,7 +73,7 @@ const listElements = ({ name, kind, set }: Table) => `nft list ${kind} ${name} $
 function tableHold(table: Table): Hold {
   const { name, body, rules, ruleCount } = table;
   const release = `sudo sh -c '${whereThereIs(table)}; ` +
-    `${listElements(table)} | grep -q elements || { nft delete table ${name} && echo ${name}; }'`;
+    `${listElements(table)} | grep -q elements || { echo ${name}; nft delete table ${name}; }'`;
   return {
     take: {
       check: `sudo sh -c 'test $(nft list table ${name} | grep -cE "${rules}") -eq ${ruleCount}'`,
@@ -85,10 +85,10 @@ function tableHold(table: Table): Hold {
   };
 }
 
-/** Prints the account's elements, a line each. */
-function recorded(account: Account, table: Table): string {
-  return `${listElements(table)} | tr , "\\n" | ` +
-    `sed -nE "s/^[^0-9]*([0-9-]+) comment \\"${account.name}\\".*/\\1/p"`;
+/** Prints the account's elements, a line each: what matches `part`, the uids alone by default. */
+function recorded(account: Account, table: Table, part = "\\2"): string {
+  return `${listElements(table)} | tr , "\\n" | sed -nE ` +
+    `"s/^[^0-9]*(([0-9-]+) comment \\"${account.name}\\"( : goto [a-z0-9_]+)?).*/${part}/p"`;
 }
 
 /**
@@ -112,7 +112,8 @@ function elementHolds(
   const value = `comment \\"${account.name}\\"${verdict}`;
   // Not `get element`: nft 1.0.6 does not find an interval in a map.
   const present = (uids: string) => `${listElements(table)} | grep -q "[^0-9-]${uids} ${value}"`;
-  const add = (uids: string) => `nft add element ${name} ${set} "{ ${uids} ${value} }"`;
+  // Not `add`, which also succeeds where another account has the uids, whose disable frees them.
+  const add = (uids: string) => `nft create element ${name} ${set} "{ ${uids} ${value} }"`;
   const remove = (uids: string) => `nft delete element ${name} ${set} "{ ${uids} }"`;
   const withUid = (command: string) => `sudo sh -c 'u=${uidOf(account)}; ${command}'`;
   return [
@@ -124,15 +125,15 @@ function elementHolds(
         undo: [withUid(remove("$u"))],
       },
       release: {
-        run: `sudo sh -c '${whereThereIs(table)}; ${recorded(account, table)} | ` +
-          `while read e; do ${remove("$e")} || exit 1; echo $e; done'`,
+        run: `sudo sh -c '${whereThereIs(table)}; ${recorded(account, table, "\\1")} | ` +
+          `while read e; do echo "$e"; ${remove("${e%% *}")} || exit 1; done'`,
+        undoEach: `sudo sh -ec 'for e; do nft add element ${name} ${set} "{ $e }"; done' undo`,
         why: whys.release,
       },
     },
     {
       take: rangesStep(
-        // A range of one uid is listed as that uid alone.
-        { present: present("${r%-$a}"), add: add("$r"), remove: remove("$r") },
+        { present: present(LISTED_RANGE), add: add("$r"), remove: remove("$r") },
         whys.ranges,
         (body) => forEachDisjointRange(account, body),
       ),
@@ -164,35 +165,29 @@ function portsHold(ports: readonly number[]): Hold {
   };
 }
 
-function loopbackHolds(account: Account, ports: readonly number[]): Hold[] {
-  return [
-    tableHold(LOOPBACK),
-    portsHold(ports),
-    ...elementHolds(account, LOOPBACK, ` : goto ${portsChain(ports)}`, {
-      uid: "on loopback, refuse the account whatever its ports do not allow",
-      ranges: "the same for each range of subordinate uids",
-      release: "give the account and its subordinate uids all of loopback back",
-    }),
-  ];
-}
-
 /** Everything that the nftables backend takes to lock one account, in order. */
 export function nftablesHolds(account: Account, onlyPorts: readonly number[]): Hold[] {
-  const loopback = loopbackHolds(account, onlyPorts);
+  const limited = onlyPorts.length > 0;
+  // Without --only-port nothing is taken, but an earlier lock may have limited loopback.
+  const loopback = (holds: Hold[]) =>
+    limited ? holds : holds.flatMap(({ release }) => release === undefined ? [] : [{ release }]);
   return [
+    // The tables come first, so that a disable deletes them last: it cannot put back what is in them.
+    ...loopback([tableHold(LOOPBACK)]),
     tableHold(LOCK),
     ...elementHolds(account, LOCK, "", {
       uid: "both families: refuse, and drop, what leaves the account by a real device",
       ranges: "the same for each range of subordinate uids (rootless containers, say)",
       release: "take the account and its subordinate uids out of the set",
     }),
-    ...routingHolds(
-      account,
-      `nft list tables | grep -qx "table ${LOCK.name}" && ${recorded(account, LOCK)}`,
-    ),
-    // Without --only-port nothing is taken, but an earlier lock may have limited loopback.
-    ...(onlyPorts.length > 0
-      ? loopback
-      : loopback.flatMap(({ release }) => release === undefined ? [] : [{ release }])),
+    ...routingHolds(account, {
+      recorded: `nft list tables | grep -qx "table ${LOCK.name}" && ${recorded(account, LOCK)}`,
+    }),
+    ...(limited ? [portsHold(onlyPorts)] : []),
+    ...loopback(elementHolds(account, LOOPBACK, ` : goto ${portsChain(onlyPorts)}`, {
+      uid: "on loopback, refuse the account whatever its ports do not allow",
+      ranges: "the same for each range of subordinate uids",
+      release: "give the account and its subordinate uids all of loopback back",
+    })),
   ];
 }

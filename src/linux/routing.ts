@@ -15,13 +15,19 @@ import { forEachRange, rangesStep, subordinateEntries, uidOf } from "./accounts.
  */
 export const ROUTING_PREFERENCE = 77;
 
-/**
- * The routing rules of one account: its uid and its subordinate ranges, IPv4 and IPv6.
- *
- * @param recordedRanges shell that prints the ranges that the other layers hold for the account,
- * a line each: those are released too, also when /etc/subuid no longer has them.
- */
-export function routingHolds(account: Account, recordedRanges: string): Hold[] {
+/** What the other layers tell of ranges, as shell: a routing rule cannot carry a name. */
+export interface Ranges {
+  /**
+   * Prints the ranges that the account holds there, a line each: those are released too, also when
+   * /etc/subuid no longer has them.
+   */
+  readonly recorded: string;
+  /** Succeeds when another account holds `$r` there too, where that can be: its routing rule stays. */
+  readonly heldByOthers?: string;
+}
+
+/** The routing rules of one account: its uid and its subordinate ranges, IPv4 and IPv6. */
+export function routingHolds(account: Account, ranges: Ranges): Hold[] {
   return [4, 6].flatMap((family): Hold[] => {
     const present = (range: string) =>
       `ip -${family} rule show pref ${ROUTING_PREFERENCE} uidrange ${range} | ` +
@@ -33,6 +39,9 @@ export function routingHolds(account: Account, recordedRanges: string): Hold[] {
       `prohibit protocol kernel`;
     const remove = (range: string) =>
       `ip -${family} rule del pref ${ROUTING_PREFERENCE} uidrange ${range} prohibit`;
+    const release = `${present("$r")} || continue; ` +
+      (ranges.heldByOthers === undefined ? "" : `${ranges.heldByOthers} && continue; `) +
+      `echo $r; ${remove("$r")} || exit 1`;
     const withUid = (command: string) => `sudo sh -c 'u=${uidOf(account)}; ${command}'`;
     return [
       {
@@ -43,10 +52,11 @@ export function routingHolds(account: Account, recordedRanges: string): Hold[] {
           undo: [withUid(remove("$u-$u"))],
         },
         release: {
-          run: `sudo sh -c '{ ${recordedRanges}; u=${uidOf(account)} && echo $u && ` +
+          run: `sudo sh -c '{ ${ranges.recorded}; u=${uidOf(account)} && echo $u && ` +
             `${subordinateEntries(account)} | cut -d: -f2,3; } | ` +
             `while IFS=: read a c; do r=$a\${c:+-$((a+c-1))}; r=\${r%-*}-\${r#*-}; ` +
-            `${present("$r")} || continue; ${remove("$r")} || exit 1; echo $r; done'`,
+            `${release}; done'`,
+          undoEach: `sudo sh -ec 'for r; do ${present("$r")} || ${add("$r")}; done' undo`,
           why: `IPv${family}: remove the routing rules of the account and its subordinate uids`,
         },
       },

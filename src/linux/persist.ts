@@ -1,0 +1,143 @@
+/**
+ * `--persist`: the same lock again at boot, and after another firewall was
+ * restarted. What is there then, for an account with uid 1001:
+ *
+ *     /etc/fishnet-firewall/              root alone may look (0700)
+ *     /etc/fishnet-firewall/1001.sh       the plan's own lines, without sudo, with numbers
+ *     /etc/fishnet-firewall/1001.sh.old   what the last change of it replaced
+ *     /etc/systemd/system/fishnet@.service          runs UID.sh at boot; one for all accounts
+ *     /etc/systemd/system/fishnet-repair.service    runs them all after another firewall
+ *     …/sysinit.target.wants/fishnet@1001.service   the link that enables it
+ *     …/*.wants/fishnet-repair.service
+ *
+ * A script runs with sh alone: it needs neither this program nor a name
+ * look-up. It reads the account's ranges from /etc/subuid when it runs, as a
+ * text, because a frozen range may belong to somebody else by then, and a new
+ * one of the account would be open.
+ *
+ * @module
+ */
+import type { Account } from "../account.ts";
+import { type Hold, lineOf, type Step } from "../plan.ts";
+import { uidOf } from "./accounts.ts";
+
+/** Where the scripts are. /etc is there before any other file system is mounted. */
+export const BOOT_DIRECTORY = "/etc/fishnet-firewall";
+
+/** Where an administrator's units are (systemd.unit(5)). */
+export const UNIT_DIRECTORY = "/etc/systemd/system";
+
+/** The unit that puts one account's lock in force; its instance is the uid. */
+export const LOCK_UNIT = "fishnet@";
+
+/** The unit that puts every lock back in force after another firewall. */
+export const REPAIR_UNIT = "fishnet-repair.service";
+
+/** The target that {@link LOCK_UNIT} comes up with, before cron, logins and services. */
+export const LOCK_WANTED_BY = "sysinit.target";
+
+/** The services that may flush what is ours, in Debian, Fedora and their kin. */
+const OTHER_FIREWALLS = [
+  "nftables.service",
+  "ufw.service",
+  "firewalld.service",
+  "netfilter-persistent.service",
+  "iptables.service",
+  "ip6tables.service",
+].join(" ");
+
+const MARK = "# Written by fishnet firewall enable --persist, removed by fishnet firewall disable.";
+
+/**
+ * `Before=sysinit.target` covers cron, user@, lingering services, getty and
+ * ordinary services; `Before=network-pre.target` alone let cron come up first.
+ * No `After=` on other firewalls: firewalld makes a cycle of it, which systemd
+ * breaks by dropping this very job. No `ExecStop=`: stopping opens nothing. No
+ * `ConditionPathExists=`: a missing script has to fail, not to be skipped.
+ */
+const LOCK_UNIT_LINES = [
+  MARK,
+  "[Unit]",
+  "Description=Fishnet firewall: the lock of the account with uid %i",
+  "DefaultDependencies=no",
+  "IgnoreOnIsolate=yes",
+  "After=systemd-modules-load.service",
+  "Wants=network-pre.target",
+  "Before=network-pre.target sysinit.target systemd-user-sessions.service " +
+  "user-%i.slice user@%i.service",
+  "[Service]",
+  "Type=oneshot",
+  "RemainAfterExit=yes",
+  `ExecStart=/bin/sh ${BOOT_DIRECTORY}/%i.sh`,
+  "[Install]",
+  `WantedBy=${LOCK_WANTED_BY}`,
+];
+
+/** Runs every script, whichever fail. In a unit, `$$` stands for `$` (systemd.service(5)). */
+const RUN_ALL = `/bin/sh -c "for s in ${BOOT_DIRECTORY}/*.sh; do ` +
+  `test ! -e $$s || sh $$s || failed=1; done; exit $\${failed:-0}"`;
+
+/**
+ * `WantedBy=` hears a firewall's start, `PartOf=` its restart, and
+ * `ReloadPropagatedFrom=` its reload; nothing tells of its stop.
+ */
+const REPAIR_UNIT_LINES = [
+  MARK,
+  "[Unit]",
+  "Description=Fishnet firewall: the locks of all accounts, again after another firewall",
+  "IgnoreOnIsolate=yes",
+  `After=${OTHER_FIREWALLS}`,
+  `PartOf=${OTHER_FIREWALLS}`,
+  `ReloadPropagatedFrom=${OTHER_FIREWALLS}`,
+  "[Service]",
+  "Type=oneshot",
+  "RemainAfterExit=yes",
+  `ExecStart=${RUN_ALL}`,
+  `ExecReload=${RUN_ALL}`,
+  "[Install]",
+  `WantedBy=multi-user.target ${OTHER_FIREWALLS}`,
+];
+
+/**
+ * The step before every other: a system that systemd does not run, the inside
+ * of a chroot for one, would never see the lock again (sd_booted(3)).
+ */
+export const systemdStep: Step = {
+  run: `sudo sh -c 'test -d /run/systemd/system || ` +
+    `{ echo "--persist needs systemd, which does not run here: leave it out" >&2; exit 1; }'`,
+  why: "systemd runs this system, and so will put the lock in force at boot",
+};
+
+/**
+ * The lines of `UID.sh` below its first, `uid=UID`: the steps as they stand in
+ * the plan, each whether or not another failed, one script at a time.
+ *
+ * @param steps a plan for the account with the uid `$uid`
+ */
+export function bootScript(account: Account, steps: readonly Step[]): string[] {
+  return [
+    MARK,
+    `# The lock of the account ${account.name}: the lines of the plan, run by root.`,
+    "export uid PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+    `exec 9<${BOOT_DIRECTORY} && flock 9`,
+    ...steps.map((step) => `{ ${withoutSudo(lineOf(step))}; } || failed=1`),
+    "exit ${failed:-0}",
+  ];
+}
+
+/** Takes `sudo` from where a command begins: root needs none, and an account may have that name. */
+function withoutSudo(line: string): string {
+  return line.replace(/(^|\| )sudo /g, "$1");
+}
+
+/**
+ * What makes a lock outlast a reboot: three holds that all accounts share, then
+ * the account's own two.
+ *
+ * @param steps a plan for the account with the uid `$uid`; none where the lock is not to persist:
+ * then nothing is taken, but an earlier lock may have been
+ */
+export function persistHolds(account: Account, steps: readonly Step[] | undefined): Hold[] {
+  const holds: Required<Pick<Hold, "take">>[] & Hold[] = [];
+  return holds;
+}
