@@ -82,6 +82,20 @@ function spawnSudo(args: string[], stdin: "inherit" | "null" | "piped"): Deno.Ch
   }
 }
 
+/** What a command that only reads printed, and how it ended. */
+export interface Reading {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs one `sudo` command that changes nothing; a failure is a result, not an error. */
+export async function readAsRoot(...args: string[]): Promise<Reading> {
+  const { code, stdout, stderr } = await spawnSudo(args, "inherit").output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { exitCode: code, stdout: text(stdout), stderr: text(stderr) };
+}
+
 /** Copies a pipe into a program; one that stops reading early (`grep -q`) is no error. */
 async function feed(
   from: { read(p: Uint8Array): Promise<number | null> | number | null },
