@@ -1,0 +1,302 @@
+/**
+ * `deno task bench`: every figure that README.md quotes, as a ratio against
+ * something that runs beside it in the same run. Ends with 1 when a bound is missed.
+ *
+ *     deno task bench [--quick]
+ *
+ * @module
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { linesOf, must } from "../tests/support/process.ts";
+import {
+  OUTSIDE_V4,
+  OUTSIDE_V6,
+  program,
+  PYTHON,
+  whyNoWorld,
+  World,
+} from "../tests/support/world.ts";
+import { costOf, ratio, secondsOf, type Spread, spreadOf } from "./measure.ts";
+
+const quick = (parseArgs(Deno.args, { boolean: ["quick"] }) as { quick: boolean }).quick;
+
+/** How often a pair is measured, and how long traffic flows; the quick form is for information. */
+const PAIRS = quick ? 5 : 21;
+const TRAFFIC_PAIRS = quick ? 3 : 7;
+const TRAFFIC_SECONDS = quick ? 0.3 : 1;
+const ACCOUNTS = quick ? [1, 10] : [1, 10, 100, 1000];
+
+const TRAFFIC = new URL("traffic.py", import.meta.url).pathname;
+const PROBE = new URL("../tests/support/probe.py", import.meta.url).pathname;
+const PORT = 4000;
+
+interface Row {
+  readonly what: string;
+  readonly beside: string;
+  readonly figure: string;
+  readonly bound: string;
+  readonly held: boolean;
+}
+
+const rows: Row[] = [];
+
+function report(row: Row): void {
+  rows.push(row);
+  print(`${row.held ? "ok  " : "MISS"} ${row.what} | ${row.beside} | ${row.figure} | ${row.bound}`);
+}
+
+function print(line: string): void {
+  // deno-lint-ignore no-console
+  console.log(line);
+}
+
+function text({ min, median, max }: Spread, digits = 2): string {
+  return `${median.toFixed(digits)} (${min.toFixed(digits)}-${max.toFixed(digits)})`;
+}
+
+/** A figure that has to stay at or below a bound; without one it is for information. */
+function atMost(what: string, beside: string, spread: Spread, bound?: number, digits = 2): void {
+  report({
+    what,
+    beside,
+    figure: text(spread, digits),
+    bound: bound === undefined ? "-" : `at most ${bound}`,
+    held: bound === undefined || spread.median <= bound,
+  });
+}
+
+function atLeast(what: string, beside: string, spread: Spread, bound?: number): void {
+  report({
+    what,
+    beside,
+    figure: text(spread),
+    bound: bound === undefined ? "-" : `at least ${bound}`,
+    held: bound === undefined || spread.median >= bound,
+  });
+}
+
+const DRY_RUN = ["firewall", "enable", "--agent-user", "agent_runner"] as const;
+
+async function startUp(binary: string, hello: string): Promise<void> {
+  const dryRun = secondsOf(binary, ...DRY_RUN);
+  atMost("dry-run, wall time", "hello-world", await ratio(PAIRS, dryRun, secondsOf(hello)), 1.15);
+  const memory = await ratio(
+    5,
+    async () => (await costOf([binary, ...DRY_RUN])).kib,
+    async () => (await costOf([hello])).kib,
+  );
+  atMost("dry-run, peak memory", "hello-world", memory, 1.2);
+  // Two medians of one and the same thing differ by some hundredths: that much is no slowness.
+  const noSlower = 1.05;
+  for (
+    const [what, args] of [
+      ["--help", ["firewall", "enable", "--help"]],
+      ["a wrong option", ["firewall", "enable", "--aply"]],
+    ] as const
+  ) {
+    atMost(what, "dry-run", await ratio(PAIRS, secondsOf(binary, ...args), dryRun), noSlower);
+  }
+  for (
+    const other of [
+      ["ufw", "--dry-run", "enable"],
+      ["firewall-cmd", "--version"],
+      ["nft", "list", "ruleset"],
+    ]
+  ) {
+    if (await has(other[0]!)) {
+      atMost("dry-run", other.join(" "), await ratio(5, dryRun, secondsOf(...other)));
+    }
+  }
+}
+
+async function has(tool: string): Promise<boolean> {
+  const { success } = await new Deno.Command("sh", { args: ["-c", `command -v ${tool}`] }).output();
+  return success;
+}
+
+async function size(binary: string, hello: string): Promise<void> {
+  const bytes = async (file: string) => (await Deno.stat(file)).size;
+  const packed = async (file: string) =>
+    Number((await must("sh", "-c", `gzip -9 <"${file}" | wc -c`)).trim());
+  const of = (a: number, b: number) => spreadOf([a / b]);
+  atMost("binary, size", "hello-world", of(await bytes(binary), await bytes(hello)), 1.03, 3);
+  const compressed = of(await packed(binary), await packed(hello));
+  atMost("binary, gzip -9", "hello-world", compressed, undefined, 3);
+}
+
+/**
+ * Gives a world accounts of its own: `ip netns exec` lays these files over /etc/passwd and
+ * /etc/subuid there, so that a thousand accounts come and go with the world.
+ */
+async function addAccounts(world: World, count: number): Promise<string[]> {
+  const names = Array.from({ length: count }, (_, i) => `bench${i}`);
+  const etc = `/etc/netns/${world.inside}`;
+  await Deno.writeTextFile(
+    `${etc}/passwd`,
+    await Deno.readTextFile("/etc/passwd") +
+      names.map((name, i) => `${name}:x:${20_000 + i}:65534::/:/bin/sh\n`).join(""),
+  );
+  await Deno.writeTextFile(
+    `${etc}/subuid`,
+    names.map((name, i) => `${name}:${10_000_000 + i * 65_536}:65536\n`).join(""),
+  );
+  return names;
+}
+
+const agentUsers = (names: readonly string[]) => names.flatMap((name) => ["--agent-user", name]);
+
+async function linesOfPlan(binary: string, ...args: readonly string[]): Promise<string> {
+  const document = JSON.parse(await must(binary, "firewall", ...args, "--json"));
+  return document.steps.map(({ line }: { line: string }) => `${line}\n`).join("");
+}
+
+async function apply(binary: string, backend: string, count: number): Promise<void> {
+  await using world = await World.create();
+  const names = await addAccounts(world, count);
+  const args = [...agentUsers(names), "--backend", backend];
+  const file = await Deno.makeTempFile();
+  const seconds = async (action: "enable" | "disable", way: "apply" | "sh") => {
+    if (way === "apply") {
+      return await secondsOf(...world.command(binary, "firewall", action, ...args, "--apply"))();
+    }
+    await Deno.writeTextFile(file, await linesOfPlan(binary, action, ...args));
+    return await secondsOf(...world.command("sh", file))();
+  };
+  const ratios: Record<"enable" | "disable", number[]> = { enable: [], disable: [] };
+  const pairs = count >= 1000 ? 1 : count >= 100 ? 3 : quick ? 3 : 9;
+  for (let i = 0; i < pairs; i++) {
+    const times: Record<string, number> = {};
+    for (const way of i % 2 === 0 ? ["apply", "sh"] as const : ["sh", "apply"] as const) {
+      for (const action of ["enable", "disable"] as const) {
+        times[`${action} ${way}`] = await seconds(action, way);
+      }
+    }
+    for (const action of ["enable", "disable"] as const) {
+      ratios[action].push(times[`${action} apply`]! / times[`${action} sh`]!);
+    }
+  }
+  await Deno.remove(file);
+  for (const action of ["enable", "disable"] as const) {
+    const what = `${action} --apply, ${backend}, ${count} account(s)`;
+    atMost(what, "the same lines in sh", spreadOf(ratios[action]), 1.5);
+  }
+}
+
+async function refusal(backend: string): Promise<void> {
+  await using world = await World.create();
+  const agent = await world.account();
+  await world.must(
+    ...program(),
+    ...["firewall", "enable", "--agent-user", agent],
+    "--backend",
+    backend,
+    "--apply",
+  );
+  for (const vector of ["tcp", "udp", "mptcp"]) {
+    for (const address of [OUTSIDE_V4, OUTSIDE_V6]) {
+      const waits: number[] = [];
+      for (let i = 0; i < 9; i++) {
+        const { stdout } = await world.as(agent, PYTHON, PROBE, vector, address, `${PORT}`);
+        const waited = /after ([0-9.]+) ms/.exec(stdout)?.[1];
+        if (waited === undefined) throw new Error(`${vector} to ${address} was not refused`);
+        waits.push(Number(waited));
+      }
+      const family = address === OUTSIDE_V4 ? "IPv4" : "IPv6";
+      atMost(`refusal in ms, ${vector}, ${family}, ${backend}`, "-", spreadOf(waits), 5);
+    }
+  }
+}
+
+/** Locks many accounts at once, without the time that their own plans would take. */
+async function lockMany(world: World, backend: string, names: readonly string[]): Promise<void> {
+  await world.must(
+    ...program(),
+    "firewall",
+    "enable",
+    ...agentUsers(names),
+    "--backend",
+    backend,
+    "--apply",
+  );
+}
+
+async function bystanders(backend: string): Promise<void> {
+  await using empty = await World.create();
+  await using locked = await World.create();
+  const bystander = await empty.account();
+  const names = await addAccounts(locked, ACCOUNTS.at(-1)!);
+  for (const world of [empty, locked]) {
+    const child = world.start(
+      ["ip", "netns", "exec", world.outside, PYTHON, TRAFFIC, "serve", `${PORT}`],
+    );
+    const lines = linesOf(child.stdout);
+    await lines.read();
+    lines.releaseLock();
+  }
+  const rate = (world: World, kind: string) => async () => {
+    const seconds = `${TRAFFIC_SECONDS}`;
+    const { code, stdout, stderr } = await world.as(
+      bystander,
+      ...[PYTHON, TRAFFIC, kind, OUTSIDE_V4, `${PORT}`, seconds],
+    );
+    if (code !== 0) throw new Error(`the bystander's ${kind} failed: ${stderr}`);
+    return Number(stdout);
+  };
+  const compare = async (count: number) => {
+    for (const kind of ["udp", "tcp"]) {
+      const figures = await ratio(TRAFFIC_PAIRS, rate(locked, kind), rate(empty, kind));
+      const bound = count === 1 || (backend === "nftables" && count > 1) ? 0.95 : undefined;
+      const what = `bystander's ${kind} rate, ${backend}, ${count} locked`;
+      atLeast(what, "an empty ruleset", figures, bound);
+    }
+  };
+  await compare(0);
+  let done = 0;
+  for (const count of ACCOUNTS) {
+    await lockMany(locked, backend, names.slice(done, count));
+    done = count;
+    await compare(count);
+    if (count === 1000) await status(locked);
+  }
+}
+
+async function status(world: World): Promise<void> {
+  const { seconds } = await costOf(world.command(...program(), "firewall", "status", "--json"));
+  atMost("status, 1000 accounts, seconds", "-", spreadOf([seconds]), 2);
+}
+
+function table(): string {
+  const head = "| what | beside | median (least-most) | bound |\n|---|---|---|---|";
+  return [
+    head,
+    ...rows.map((row) =>
+      `| ${row.what} | ${row.beside} | ${row.figure} | ${row.bound}${
+        row.held ? "" : " **missed**"
+      } |`
+    ),
+  ].join("\n");
+}
+
+const why = whyNoWorld();
+if (why !== undefined) {
+  print(`bench: ${why}`);
+  Deno.exit(1);
+}
+const [binary, hello] = [Deno.env.get("FISHNET_BIN"), Deno.env.get("HELLO_BIN")];
+if (binary === undefined || hello === undefined) {
+  print("bench: FISHNET_BIN and HELLO_BIN name the compiled program and a compiled hello-world");
+  Deno.exit(1);
+}
+await size(binary, hello);
+await startUp(binary, hello);
+for (const backend of ["iptables", "nftables"]) {
+  await refusal(backend);
+  for (const count of ACCOUNTS) await apply(binary, backend, count);
+  await bystanders(backend);
+}
+print(`\n${table()}`);
+const missed = rows.filter(({ held }) => !held);
+if (missed.length > 0) {
+  print(`\n${missed.length} bound(s) missed`);
+  Deno.exit(1);
+}

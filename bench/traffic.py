@@ -1,0 +1,60 @@
+"""Sends for some seconds as a bystander would, and prints how much got through.
+
+    traffic.py udp ADDRESS PORT SECONDS    packets per second
+    traffic.py tcp ADDRESS PORT SECONDS    requests per second, a connection each
+    traffic.py serve PORT                  answers both, and says "listening"
+"""
+
+import socket
+import sys
+import threading
+import time
+
+
+def udp(address, port, seconds):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.connect((address, port))
+        payload, sent, end = b"x" * 64, 0, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            for _ in range(200):
+                s.send(payload)
+            sent += 200
+    return sent / seconds
+
+
+def tcp(address, port, seconds):
+    requests, end = 0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        with socket.create_connection((address, port), 5) as s:
+            s.sendall(b"hello\n")
+            s.recv(64)
+        requests += 1
+    return requests / seconds
+
+
+def answer(listener):
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(64)
+            connection.sendall(b"hello\n")
+
+
+def swallow(port):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("", port))
+        while True:
+            s.recv(2048)
+
+
+def serve(port):
+    listener = socket.create_server(("", port), backlog=512)
+    threading.Thread(target=swallow, args=(port,)).start()
+    print("listening", flush=True)
+    answer(listener)
+
+
+if sys.argv[1] == "serve":
+    serve(int(sys.argv[2]))
+else:
+    print(globals()[sys.argv[1]](sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
