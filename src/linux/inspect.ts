@@ -1,0 +1,160 @@
+/**
+ * Reads all that `status` judges, in one call of `sudo`: the rules of both
+ * iptables variants and both families, the routing rules, our nft tables, and
+ * the accounts with their subordinate ranges as they are now.
+ *
+ * @module
+ */
+import { UnreadableError } from "../status.ts";
+import { readAsRoot } from "../sudo.ts";
+import { BOOT_DIRECTORY, LOCK_UNIT, LOCK_WANTED_BY, UNIT_DIRECTORY } from "./persist.ts";
+import { parsePasswd, parseSubuid, type PasswdEntry, type SubuidEntry } from "./read_accounts.ts";
+import { parseIptablesSave, type Rule } from "./read_iptables.ts";
+import { parseTable, type Table } from "./read_nftables.ts";
+import { parseRoutingRules, type RoutingRule } from "./read_routing.ts";
+
+/** IPv4 or IPv6. */
+export type Family = 4 | 6;
+
+/** Both of them. */
+export const FAMILIES: readonly Family[] = [4, 6];
+
+/** One of the two programs that the plain name `iptables` may stand for. */
+export type Variant = "nft" | "legacy";
+
+/** What one of the `iptables-save` programs printed. */
+export interface SavedRules {
+  readonly family: Family;
+  readonly variant: Variant;
+  readonly rules: readonly Rule[];
+}
+
+/** The machine's state, as its own tools print it, parsed and not yet judged. */
+export interface Machine {
+  readonly passwd: readonly PasswdEntry[];
+  readonly subuid: readonly SubuidEntry[];
+  /** False for a kernel without IPv6: it has none to lock. */
+  readonly hasIpv6: boolean;
+  readonly saved: readonly SavedRules[];
+  /** What the plain name `iptables` stands for; undefined where there is none. */
+  readonly plainVariant: Variant | undefined;
+  readonly routing: Readonly<Record<Family, readonly RoutingRule[]>>;
+  /** Undefined where the table is not there. */
+  readonly lockTable: Table | undefined;
+  readonly loopbackTable: Table | undefined;
+  /** The uids with a script that would lock them at boot. */
+  readonly bootScripts: ReadonlySet<number>;
+  /** The uids with a unit that runs such a script at boot. */
+  readonly bootUnits: ReadonlySet<number>;
+}
+
+/**
+ * Reads the machine. Names that the account list need not enumerate (LDAP, say) are looked up
+ * one by one.
+ *
+ * @throws {UnreadableError} where sudo is refused, or the kernel's rules cannot be read.
+ */
+export async function readMachine(names: readonly string[]): Promise<Machine> {
+  // The mark cannot be guessed, so nothing that an account wrote can pass for a section.
+  const mark = crypto.randomUUID();
+  const { stdout, stderr } = await readAsRoot("sh", "-c", SCRIPT, "sh", mark, ...names);
+  const sections = parseSections(stdout, mark);
+  if (!sections.has("end")) {
+    const said = stderr.trim().split("\n").at(-1) || "sudo ended at once";
+    throw new UnreadableError(`the firewall's state can be read by root alone: ${said}`);
+  }
+  return machineOf(sections);
+}
+
+/** What one command printed, errors included, and its exit code. */
+export interface Section {
+  readonly code: number;
+  readonly text: string;
+}
+
+const SCRIPT = `
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mark=$1
+shift
+section() {
+  name=$1
+  shift
+  printf '\\n%s begin %s\\n' "$mark" "$name"
+  "$@" 2>&1
+  printf '\\n%s end %s\\n' "$mark" "$?"
+}
+section passwd getent passwd
+section named getent passwd -- "$@"
+section subuid cat /etc/subuid
+section ipv6 test -e /proc/net/if_inet6
+section plain iptables --version
+for command in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do
+  section $command $command-save
+done
+section rule4 ip -4 rule show
+section rule6 ip -6 rule show
+section nft nft list table inet fishnet
+section nft-loopback nft list table inet fishnet_loopback
+section boot-scripts grep -sHxm1 'uid=[0-9]*' -r --include='*.sh' ${BOOT_DIRECTORY}
+section boot-units find -L ${UNIT_DIRECTORY}/${LOCK_WANTED_BY}.wants -name '${LOCK_UNIT}*.service' -type f -size +0
+section end true
+`;
+
+/** Cuts what the script printed at its marks. */
+export function parseSections(text: string, mark: string): Map<string, Section> {
+  const sections = new Map<string, Section>();
+  for (const part of text.split(`\n${mark} begin `).slice(1)) {
+    const [name, ...lines] = part.split("\n");
+    const end = lines.findLastIndex((line) => line.startsWith(`${mark} end `));
+    if (end < 0) continue; // it was cut off
+    const code = Number(lines[end]!.slice(`${mark} end `.length));
+    sections.set(name!, { code, text: lines.slice(0, end).join("\n") });
+  }
+  return sections;
+}
+
+/**
+ * Parses every section.
+ *
+ * @throws {UnreadableError} where the routing rules are missing: `ip` is there wherever a lock is,
+ * and without it nothing can be told.
+ */
+export function machineOf(sections: ReadonlyMap<string, Section>): Machine {
+  const text = (name: string) => sections.get(name)?.text ?? "";
+  const succeeded = (name: string) => sections.get(name)?.code === 0;
+  const hasIpv6 = succeeded("ipv6");
+  for (const name of ["rule4", ...(hasIpv6 ? ["rule6"] : [])]) {
+    if (!succeeded(name)) {
+      throw new UnreadableError(`the routing rules could not be read: ${text(name).trim()}`);
+    }
+  }
+  return {
+    passwd: parsePasswd(`${text("passwd")}\n${text("named")}`),
+    subuid: parseSubuid(text("subuid")),
+    hasIpv6,
+    saved: FAMILIES.flatMap((family) =>
+      (["nft", "legacy"] as const).map((variant) => ({
+        family,
+        variant,
+        rules: parseIptablesSave(text(`${family === 4 ? "iptables" : "ip6tables"}-${variant}`)),
+      }))
+    ),
+    plainVariant: succeeded("plain")
+      ? (text("plain").includes("nf_tables") ? "nft" : "legacy")
+      : undefined,
+    routing: { 4: parseRoutingRules(text("rule4")), 6: parseRoutingRules(text("rule6")) },
+    lockTable: succeeded("nft") ? parseTable(text("nft")) : undefined,
+    loopbackTable: succeeded("nft-loopback") ? parseTable(text("nft-loopback")) : undefined,
+    bootScripts: uidsIn(text("boot-scripts"), /\/(\d+)\.sh:uid=\1$/),
+    bootUnits: uidsIn(text("boot-units"), new RegExp(`/${LOCK_UNIT}(\\d+)\\.service$`)),
+  };
+}
+
+function uidsIn(text: string, pattern: RegExp): Set<number> {
+  return new Set(
+    text.split("\n").flatMap((line) => {
+      const uid = pattern.exec(line)?.[1];
+      return uid === undefined ? [] : [Number(uid)];
+    }),
+  );
+}

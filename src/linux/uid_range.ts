@@ -1,0 +1,60 @@
+/**
+ * Ranges of uids, and which of them a set of ranges covers.
+ *
+ * @module
+ */
+
+/** All uids from `first` to `last`, both included. */
+export interface UidRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** The range as iptables, nft and ip print it; one uid alone is itself. */
+export function printRange({ first, last }: UidRange): string {
+  return first === last ? `${first}` : `${first}-${last}`;
+}
+
+/** Reads `1001` or `231072-296607`; undefined for anything else. */
+export function parseRange(text: string): UidRange | undefined {
+  const match = /^(\d{1,10})(?:-(\d{1,10}))?$/.exec(text);
+  if (match === null) return undefined;
+  const first = Number(match[1]);
+  const last = Number(match[2] ?? match[1]);
+  return first <= last ? { first, last } : undefined;
+}
+
+/** Whether the two have a uid in common. */
+export function overlap(a: UidRange, b: UidRange): boolean {
+  return a.first <= b.last && b.first <= a.last;
+}
+
+/** The uids of many ranges: whether a whole range is among them, in logarithmic time. */
+export class UidSet {
+  /** Disjoint, not adjacent, ascending. */
+  readonly #ranges: UidRange[] = [];
+
+  constructor(ranges: readonly UidRange[]) {
+    for (const { first, last } of ranges.toSorted((a, b) => a.first - b.first)) {
+      const before = this.#ranges.at(-1);
+      if (before !== undefined && first <= before.last + 1) {
+        this.#ranges[this.#ranges.length - 1] = {
+          first: before.first,
+          last: Math.max(before.last, last),
+        };
+      } else this.#ranges.push({ first, last });
+    }
+  }
+
+  /** Whether every uid of the range is among them. */
+  covers({ first, last }: UidRange): boolean {
+    let [low, high] = [0, this.#ranges.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#ranges[middle]!.last < first) low = middle + 1;
+      else high = middle;
+    }
+    const found = this.#ranges[low];
+    return found !== undefined && found.first <= first && last <= found.last;
+  }
+}
