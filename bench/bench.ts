@@ -16,6 +16,7 @@ import {
   whyNoWorld,
   World,
 } from "../tests/support/world.ts";
+import { compile, compileArguments, HOST } from "../packaging/compile.ts";
 import { costOf, ratio, secondsOf, type Spread, spreadOf } from "./measure.ts";
 
 const quick = (parseArgs(Deno.args, { boolean: ["quick"] }) as { quick: boolean }).quick;
@@ -73,6 +74,15 @@ function atLeast(what: string, beside: string, spread: Spread, bound?: number): 
     bound: bound === undefined ? "-" : `at least ${bound}`,
     held: bound === undefined || spread.median >= bound,
   });
+}
+
+/** Compiles the program as users get it, and beside it a hello-world with the same Deno. */
+async function compileBoth(folder: string): Promise<{ binary: string; hello: string }> {
+  const binary = await compile(HOST, folder);
+  const [source, hello] = [`${folder}/hello.js`, `${folder}/hello`];
+  await Deno.writeTextFile(source, 'console.log("hello");\n');
+  await must(Deno.execPath(), ...compileArguments(source, hello));
+  return { binary, hello };
 }
 
 const DRY_RUN = ["firewall", "enable", "--agent-user", "agent_runner"] as const;
@@ -282,11 +292,7 @@ if (why !== undefined) {
   print(`bench: ${why}`);
   Deno.exit(1);
 }
-const [binary, hello] = [Deno.env.get("FISHNET_BIN"), Deno.env.get("HELLO_BIN")];
-if (binary === undefined || hello === undefined) {
-  print("bench: FISHNET_BIN and HELLO_BIN name the compiled program and a compiled hello-world");
-  Deno.exit(1);
-}
+const { binary, hello } = await compileBoth(await Deno.makeTempDir());
 await size(binary, hello);
 await startUp(binary, hello);
 for (const backend of ["iptables", "nftables"]) {
