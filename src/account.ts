@@ -11,9 +11,10 @@ export interface Account {
   readonly name: string;
   /**
    * The uid, where the name no longer resolves: the account was deleted while
-   * it was locked, and its rules, which hold numbers, are still there.
+   * it was locked, and its rules, which hold numbers, are still there. Or
+   * `$uid`, where a script sets that variable: names may not be known at boot.
    */
-  readonly uid?: number;
+  readonly uid?: number | "$uid";
 }
 
 /** Longest name that Linux accepts: LOGIN_NAME_MAX of useradd(8), and of pf's anchor path. */

@@ -9,6 +9,7 @@ import type { Account } from "./account.ts";
 import { guardStep } from "./linux/accounts.ts";
 import { iptablesHolds } from "./linux/iptables.ts";
 import { nftablesHolds } from "./linux/nftables.ts";
+import { persistHolds, systemdStep } from "./linux/persist.ts";
 import { pfGuardStep, pfHolds } from "./macos/pf.ts";
 import { disableSteps, enableSteps, type Hold, type Step } from "./plan.ts";
 
@@ -35,6 +36,7 @@ export function planEnable(accounts: readonly Account[], options: LockOptions): 
   const guard = options.system === "linux" ? guardStep : pfGuardStep;
   return [
     ...accounts.map(guard),
+    ...(options.persist && options.system === "linux" ? [systemdStep] : []),
     ...enableSteps(accounts.flatMap((account) => holdsOf(account, options))),
   ];
 }
@@ -48,9 +50,13 @@ export function planDisable(
   return disableSteps(accounts.flatMap((account) => holdsOf(account, options)));
 }
 
-function holdsOf(account: Account, { system, backend, onlyPorts }: LockOptions): Hold[] {
+function holdsOf(account: Account, { system, backend, onlyPorts, persist }: LockOptions): Hold[] {
   if (system === "macos") return pfHolds(account, onlyPorts);
-  return backend === "iptables"
-    ? iptablesHolds(account, onlyPorts)
-    : nftablesHolds(account, onlyPorts);
+  const backendHolds = backend === "iptables" ? iptablesHolds : nftablesHolds;
+  // At boot, the same steps with the uid for the name.
+  const steps = enableSteps(backendHolds({ ...account, uid: "$uid" }, onlyPorts));
+  return [
+    ...backendHolds(account, onlyPorts),
+    ...persistHolds(account, persist ? steps : undefined),
+  ];
 }

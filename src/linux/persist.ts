@@ -134,10 +134,129 @@ function withoutSudo(line: string): string {
  * What makes a lock outlast a reboot: three holds that all accounts share, then
  * the account's own two.
  *
- * @param steps a plan for the account with the uid `$uid`; none where the lock is not to persist:
- * then nothing is taken, but an earlier lock may have been
+ * @param steps a plan for the account with the uid `$uid`, where the lock is to persist; else
+ * nothing is taken, and what an earlier lock took is released
  */
 export function persistHolds(account: Account, steps: readonly Step[] | undefined): Hold[] {
-  const holds: Required<Pick<Hold, "take">>[] & Hold[] = [];
-  return holds;
+  const holds: Hold[] = [
+    {
+      take: unitStep(`${LOCK_UNIT}.service`, LOCK_UNIT_LINES, "the unit that locks at boot"),
+      release: { run: SHARED_RELEASE, why: "remove the units when no script is left" },
+    },
+    {
+      take: unitStep(
+        REPAIR_UNIT,
+        REPAIR_UNIT_LINES,
+        "the unit that locks again when another firewall starts, restarts or reloads",
+      ),
+    },
+    { take: repairStep },
+    {
+      take: scriptStep(account, steps ?? []),
+      release: {
+        run: `sudo sh -ec '${scriptOf(account)}; set -- $f*; test -e $1 || exit 0; ` +
+          `echo $f; flock ${BOOT_DIRECTORY} rm "$@"'`,
+        why: "remove the script that locks the account at boot",
+      },
+    },
+    {
+      take: linkStep(account),
+      release: { run: unlinkLine(account), why: "systemd no longer locks the account at boot" },
+    },
+  ];
+  if (steps !== undefined) return holds;
+  return holds.flatMap(({ release }) => release === undefined ? [] : [{ release }]);
+}
+
+/** Says where the account's script is: `$u` and `$f`. */
+const scriptOf = (account: Account) => `u=${uidOf(account)}; f=${BOOT_DIRECTORY}/$u.sh`;
+
+/** Says which unit is the account's: `$u` and `$n`. */
+const unitOf = (account: Account) => `u=${uidOf(account)}; n=${LOCK_UNIT}$u.service`;
+
+/** Makes systemd read its units again, where it runs. */
+const RELOAD = "test ! -d /run/systemd/system || systemctl daemon-reload";
+
+/** Stops a unit that runs, where systemd does. */
+const stop = (unit: string) =>
+  `if systemctl -q is-active ${unit} 2>/dev/null; then systemctl stop ${unit}; fi`;
+
+/** Removes the units, as long as no account has a script. */
+const SHARED_RELEASE = `sudo sh -ec 'set -- ${BOOT_DIRECTORY}/*.sh; test ! -e $1 || exit 0; ` +
+  `set -- ${UNIT_DIRECTORY}/${LOCK_UNIT}.service ${UNIT_DIRECTORY}/${REPAIR_UNIT}; ` +
+  `test -e $1 || test -e $2 || exit 0; printf "%s\\n" "$@"; ${stop(REPAIR_UNIT)}; ` +
+  `for l in ${UNIT_DIRECTORY}/*.wants/${REPAIR_UNIT}; do test -L $l || continue; ` +
+  `rm $l; rmdir --ignore-fail-on-non-empty \${l%/*}; done; rm -f "$@"; ${RELOAD}'`;
+
+/**
+ * Writes a file whole or not at all, also on a full disk and through a power
+ * cut: beside it, to the disk, then into its place. What is right already is left alone.
+ *
+ * @param place shell that sets `$f`, the file
+ * @param change shell that puts `$f.new` into the place of `$f`
+ */
+function writeLine(place: string, first: string, change: string, lines: readonly string[]): string {
+  return `sudo sh -ec '${place}; trap "rm -f $f.new" EXIT; ` +
+    `printf "%s\\n" ${first}"$@" >$f.new; test -e $f && test "$(cat $f)" = "$(cat $f.new)" && exit; ` +
+    `sync $f.new; echo $f; ${change}' sh ${lines.map(quoted).join(" ")}`;
+}
+
+/** Quotes a line that holds single quotes, too, for sh and for dax's own shell. */
+function quoted(line: string): string {
+  return `'${line.replaceAll("'", `'"'"'`)}'`;
+}
+
+function unitStep(unit: string, lines: readonly string[], why: string): Step {
+  return {
+    run: writeLine(
+      `f=${UNIT_DIRECTORY}/${unit}`,
+      "",
+      "chmod 644 $f.new; mv $f.new $f; systemctl daemon-reload",
+      lines,
+    ),
+    why,
+    undo: [SHARED_RELEASE],
+  };
+}
+
+const repairStep: Step = {
+  check: `sudo sh -c 'systemctl -q is-enabled ${REPAIR_UNIT} && ` +
+    `systemctl -q is-active ${REPAIR_UNIT}'`,
+  run: `sudo systemctl -q enable --now ${REPAIR_UNIT}`,
+  why: "systemd watches the other firewalls",
+  undo: [SHARED_RELEASE],
+};
+
+function scriptStep(account: Account, steps: readonly Step[]): Step {
+  const place = `umask 077; ${scriptOf(account)}; mkdir -p ${BOOT_DIRECTORY}`;
+  return {
+    run: writeLine(
+      place,
+      "uid=$u ",
+      "rm -f $f.old; test ! -e $f || ln $f $f.old; mv $f.new $f",
+      bootScript(account, steps),
+    ),
+    why: "the lines above, for boot: with the uid for the name, since names may not be known yet",
+    undo: [
+      `sudo sh -ec '${scriptOf(account)}; if test -e $f.old; then mv $f.old $f; else rm -f $f; ` +
+      `rmdir --ignore-fail-on-non-empty ${BOOT_DIRECTORY}; fi'`,
+    ],
+  };
+}
+
+/** The first start runs the script: what fails at boot fails now. */
+function linkStep(account: Account): Step {
+  return {
+    check: `sudo sh -c '${unitOf(account)}; systemctl -q is-enabled $n'`,
+    run: `sudo sh -c '${unitOf(account)}; systemctl -q enable --now $n || ` +
+      `{ systemctl -q disable $n; systemctl reset-failed $n; exit 1; }'`,
+    why: "systemd runs the script at boot, before cron, logins, services and the network",
+    undo: [unlinkLine(account)],
+  };
+}
+
+function unlinkLine(account: Account): string {
+  return `sudo sh -ec '${unitOf(account)}; l=${UNIT_DIRECTORY}/${LOCK_WANTED_BY}.wants/$n; ` +
+    `test -L $l || exit 0; echo $l; ${stop("$n")}; rm $l; ` +
+    `rmdir --ignore-fail-on-non-empty \${l%/*}; ${RELOAD}'`;
 }
