@@ -10,7 +10,7 @@ import { LISTED_RANGE, rangesStep, subordinateEntries, uidOf } from "./accounts.
 import { routingHolds } from "./routing.ts";
 
 /** A table with one set, or map, of uids. */
-interface Table {
+export interface Table {
   readonly name: string;
   readonly kind: "set" | "map";
   readonly set: string;
@@ -24,7 +24,8 @@ interface Table {
   readonly ruleCount: number;
 }
 
-const LOCK: Table = {
+/** The table that refuses, and drops, what leaves. */
+export const LOCK: Table = {
   name: "inet fishnet",
   kind: "set",
   set: "locked",
@@ -47,7 +48,7 @@ const LOCK: Table = {
 };
 
 /** The table for `--only-port`: apart, because `ct` makes the kernel track connections. */
-const LOOPBACK: Table = {
+export const LOOPBACK: Table = {
   name: "inet fishnet_loopback",
   kind: "map",
   set: "narrowed",
@@ -70,14 +71,19 @@ function whereThereIs({ name }: Table): string {
 
 const listElements = ({ name, kind, set }: Table) => `nft list ${kind} ${name} ${set}`;
 
+/** The line that makes the table, or mends it. */
+export function tableLine({ body }: Table): string {
+  return `echo '${body.join("; ")}' | sudo nft -f -`;
+}
+
 function tableHold(table: Table): Hold {
-  const { name, body, rules, ruleCount } = table;
+  const { name, rules, ruleCount } = table;
   const release = `sudo sh -c '${whereThereIs(table)}; ` +
     `${listElements(table)} | grep -q elements || { echo ${name}; nft delete table ${name}; }'`;
   return {
     take: {
       check: `sudo sh -c 'test $(nft list table ${name} | grep -cE "${rules}") -eq ${ruleCount}'`,
-      run: `echo '${body.join("; ")}' | sudo nft -f -`,
+      run: tableLine(table),
       why: `${name}: rules for every uid in its set, which others' flushes do not touch`,
       undo: [release],
     },
