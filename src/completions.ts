@@ -27,9 +27,8 @@ export function completionScript(shell: Shell): string {
 const FIRST_WORDS = {
   firewall: "Keep an account on this machine",
   completions: "Print completions for a shell",
-  "--help": "Show help",
-  "--version": "Show the version",
 };
+const FIRST_OPTIONS = { "--help": "Show help", "--version": "Show the version" };
 
 const commands = Object.keys(COMMANDS) as FirewallCommand[];
 const options = Object.entries(OPTIONS);
@@ -69,7 +68,9 @@ _fishnet() {
   case $prev in
 ${proposeValues.join("\n")}
   esac
-  if ((COMP_CWORD == 1)); then words="${Object.keys(FIRST_WORDS).join(" ")}"
+  if ((COMP_CWORD == 1)); then words="${
+    Object.keys({ ...FIRST_WORDS, ...FIRST_OPTIONS }).join(" ")
+  }"
   elif ((COMP_CWORD == 2)); then
     case \${COMP_WORDS[1]} in
     firewall) words="${commands.join(" ")} --help" ;;
@@ -111,16 +112,20 @@ _fishnet_accounts() {
   _users -F ignored
 }
 _fishnet() {
+  local -a flags=('--help:Show help')
   if ((CURRENT == 2)); then
+    flags=(${explained(FIRST_OPTIONS)})
     local -a first=(${explained(FIRST_WORDS)})
-    _describe -o command first
+    _describe command first
+    _describe -o option flags
   elif ((CURRENT == 3)); then
     local -a second=()
     case $words[2] in
-    firewall) second=(${explained(COMMANDS)} '--help:Show help') ;;
-    completions) second=(${SHELLS.join(" ")} '--help:Show help') ;;
+    firewall) second=(${explained(COMMANDS)}) ;;
+    completions) second=(${SHELLS.join(" ")}) ;;
     esac
-    _describe -o command second
+    _describe command second
+    _describe -o option flags
   else
     local command="$words[2] $words[3]"
     words=("$command" "\${(@)words[4,-1]}")
@@ -164,8 +169,8 @@ function fish(): string {
   return [
     "# fish completions for fishnet",
     anywhere,
-    ...words(FIRST_WORDS, first),
-    ...words({ ...COMMANDS, "--help": FIRST_WORDS["--help"] }, second),
+    ...words({ ...FIRST_WORDS, ...FIRST_OPTIONS }, first),
+    ...words({ ...COMMANDS, "--help": FIRST_OPTIONS["--help"] }, second),
     `${shells} -a ${quote(SHELLS.join(" "))}`,
     ...proposeOptions,
     "",

@@ -1,0 +1,85 @@
+/**
+ * What the packaging tests share.
+ *
+ * @module
+ */
+import { compile, compileArguments, HOST } from "../../packaging/compile.ts";
+import { must, type Result, run } from "../support/process.ts";
+
+/** The folder of the sources, ending in a slash. */
+export const ROOT = new URL("../../", import.meta.url).pathname;
+
+/** What a test needs of the machine. */
+export interface Needs {
+  readonly tools?: readonly string[];
+  readonly root?: true;
+  /** The compiled program: {@link binary} can be called. */
+  readonly binary?: true;
+  /** `deno compile` works here: {@link compileProbe} can be called. */
+  readonly compiler?: true;
+}
+
+/** Defines a test, or counts it as skipped and says why. */
+export function packagingTest(
+  name: string,
+  needs: Needs,
+  body: (t: Deno.TestContext) => Promise<void>,
+): void {
+  const why = whyNot(needs);
+  Deno.test({
+    name: why === undefined ? name : `${name} (skipped: ${why})`,
+    ignore: why !== undefined,
+    fn: body,
+  });
+}
+
+function whyNot({ tools = [], root, binary, compiler }: Needs): string | undefined {
+  if (root && Deno.uid() !== 0) return "needs root";
+  const needsCompiler = compiler || (binary && Deno.env.get("FISHNET_BIN") === undefined);
+  if (needsCompiler && !canCompile()) {
+    return "needs the runtime that deno compile builds on: a network, or DENORT_BIN";
+  }
+  const missing = tools.find((tool) =>
+    !new Deno.Command("sh", { args: ["-c", `command -v ${tool}`] }).outputSync().success
+  );
+  return missing === undefined ? undefined : `needs ${missing}`;
+}
+
+let compiles: boolean | undefined;
+
+function canCompile(): boolean {
+  if (compiles === undefined) {
+    const folder = Deno.makeTempDirSync();
+    Deno.writeTextFileSync(`${folder}/empty.js`, "");
+    const args = compileArguments(`${folder}/empty.js`, `${folder}/empty`);
+    compiles = new Deno.Command(Deno.execPath(), { args }).outputSync().success;
+    Deno.removeSync(folder, { recursive: true });
+  }
+  return compiles;
+}
+
+let compiled: Promise<string> | undefined;
+
+/** The compiled program: the one that FISHNET_BIN names, or one made for this run. */
+export function binary(): Promise<string> {
+  const given = Deno.env.get("FISHNET_BIN");
+  return compiled ??= given === undefined
+    ? compile(HOST, `${ROOT}dist/test`)
+    : Promise.resolve(given);
+}
+
+/** The program, from its sources, with the permissions that it ships with. */
+export function fishnet(...args: readonly string[]): Promise<Result> {
+  return run([...FROM_SOURCES, ...args]);
+}
+
+const FROM_SOURCES = [
+  ...[Deno.execPath(), "run", "--quiet", "--no-prompt", "--allow-run=sudo", "--allow-env=USER"],
+  `${ROOT}main.ts`,
+];
+
+/** A folder that is gone when the test ends. */
+export async function temporaryFolder(): Promise<{ path: string } & AsyncDisposable> {
+  const path = await Deno.makeTempDir({ prefix: "fishnet-" });
+  return { path, [Symbol.asyncDispose]: async () => void await must("rm", "-rf", path) };
+}
