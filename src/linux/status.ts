@@ -1,6 +1,303 @@
-/** What is in force on Linux. @module */
-import type { AccountStatus } from "../status.ts";
+/**
+ * `status` on Linux: which pieces of each account's lock are in force.
+ *
+ * @module
+ */
+import { FishnetError } from "../errors.ts";
+import type { Backend } from "../planner.ts";
+import type { AccountStatus, LockState, Piece } from "../status.ts";
+import { type Held, heldBy, InForce, type Layer } from "./in_force.ts";
+import { FAMILIES, type Machine, readMachine } from "./inspect.ts";
+import { type PasswdEntry, subordinateRanges } from "./read_accounts.ts";
+import { printRange, type UidRange } from "./uid_range.ts";
 
-export function linuxStatus(_names: readonly string[]): Promise<AccountStatus[]> {
-  throw new Error("not there yet");
+/**
+ * What is in force for the accounts; for none, for every account that anything of a lock is there
+ * for, those that were deleted included.
+ *
+ * @throws {UnreadableError} where the machine's state cannot be read.
+ * @throws {FishnetError} for an account that neither exists nor has anything of a lock.
+ */
+export async function linuxStatus(names: readonly string[]): Promise<AccountStatus[]> {
+  return statusIn(await readMachine(names), names);
+}
+
+/** The same, from a state that was read before. */
+export function statusIn(machine: Machine, names: readonly string[]): AccountStatus[] {
+  const held = heldBy(machine);
+  const inForce = new InForce(held);
+  const known = new KnownAccounts(machine, held);
+  const accounts = names.length > 0 ? names.map((name) => known.named(name)) : known.held();
+  return [
+    ...accounts.map((account) => judge(account, machine, inForce)),
+    ...(names.length > 0 ? [] : known.leftOver().map(leftOverStatus)),
+  ];
+}
+
+/** An account as the machine knows it, or as its rules remember it. */
+interface HeldAccount extends PasswdEntry {
+  readonly deleted: boolean;
+  /** The uid's own range, then the subordinate ranges that /etc/subuid has now. */
+  readonly ranges: readonly UidRange[];
+}
+
+/** Names for the uids that rules hold. */
+class KnownAccounts {
+  readonly #machine: Machine;
+  readonly #held: readonly Held[];
+  readonly #byName: ReadonlyMap<string, PasswdEntry>;
+  readonly #byUid: ReadonlyMap<number, PasswdEntry>;
+  /** The uids that rules remember for a name. */
+  readonly #remembered: ReadonlyMap<string | undefined, number>;
+
+  constructor(machine: Machine, held: readonly Held[]) {
+    this.#machine = machine;
+    this.#held = held;
+    this.#byName = new Map(machine.passwd.map((entry) => [entry.name, entry]));
+    this.#byUid = new Map(machine.passwd.toReversed().map((entry) => [entry.uid, entry]));
+    this.#remembered = new Map(
+      held.filter(({ first, last }) => first === last).map(({ owner, first }) => [owner, first]),
+    );
+  }
+
+  /** @throws {FishnetError} for a name that neither the machine nor a rule knows. */
+  named(name: string): HeldAccount {
+    const entry = this.#byName.get(name);
+    if (entry !== undefined) return this.#account(entry, false);
+    const uid = this.#remembered.get(name);
+    if (uid === undefined) throw new FishnetError(`the account '${name}' does not exist`);
+    return this.#account({ name, uid }, true);
+  }
+
+  /** Every account that a rule was made for, in the order of their names. */
+  held(): HeldAccount[] {
+    const names = new Set<string>();
+    for (const { owner, first, last } of this.#held) {
+      if (owner !== undefined && (first === last || this.#byName.has(owner))) names.add(owner);
+      const entry = first === last ? this.#byUid.get(first) : undefined;
+      if (entry !== undefined && !this.#isSubordinate(first)) names.add(entry.name);
+    }
+    return [...names].sort().map((name) => this.named(name));
+  }
+
+  /** What holds uids that belong to no account, and remembers none. */
+  leftOver(): Held[] {
+    const remembered = new Set(
+      this.#held.filter(({ owner }) => owner !== undefined).map(printRange),
+    );
+    const subordinate = new Set(this.#machine.subuid.map(printRange));
+    return this.#held.filter((one) =>
+      one.owner === undefined && !remembered.has(printRange(one)) &&
+      !subordinate.has(printRange(one)) &&
+      !(one.first === one.last && this.#byUid.has(one.first))
+    );
+  }
+
+  #isSubordinate(uid: number): boolean {
+    return this.#machine.subuid.some(({ first, last }) => first === uid && last === uid);
+  }
+
+  #account(entry: PasswdEntry, deleted: boolean): HeldAccount {
+    const own = { first: entry.uid, last: entry.uid };
+    return {
+      ...entry,
+      deleted,
+      ranges: [own, ...subordinateRanges(this.#machine.subuid, entry)],
+    };
+  }
+}
+
+/** The layers of each backend, and what an administrator calls them. */
+const LAYERS: Readonly<Record<Backend, Readonly<Partial<Record<Layer, string>>>>> = {
+  iptables: {
+    routing: "routing rule (prohibit)",
+    drop: "DROP in mangle POSTROUTING",
+    refuse: "REJECT in OUTPUT",
+    loopbackTcp: "loopback limit for TCP in OUTPUT",
+    loopbackOther: "loopback limit for all but TCP in OUTPUT",
+  },
+  nftables: {
+    routing: "routing rule (prohibit)",
+    drop: "drop in table inet fishnet",
+    refuse: "reject in table inet fishnet",
+    loopbackTcp: "loopback limit in table inet fishnet_loopback",
+  },
+};
+
+function judge(account: HeldAccount, machine: Machine, inForce: InForce): AccountStatus {
+  const candidates = (["iptables", "nftables"] as const)
+    .map((backend) => judgeBackend(account, machine, inForce, backend));
+  const [best] = candidates.toSorted((a, b) => b.rank - a.rank);
+  const other = candidates.find((candidate) => candidate !== best);
+  const { backend, pieces, onlyPorts, held } = best!;
+  const state = stateOf(pieces);
+  const survivesReboot = machine.bootUnits.has(account.uid) &&
+    machine.bootScripts.has(account.uid);
+  return {
+    name: account.name,
+    uid: account.uid,
+    state,
+    pieces: state === "unlocked" ? [] : pieces,
+    survivesReboot,
+    ...(state === "unlocked" ? {} : { backend }),
+    onlyPorts,
+    notes: [
+      ...(account.deleted
+        ? [
+          `the account no longer exists, its rules do: ${
+            line("disable", account.name, backend)
+          } removes them`,
+        ]
+        : []),
+      ...variantNotes(account, machine, held),
+      ...(other!.own > 0 && best!.own > 0
+        ? [
+          `rules of --backend ${other!.backend} are there too: ${
+            line("disable", account.name, other!.backend)
+          } removes them, then enable again`,
+        ]
+        : []),
+      ...(machine.hasIpv6 ? [] : ["this kernel has no IPv6, so there is none to lock"]),
+    ],
+  };
+}
+
+function stateOf(pieces: readonly Piece[]): LockState {
+  const present = pieces.filter((piece) => piece.present).length;
+  if (present === pieces.length) return "locked";
+  return present === 0 && pieces.every(({ detail }) => detail === undefined)
+    ? "unlocked"
+    : "partial";
+}
+
+/** How far one backend locks an account. */
+interface Judgement {
+  readonly backend: Backend;
+  readonly pieces: readonly Piece[];
+  readonly onlyPorts: readonly number[];
+  readonly held: readonly Held[];
+  /** How many rules of this backend are there for the account. */
+  readonly own: number;
+  readonly rank: number;
+}
+
+function judgeBackend(
+  account: HeldAccount,
+  machine: Machine,
+  inForce: InForce,
+  backend: Backend,
+): Judgement {
+  const families = FAMILIES.filter((family) => family === 4 || machine.hasIpv6);
+  const [own] = account.ranges;
+  const of = (layer: Layer) =>
+    families.flatMap((family) => inForce.of(layer, family, backend, own!));
+  const limits = [...of("loopbackTcp"), ...of("loopbackOther")];
+  const onlyPorts = limits.find(({ ports }) => ports !== undefined && ports.length > 0)?.ports ??
+    [];
+  const remedy = account.deleted
+    ? line("disable", account.name, backend)
+    : line("enable", account.name, backend, onlyPorts, machine.bootScripts.has(account.uid));
+  const layers = (Object.entries(LAYERS[backend]) as [Layer, string][])
+    .filter(([layer]) => limits.length > 0 || !layer.startsWith("loopback"));
+  const pieces = layers.flatMap(([layer, label]) =>
+    // One nft table is for both families, so one piece is.
+    (backend === "nftables" && layer !== "routing" ? [4 as const] : families).flatMap((family) =>
+      account.ranges
+        // The page's rule is for the uid alone: POSTROUTING sees whatever OUTPUT sees.
+        .filter((_, i) => i === 0 || layer !== "refuse" || backend === "nftables")
+        .map((range, i) => {
+          const familyName = backend === "nftables" && layer !== "routing"
+            ? "IPv4 and IPv6"
+            : `IPv${family}`;
+          const whose = i === 0 ? `uid ${range.first}` : `subordinate uids ${printRange(range)}`;
+          return pieceOf(
+            `${familyName}: ${label}, ${whose}`,
+            inForce.judge(layer, family, backend, range),
+            remedy,
+          );
+        })
+    )
+  );
+  const held = [...of("drop"), ...of("refuse"), ...limits];
+  const present = pieces.filter((piece) => piece.present).length;
+  return {
+    backend,
+    pieces,
+    onlyPorts,
+    held,
+    own: held.length,
+    // A whole lock counts most, then one with anything of its own; iptables where neither has.
+    rank: (present === pieces.length ? 1000 : 0) + (held.length > 0 ? 100 : 0),
+  };
+}
+
+function pieceOf(
+  name: string,
+  judgement: ReturnType<InForce["judge"]>,
+  remedy: string,
+): Piece {
+  switch (judgement.state) {
+    case "effective":
+      return { name, present: true };
+    case "missing":
+      return { name, present: false, remedy };
+    case "shadowed":
+      return {
+        name,
+        present: false,
+        detail: `shadowed, and so without effect, by ${judgement.by.shadow}`,
+        remedy: judgement.by.mend ?? remedy,
+      };
+  }
+}
+
+/** The command that mends an account's lock, with the options that it has. */
+function line(
+  command: "enable" | "disable",
+  name: string,
+  backend: Backend,
+  onlyPorts: readonly number[] = [],
+  persist = false,
+): string {
+  return [
+    `fishnet firewall ${command} --agent-user ${name}`,
+    ...(backend === "nftables" ? ["--backend nftables"] : []),
+    ...onlyPorts.map((port) => `--only-port ${port}`),
+    ...(persist ? ["--persist"] : []),
+    "--apply",
+  ].join(" ");
+}
+
+/** Rules in the variant that the plain name does not stand for hold, but disable cannot see them. */
+function variantNotes(
+  { name }: HeldAccount,
+  { plainVariant }: Machine,
+  held: readonly Held[],
+): string[] {
+  const variants = new Set(held.flatMap(({ variant }) => variant === undefined ? [] : [variant]));
+  const other = plainVariant === "nft" ? "legacy" : "nft";
+  if (plainVariant === undefined || !variants.has(other)) return [];
+  return [
+    `rules of ${name} are in iptables-${other}, while iptables is iptables-${plainVariant} here: ` +
+    `they hold, but disable finds them only after ` +
+    `update-alternatives --set iptables /usr/sbin/iptables-${other} (and the same for ip6tables)`,
+  ];
+}
+
+/** A rule that nobody's name goes with: only removing it by hand is left. */
+function leftOverStatus(held: Held): AccountStatus {
+  return {
+    name: held.first === held.last ? `uid ${held.first}` : `uids ${printRange(held)}`,
+    uid: held.first,
+    state: "partial",
+    pieces: [{
+      name: `IPv${held.family}: ${LAYERS[held.backend ?? "iptables"][held.layer]}, ` +
+        `uid ${printRange(held)}`,
+      present: held.shadow === undefined,
+      detail: "left over: it belongs to no account",
+      ...(held.removal === undefined ? {} : { remedy: held.removal }),
+    }],
+    survivesReboot: false,
+    onlyPorts: [],
+  };
 }

@@ -1,0 +1,245 @@
+/**
+ * From the machine's state to what of a lock is in force: which uids each
+ * layer holds, and which of its rules stand where they have no effect.
+ *
+ * @module
+ */
+import type { Backend } from "../planner.ts";
+import { FAMILIES, type Family, type Machine, type Variant } from "./inspect.ts";
+import { LOCK, LOOPBACK, type Table as TableOfOurs, tableLine } from "./nftables.ts";
+import { type Rule, Shadows } from "./read_iptables.ts";
+import type { Table } from "./read_nftables.ts";
+import type { RoutingRule } from "./read_routing.ts";
+import { ROUTING_PREFERENCE } from "./routing.ts";
+import { overlap, UidSet } from "./uid_range.ts";
+import type { UidRange } from "./uid_range.ts";
+
+/** What one rule of a lock does. */
+export type Layer = "routing" | "drop" | "refuse" | "loopbackTcp" | "loopbackOther";
+
+/** Something that holds uids: a rule, or an element of a set. */
+export interface Held extends UidRange {
+  readonly layer: Layer;
+  readonly family: Family;
+  /** Undefined for a routing rule, which both backends take. */
+  readonly backend?: Backend;
+  readonly variant?: Variant;
+  /** The account that it was made for, where the rule tells. */
+  readonly owner?: string;
+  /** The ports that loopback is limited to. */
+  readonly ports?: readonly number[];
+  /** What lets packets pass before it is asked, in words; it has no effect then. */
+  readonly shadow?: string;
+  /** The command that gives it effect again, where `enable` would not. */
+  readonly mend?: string;
+  /** The command that removes it. */
+  readonly removal?: string;
+}
+
+/** All that the machine holds, of every account. */
+export function heldBy(machine: Machine): Held[] {
+  return [
+    ...machine.saved.flatMap(({ rules, family, variant }) => {
+      const shadows = new Shadows(rules);
+      return [["mangle", "POSTROUTING"], ["filter", "OUTPUT"]].flatMap(([table, chain]) =>
+        shadows.withShadows(table!, chain!).flatMap(({ rule, shadow }) =>
+          heldByRule(rule, shadow, family, variant)
+        )
+      );
+    }),
+    ...heldByLockTable(machine.lockTable),
+    ...heldByLoopbackTable(machine.loopbackTable),
+    ...FAMILIES.flatMap((family) => heldByRouting(machine.routing[family], family)),
+  ];
+}
+
+function heldByRule(
+  rule: Rule,
+  shadow: Rule | undefined,
+  family: Family,
+  variant: Variant,
+): Held[] {
+  const layer = layerOf(rule);
+  if (layer === undefined || rule.owner === undefined) return [];
+  const command = `${family === 4 ? "iptables" : "ip6tables"}-${variant}`;
+  return [{
+    ...rule.owner,
+    layer,
+    family,
+    backend: "iptables",
+    variant,
+    ...(rule.comment?.startsWith(MARK) ? { owner: rule.comment.slice(MARK.length) } : {}),
+    ...(layer === "loopbackTcp" ? { ports: rule.otherThanPorts ?? [] } : {}),
+    ...(shadow === undefined ? {} : { shadow: `${command}: ${shadow.text}` }),
+    removal: `sudo ${command} -w -t ${rule.table} -D ${rule.text.slice("-A ".length)}`,
+  }];
+}
+
+const MARK = "fishnet:";
+
+/** The layer that a rule is of; one that is narrower than ours in any way is none. */
+function layerOf(rule: Rule): Layer | undefined {
+  const { table, chain, device, protocol, direction, otherThanPorts, target } = rule;
+  if (rule.narrower) return undefined;
+  const refuses = target === "REJECT" || target === "DROP";
+  const place = `${table} ${chain}`;
+  if (device === "!lo") {
+    if ((protocol ?? direction ?? otherThanPorts) !== undefined) return undefined;
+    if (place === "mangle POSTROUTING" && target === "DROP") return "drop";
+    return place === "filter OUTPUT" && refuses ? "refuse" : undefined;
+  }
+  if (device !== "lo" || place !== "filter OUTPUT" || direction !== "ORIGINAL" || !refuses) {
+    return undefined;
+  }
+  if (protocol === "tcp" && otherThanPorts !== undefined) return "loopbackTcp";
+  return protocol === "!tcp" && otherThanPorts === undefined ? "loopbackOther" : undefined;
+}
+
+function heldByLockTable(table: Table | undefined): Held[] {
+  if (table === undefined) return [];
+  const jail = defect(table, LOCK, "jail");
+  return ([["drop", "post"], ["refuse", "out"]] as const).flatMap(([layer, chain]) => {
+    const shadow = defect(table, LOCK, chain) ??
+      (layer === "refuse" ? jail : undefined);
+    return table.elements.flatMap((element) =>
+      FAMILIES.map((family) => ({
+        first: element.first,
+        last: element.last,
+        layer,
+        family,
+        backend: "nftables" as const,
+        ...(element.comment === undefined ? {} : { owner: element.comment }),
+        ...(shadow === undefined ? {} : { shadow, mend: tableLine(LOCK) }),
+      }))
+    );
+  });
+}
+
+function heldByLoopbackTable(table: Table | undefined): Held[] {
+  if (table === undefined) return [];
+  const broken = defect(table, LOOPBACK, "out");
+  return table.elements.flatMap((element) => {
+    const chain = table.chains.get(element.goto ?? "");
+    const ports = portsOf(chain);
+    const shadow = broken ??
+      (ports === undefined ? `${LOOPBACK.name}: chain ${element.goto} was changed` : undefined);
+    return (["loopbackTcp", "loopbackOther"] as const).flatMap((layer) =>
+      FAMILIES.map((family) => ({
+        first: element.first,
+        last: element.last,
+        layer,
+        family,
+        backend: "nftables" as const,
+        ports: ports ?? [],
+        ...(element.comment === undefined ? {} : { owner: element.comment }),
+        ...(shadow === undefined ? {} : { shadow }),
+        ...(broken === undefined ? {} : { mend: tableLine(LOOPBACK) }),
+      }))
+    );
+  });
+}
+
+/** The ports that a chain lets pass, where it refuses everything else. */
+function portsOf(chain: readonly string[] | undefined): number[] | undefined {
+  const [allow, tcp, other] = chain ?? [];
+  const ports = /^tcp dport (?:\{ ([\d, -]+) \}|(\d+)) return$/.exec(allow ?? "");
+  const refused = tcp === "meta l4proto tcp reject with tcp reset" &&
+    other === "reject with icmpx admin-prohibited";
+  if (ports === null || !refused) return undefined;
+  return (ports[1] ?? ports[2]!).split(",").flatMap((port) => {
+    const [first, last] = port.trim().split("-").map(Number);
+    return Array.from({ length: (last ?? first!) - first! + 1 }, (_, i) => first! + i);
+  });
+}
+
+/**
+ * Why a chain of ours does nothing, or not what it was made for: compared with the lines that made
+ * it, which nft prints back as they were written.
+ */
+function defect(
+  table: Table,
+  { name, body }: TableOfOurs,
+  chain: string,
+): string | undefined {
+  if (table.dormant) return `${name}: the table is dormant`;
+  const rules = body.flatMap((line) => afterPrefix(line, `add rule ${name} ${chain} `));
+  const hook = body.flatMap((line) => afterPrefix(line, `add chain ${name} ${chain} { `))
+    .map((line) => line.replace(/ priority .*/, ""));
+  const found = table.chains.get(chain);
+  if (found === undefined) return `${name}: chain ${chain} is missing`;
+  const sound = hook.every((line) => found[0]?.startsWith(`${line} `)) &&
+    rules.every((rule, i) => found[hook.length + i] === rule);
+  return sound ? undefined : `${name}: chain ${chain} was changed`;
+}
+
+function afterPrefix(line: string, prefix: string): string[] {
+  return line.startsWith(prefix) ? [line.slice(prefix.length)] : [];
+}
+
+function heldByRouting(rules: readonly RoutingRule[], family: Family): Held[] {
+  const routes: RoutingRule[] = [];
+  return rules.flatMap((rule) => {
+    const { uids } = rule;
+    if (rule.mayRoute) routes.push(rule);
+    if (!rule.prohibits || uids === undefined) return [];
+    const shadow = routes.find((other) => other.uids === undefined || overlap(other.uids, uids));
+    const ip = `sudo ip -${family} rule`;
+    return [{
+      ...uids,
+      layer: "routing" as const,
+      family,
+      ...(shadow === undefined ? {} : {
+        shadow: `ip -${family} rule: ${shadow.preference}: ${shadow.text}`,
+        mend: `${ip} add pref ${ROUTING_PREFERENCE + 1} ${shadow.text} && ` +
+          `${ip} del pref ${shadow.preference} ${shadow.text}`,
+      }),
+      removal: `${ip} del pref ${rule.preference} uidrange ${uids.first}-${uids.last} prohibit`,
+    }];
+  });
+}
+
+/** Answers, for any range of uids, which layers hold it. */
+export class InForce {
+  readonly #held = new Map<string, Held[]>();
+  readonly #sets = new Map<string, { effective: UidSet; all: UidSet }>();
+
+  constructor(held: readonly Held[]) {
+    for (const one of held) {
+      const key = keyOf(one.layer, one.family, one.backend);
+      const others = this.#held.get(key);
+      if (others === undefined) this.#held.set(key, [one]);
+      else others.push(one);
+    }
+    for (const [key, all] of this.#held) {
+      const effective = all.filter(({ shadow }) => shadow === undefined);
+      this.#sets.set(key, { effective: new UidSet(effective), all: new UidSet(all) });
+    }
+  }
+
+  /** Whether a layer stops every uid of the range, has rules that do not count, or lacks them. */
+  judge(
+    layer: Layer,
+    family: Family,
+    backend: Backend,
+    range: UidRange,
+  ): { readonly state: "effective" | "missing" } | {
+    readonly state: "shadowed";
+    readonly by: Held;
+  } {
+    const key = keyOf(layer, family, layer === "routing" ? undefined : backend);
+    const sets = this.#sets.get(key);
+    if (sets?.effective.covers(range)) return { state: "effective" };
+    if (!sets?.all.covers(range)) return { state: "missing" };
+    const by = this.#held.get(key)?.find((one) => one.shadow !== undefined && overlap(one, range));
+    return by === undefined ? { state: "missing" } : { state: "shadowed", by };
+  }
+
+  /** What a layer has for any uid of the range. */
+  of(layer: Layer, family: Family, backend: Backend, range: UidRange): Held[] {
+    const key = keyOf(layer, family, layer === "routing" ? undefined : backend);
+    return this.#held.get(key)?.filter((one) => overlap(one, range)) ?? [];
+  }
+}
+
+const keyOf = (layer: Layer, family: Family, backend: Backend | undefined) =>
+  `${layer} ${family} ${backend ?? ""}`;
