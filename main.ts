@@ -5,7 +5,7 @@
  */
 import denoJson from "./deno.json" with { type: "json" };
 import type { Account } from "./src/account.ts";
-import { type Command, parseCommandLine } from "./src/command_line.ts";
+import { type Command, parseCommandLine, type StatusCommand } from "./src/command_line.ts";
 import { FishnetError } from "./src/errors.ts";
 import * as output from "./src/output.ts";
 import { lineOf, type Step } from "./src/plan.ts";
@@ -14,8 +14,7 @@ import type { Backend } from "./src/planner.ts";
 async function main(args: readonly string[]): Promise<number> {
   try {
     const user = Deno.env.get("USER");
-    await run(parseCommandLine(args, { user, os: Deno.build.os }));
-    return 0;
+    return await run(parseCommandLine(args, { user, os: Deno.build.os })) ?? 0;
   } catch (error) {
     if (!(error instanceof FishnetError)) throw error;
     output.printError(error.message);
@@ -24,7 +23,8 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-async function run(command: Command): Promise<void> {
+/** Carries a command out; the exit code, where it is not 0. */
+async function run(command: Command): Promise<number | void> {
   switch (command.kind) {
     case "help": {
       const { helpText } = await import("./src/help.ts");
@@ -51,6 +51,7 @@ async function run(command: Command): Promise<void> {
       );
     }
     case "status":
+      return await status(command);
     case "verify":
       throw new FishnetError(`${command.kind} is not there yet`);
     default: {
@@ -58,6 +59,24 @@ async function run(command: Command): Promise<void> {
       throw new Error(`unreachable: ${_}`);
     }
   }
+}
+
+/** The exit code for an account that is not fully locked, or not known to be. */
+const NOT_LOCKED = 3;
+
+async function status({ accounts, system, json }: StatusCommand): Promise<number> {
+  const [{ statusOf }, { warningsFor }] = await Promise.all([
+    import("./src/status.ts"),
+    import("./src/warnings.ts"),
+  ]);
+  const report = await statusOf(accounts, system);
+  const warnings = await warningsFor(report.accounts, system);
+  if (json) output.printJson({ command: "status", os: system, ...report, warnings });
+  else {
+    const { statusLines } = await import("./src/status_text.ts");
+    output.printLines(() => statusLines(report, warnings));
+  }
+  return report.state === "locked" ? 0 : NOT_LOCKED;
 }
 
 type ChangingCommand = Extract<Command, { kind: "enable" | "disable" }>;

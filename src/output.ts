@@ -40,6 +40,12 @@ export function printText(text: string): void {
   write(Deno.stdout, text);
 }
 
+/** Lines for a person; they are made when it is known whether colours are wanted. */
+export function printLines(lines: () => readonly string[]): void {
+  setColorEnabled(Deno.stdout.isTerminal() && !Deno.noColor);
+  print(lines().map((line) => line.replace(CONTROLS_BUT_COLOURS, escaped)));
+}
+
 /** One JSON document. */
 export function printJson(document: Readonly<Record<string, unknown>>): void {
   write(
@@ -56,10 +62,15 @@ export function printError(message: string): void {
 /** Shows control characters instead of sending them: a bad name may hold any. */
 function withoutControls(text: string): string {
   // deno-lint-ignore no-control-regex
-  return text.replace(
-    /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g,
-    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`,
-  );
+  return text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, escaped);
+}
+
+/** The colours of lines are ours; a rule of somebody else's may hold any other control character. */
+// deno-lint-ignore no-control-regex
+const CONTROLS_BUT_COLOURS = /(?!\x1b\[\d{1,2}m)[\x00-\x1f\x7f-\x9f]/g;
+
+function escaped(character: string): string {
+  return `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`;
 }
 
 /** Shows on a terminal how far a plan is; elsewhere nothing. */

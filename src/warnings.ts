@@ -1,0 +1,39 @@
+/**
+ * What an account could do although it is locked. A warning changes no exit
+ * code; it has a reason, and what to do about it.
+ *
+ * @module
+ */
+import type { AccountStatus } from "./status.ts";
+import type { System } from "./planner.ts";
+
+/** One thing that an administrator should know. */
+export interface Warning {
+  /** Whose; undefined where it concerns every account. */
+  readonly account?: string;
+  readonly reason: string;
+  readonly remedy?: string;
+}
+
+/** What no packet filter can close, in the words that the README uses too. */
+export const NOT_COVERED: readonly string[] = [
+  "a socket that another account opened and handed over",
+  "setuid-root programs, sudo, and groups that give root, which act under another uid",
+  "a relay on this machine (a DNS stub, a SOCKS or HTTP proxy), unless --only-port shuts it",
+  "what the kernel sends by itself for the account: IGMP and MLD joins",
+];
+
+/** The warnings for accounts with something of a lock. */
+export async function warningsFor(
+  accounts: readonly AccountStatus[],
+  system: System,
+): Promise<Warning[]> {
+  const held = accounts.filter(({ state }) => state === "locked" || state === "partial");
+  const lost = held.filter(({ survivesReboot }) => !survivesReboot).map(({ name }): Warning => ({
+    account: name,
+    reason: "the lock is gone after a reboot",
+    remedy: "run enable again with --persist",
+  }));
+  if (system === "macos" || held.length === 0) return lost;
+  return [...lost, ...await (await import("./linux/warnings.ts")).linuxWarnings(held)];
+}
