@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { CommandBuilder, type CommandContext, type ExecuteResult } from "dax";
+import type { CommandContext, ExecuteResult } from "dax";
 import { FishnetError } from "./errors.ts";
 
 /** What a line did. */
@@ -23,8 +23,12 @@ export interface LineResult {
  */
 const CHILD_ENV = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
 
+/** Loads dax, which takes longer than many a line: only what runs lines has to wait for it. */
+const loadShell = () => import("dax");
+
 /** Runs one line of shell and collects what it printed; a failure is a result, not an error. */
 export async function runLine(line: string): Promise<LineResult> {
+  const { CommandBuilder } = await loadShell();
   const sudoCodes: number[] = [];
   const result = await new CommandBuilder()
     .clearEnv()
@@ -137,7 +141,8 @@ export async function lockOutOtherRuns(): Promise<() => Promise<void>> {
     "piped",
   );
   const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  const { value } = await reader.read();
+  // The shell is loaded while sudo asks its questions.
+  const [{ value }] = await Promise.all([reader.read(), loadShell()]);
   if (!value?.startsWith("locked")) {
     const said = (value ?? "") + await new Response(child.stderr).text();
     await child.stdin.close();
