@@ -28,7 +28,7 @@ export interface Held extends UidRange {
   readonly owner?: string;
   /** The ports that loopback is limited to. */
   readonly ports?: readonly number[];
-  /** What lets packets pass before it is asked, in words; it has no effect then. */
+  /** Why it has no effect: what lets packets pass before it is asked, say. */
   readonly shadow?: string;
   /** The command that gives it effect again, where `enable` would not. */
   readonly mend?: string;
@@ -70,7 +70,9 @@ function heldByRule(
     variant,
     ...(rule.comment?.startsWith(MARK) ? { owner: rule.comment.slice(MARK.length) } : {}),
     ...(layer === "loopbackTcp" ? { ports: rule.otherThanPorts ?? [] } : {}),
-    ...(shadow === undefined ? {} : { shadow: `${command}: ${shadow.text}` }),
+    ...(shadow === undefined ? {} : {
+      shadow: `shadowed by what stands above it in ${command}: ${shadow.text}`,
+    }),
     removal: `sudo ${command} -w -t ${rule.table} -D ${rule.text.slice("-A ".length)}`,
   }];
 }
@@ -189,7 +191,7 @@ function heldByRouting(rules: readonly RoutingRule[], family: Family): Held[] {
       layer: "routing" as const,
       family,
       ...(shadow === undefined ? {} : {
-        shadow: `ip -${family} rule: ${shadow.preference}: ${shadow.text}`,
+        shadow: `shadowed by an earlier rule: ${shadow.preference}: ${shadow.text}`,
         mend: `${ip} add pref ${ROUTING_PREFERENCE + 1} ${shadow.text} && ` +
           `${ip} del pref ${shadow.preference} ${shadow.text}`,
       }),

@@ -245,7 +245,7 @@ function pieceOf(
       return {
         name,
         present: false,
-        detail: `shadowed, and so without effect, by ${judgement.by.shadow}`,
+        ...(judgement.by.shadow === undefined ? {} : { detail: judgement.by.shadow }),
         remedy: judgement.by.mend ?? remedy,
       };
   }
