@@ -51,7 +51,7 @@ export function planDisable(
 }
 
 function holdsOf(account: Account, { system, backend, onlyPorts, persist }: LockOptions): Hold[] {
-  if (system === "macos") return pfHolds(account, onlyPorts);
+  if (system === "macos") return pfHolds(account, { onlyPorts, persist });
   const backendHolds = backend === "iptables" ? iptablesHolds : nftablesHolds;
   // At boot, the same steps with the uid for the name.
   const steps = enableSteps(backendHolds({ ...account, uid: "$uid" }, onlyPorts));

@@ -129,7 +129,7 @@ async function drain(
  * waiting until the returned function is called or this process is gone: the
  * lock's holder reads a pipe from us, and ends when that closes.
  *
- * The lock is flock(1) on /etc/sudoers, which stands wherever sudo does and
+ * The lock is flock(2) on /etc/sudoers, which stands wherever sudo does and
  * only root can read: nobody else can take the lock, and no file is left behind.
  *
  * @throws {FishnetError} after {@link LOCK_TIMEOUT_SECONDS}, or where sudo is refused.
@@ -137,7 +137,7 @@ async function drain(
 export async function lockOutOtherRuns(): Promise<() => Promise<void>> {
   // "-b" puts it into a process group of its own, out of reach of the terminal's Ctrl-C.
   const child = spawnSudo(
-    ["-b", "sh", "-c", LOCK_SCRIPT],
+    ["-b", "sh", "-c", lockScript(Deno.build.os)],
     "piped",
   );
   const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
@@ -159,5 +159,20 @@ export async function lockOutOtherRuns(): Promise<() => Promise<void>> {
 /** A run takes seconds; one that takes this long waits at a password prompt that nobody reads. */
 const LOCK_TIMEOUT_SECONDS = 300;
 
-const LOCK_SCRIPT = `flock -w ${LOCK_TIMEOUT_SECONDS} /etc/sudoers sh -c "echo locked; cat" || ` +
-  `echo "another run of this program has not ended for ${LOCK_TIMEOUT_SECONDS} seconds" >&2`;
+const LOCK_TIMED_OUT =
+  `another run of this program has not ended for ${LOCK_TIMEOUT_SECONDS} seconds`;
+
+/**
+ * Shell that prints `locked` once it holds the lock, and holds it until its input ends. macOS
+ * has no flock(1), and not in every version lockf(1); every version has perl.
+ */
+export function lockScript(os: typeof Deno.build.os): string {
+  if (os !== "darwin") {
+    return `flock -w ${LOCK_TIMEOUT_SECONDS} /etc/sudoers sh -c "echo locked; cat" || ` +
+      `echo "${LOCK_TIMED_OUT}" >&2`;
+  }
+  return `exec perl -MFcntl=:flock -e '$SIG{ALRM} = sub { die "${LOCK_TIMED_OUT}\\n" }; ` +
+    `alarm ${LOCK_TIMEOUT_SECONDS}; open(F, "<", "/etc/sudoers") or die "/etc/sudoers: $!\\n"; ` +
+    `flock(F, LOCK_EX) or die "flock: $!\\n"; alarm 0; syswrite(STDOUT, "locked\\n"); ` +
+    `1 while sysread(STDIN, $_, 4096)'`;
+}
