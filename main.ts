@@ -10,6 +10,7 @@ import { FishnetError } from "./src/errors.ts";
 import * as output from "./src/output.ts";
 import { lineOf, type Step } from "./src/plan.ts";
 import type { Backend } from "./src/planner.ts";
+import type { Warning } from "./src/warnings.ts";
 
 async function main(args: readonly string[]): Promise<number> {
   try {
@@ -86,7 +87,7 @@ async function change(
   plan: (accounts: readonly Account[], backend: Backend) => Step[],
 ): Promise<void> {
   const backend = command.backend ?? "iptables";
-  const steps = plan(command.accounts.map((name) => ({ name })), backend);
+  const steps = plan(await accountsOf(command, backend), backend);
   if (!command.apply) {
     if (command.json) printPlan(command, backend, steps, { applied: false });
     else output.printDryRun(command.kind, steps, command.explain);
@@ -96,16 +97,37 @@ async function change(
   if (!command.json) output.printApplying(command.kind, steps.length);
   const changes = await applySteps(steps, { onStep: output.printProgress })
     .finally(output.clearProgress);
+  const warnings = command.kind === "enable" ? await warningsAfter(command) : [];
   if (command.json) {
-    printPlan(command, backend, steps, { applied: true, changed: changes > 0 });
+    printPlan(command, backend, steps, { applied: true, changed: changes > 0, warnings });
   } else output.printComplete(command.kind);
+  output.printWarnings(warnings);
+}
+
+/** The accounts for the plan. Only `--apply` asks the machine about them. */
+async function accountsOf(command: ChangingCommand, backend: Backend): Promise<Account[]> {
+  if (!command.apply || command.system !== "linux") {
+    return command.accounts.map((name) => ({ name }));
+  }
+  const { preflight } = await import("./src/linux/preflight.ts");
+  return await preflight({ ...command, backend });
+}
+
+/** What an administrator should know after an enable. */
+async function warningsAfter({ accounts, system }: ChangingCommand): Promise<Warning[]> {
+  const [{ statusOf }, { warningsFor, wholeness }] = await Promise.all([
+    import("./src/status.ts"),
+    import("./src/warnings.ts"),
+  ]);
+  const report = await statusOf(accounts, system);
+  return [...wholeness(report.accounts), ...await warningsFor(report.accounts, system)];
 }
 
 function printPlan(
   { kind, system, accounts }: ChangingCommand,
   backend: Backend,
   steps: readonly Step[],
-  outcome: Readonly<Record<string, boolean>>,
+  outcome: Readonly<Record<string, boolean | readonly Warning[]>>,
 ): void {
   output.printJson({
     command: kind,

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { bold, dim, red, setColorEnabled } from "@std/fmt/colors";
+import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
 import { lineOf, type Step } from "./plan.ts";
+import type { Warning } from "./warnings.ts";
 
 /** The version of every JSON document: minor versions add, a major one breaks. */
 export const JSON_FORMAT_VERSION = "1.0";
@@ -57,6 +58,17 @@ export function printJson(document: Readonly<Record<string, unknown>>): void {
 /** An error, as the reference page prints it. */
 export function printError(message: string): void {
   write(Deno.stderr, `${colour("[fishnet]", red, Deno.stderr)} ${withoutControls(message)}\n`);
+}
+
+/** What an administrator should know, a line each. */
+export function printWarnings(warnings: readonly Warning[]): void {
+  for (const { account, reason, remedy } of warnings) {
+    const text = [account, reason].filter((part) => part !== undefined).join(": ");
+    write(
+      Deno.stderr,
+      `${colour("[fishnet] warning:", yellow, Deno.stderr)} ${withoutControls(text)}; ${remedy}\n`,
+    );
+  }
 }
 
 /** Shows control characters instead of sending them: a bad name may hold any. */

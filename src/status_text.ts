@@ -33,9 +33,8 @@ export function statusLines(
 }
 
 /** A warning in one line: whose, why, and what to do. */
-export function warningLine({ account, reason, remedy }: Warning): string {
-  return `${yellow("warning")}: ${account === undefined ? "" : `${account}: `}${reason}` +
-    (remedy === undefined ? "" : `; ${remedy}`);
+function warningLine({ account, reason, remedy }: Warning): string {
+  return `${yellow("warning")}: ${account === undefined ? "" : `${account}: `}${reason}; ${remedy}`;
 }
 
 function rowOf(account: AccountStatus): string[] {

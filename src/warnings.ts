@@ -12,7 +12,7 @@ export interface Warning {
   /** Whose; undefined where it concerns every account. */
   readonly account?: string;
   readonly reason: string;
-  readonly remedy?: string;
+  readonly remedy: string;
 }
 
 /** What no packet filter can close, in the words that the README uses too. */
@@ -36,4 +36,14 @@ export async function warningsFor(
   }));
   if (system === "macos" || held.length === 0) return lost;
   return [...lost, ...await (await import("./linux/warnings.ts")).linuxWarnings(held)];
+}
+
+/** A lock that is not whole although its plan was carried out: something else lets pass. */
+export function wholeness(accounts: readonly AccountStatus[]): Warning[] {
+  return accounts.filter(({ state }) => state === "partial" || state === "unlocked")
+    .map(({ name, state }) => ({
+      account: name,
+      reason: `the lock is not whole (${state})`,
+      remedy: `fishnet firewall status --agent-user ${name} says what is missing and what mends it`,
+    }));
 }

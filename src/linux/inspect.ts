@@ -61,7 +61,7 @@ export async function readMachine(names: readonly string[]): Promise<Machine> {
   const sections = parseSections(stdout, mark);
   if (!sections.has("end")) {
     const said = stderr.trim().split("\n").at(-1) || "sudo ended at once";
-    throw new UnreadableError(`the firewall's state can be read by root alone: ${said}`);
+    throw new UnreadableError(`could not run as root: ${said}`);
   }
   return machineOf(sections);
 }

@@ -191,7 +191,11 @@ function judgeBackend(
   const [own] = account.ranges;
   const of = (layer: Layer) =>
     families.flatMap((family) => inForce.of(layer, family, backend, own!));
-  const limits = [...of("loopbackTcp"), ...of("loopbackOther")];
+  const limit = (layer: Layer) =>
+    families.flatMap((family) =>
+      account.ranges.flatMap((range) => inForce.of(layer, family, backend, range))
+    );
+  const limits = [...limit("loopbackTcp"), ...limit("loopbackOther")];
   const onlyPorts = limits.find(({ ports }) => ports !== undefined && ports.length > 0)?.ports ??
     [];
   const remedy = account.deleted

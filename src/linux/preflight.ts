@@ -1,0 +1,125 @@
+/**
+ * What `--apply` refuses on Linux before anything is changed, in one sentence
+ * that says what to do: a lock that would cut off somebody else, and one that
+ * would mix with a lock of other options.
+ *
+ * @module
+ */
+import type { Account } from "../account.ts";
+import { FishnetError } from "../errors.ts";
+import type { Backend } from "../planner.ts";
+import { type Held, heldBy } from "./in_force.ts";
+import { type Machine, readMachine } from "./inspect.ts";
+import { type PasswdEntry, subordinateRanges } from "./read_accounts.ts";
+import { overlap, printRange } from "./uid_range.ts";
+
+/** What is about to be applied. */
+export interface Intent {
+  readonly kind: "enable" | "disable";
+  readonly accounts: readonly string[];
+  readonly backend: Backend;
+  /** The ports of `enable --only-port`. */
+  readonly onlyPorts?: readonly number[];
+}
+
+/**
+ * Reads the machine once, and gives the accounts for the plan: a deleted one with the uid that its
+ * rules remember.
+ *
+ * @throws {FishnetError} for the first reason not to go on.
+ */
+export async function preflight(intent: Intent): Promise<Account[]> {
+  return preflightIn(await readMachine(intent.accounts), intent);
+}
+
+/** The same, for a state that was read before. */
+export function preflightIn(machine: Machine, intent: Intent): Account[] {
+  const held = heldBy(machine);
+  return intent.accounts.map((name) => {
+    const entry = machine.passwd.find((known) => known.name === name);
+    const account = entry ?? rememberedAccount(name, held, intent);
+    if (intent.kind === "enable") refuseOthers(account, machine);
+    refuseOtherBackend(account, held, intent);
+    refuseOtherPorts(account, held, intent);
+    return entry === undefined ? account : { name };
+  });
+}
+
+/** A deleted account can be unlocked still: its rules hold its uid. */
+function rememberedAccount(name: string, held: readonly Held[], { kind }: Intent): PasswdEntry {
+  const uid = held.find((one) => one.owner === name && one.first === one.last)?.first;
+  if (kind === "enable") {
+    throw new FishnetError(`the account '${name}' does not exist: create it first`);
+  }
+  if (uid === undefined) {
+    throw new FishnetError(`the account '${name}' does not exist, and no rule remembers it`);
+  }
+  return { name, uid };
+}
+
+/** Refuses a lock that would cut off root, or another account. */
+function refuseOthers(account: PasswdEntry, { passwd, subuid }: Machine): void {
+  const { name, uid } = account;
+  if (uid === 0) {
+    throw new FishnetError(
+      `refusing to lock '${name}', which has uid 0 and is root under another name: ` +
+        "name the agent's own account",
+    );
+  }
+  const namesake = passwd.find((other) => other.uid === uid && other.name !== name);
+  if (namesake !== undefined) {
+    throw new FishnetError(
+      `refusing to lock '${name}', which shares uid ${uid} with '${namesake.name}': ` +
+        "give the agent a uid of its own",
+    );
+  }
+  const own = subordinateRanges(subuid, account);
+  for (const range of own) {
+    const refuse = (whom: string) =>
+      new FishnetError(
+        `refusing to lock '${name}', whose subordinate uids ${printRange(range)} ${whom}: ` +
+          `give '${name}' a range of its own in /etc/subuid`,
+      );
+    if (range.first === 0) throw refuse("contain root's");
+    const other = passwd.find((other) =>
+      other.uid !== uid && range.first <= other.uid && other.uid <= range.last
+    );
+    if (other !== undefined) throw refuse(`contain that of '${other.name}' (${other.uid})`);
+    const shared = subuid.find((other) => !own.includes(other) && overlap(other, range));
+    if (shared !== undefined) throw refuse(`overlap those of '${shared.owner}'`);
+  }
+}
+
+const concerns = ({ name, uid }: PasswdEntry) => (one: Held) =>
+  one.owner === name || (one.first === uid && one.last === uid);
+
+function refuseOtherBackend(
+  account: PasswdEntry,
+  held: readonly Held[],
+  { kind, backend }: Intent,
+): void {
+  const backends = new Set(held.filter(concerns(account)).flatMap((one) => one.backend ?? []));
+  if (backends.size === 0 || backends.has(backend)) return;
+  const [other] = backends;
+  throw new FishnetError(
+    kind === "disable"
+      ? `'${account.name}' is locked with --backend ${other}: disable it with that`
+      : `'${account.name}' is locked with --backend ${other} already: ` +
+        `use that, or disable it with that first`,
+  );
+}
+
+function refuseOtherPorts(
+  account: PasswdEntry,
+  held: readonly Held[],
+  { onlyPorts }: Intent,
+): void {
+  const limited = held.filter(concerns(account))
+    .find(({ ports }) => ports !== undefined && ports.length > 0)?.ports;
+  if (onlyPorts === undefined || limited === undefined) return;
+  if (limited.toSorted().join() === onlyPorts.toSorted().join()) return;
+  const options = limited.map((port) => `--only-port ${port}`).join(" ");
+  throw new FishnetError(
+    `'${account.name}' is locked with ${options} already: use the same, or disable it first`,
+  );
+}

@@ -1,0 +1,350 @@
+/** `status` on real rules: what it says must be what the kernel has. */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import type { AccountStatus, Piece, StatusReport } from "../../src/status.ts";
+import { run } from "../support/process.ts";
+import { program, type Variant, type World, worldTest } from "../support/world.ts";
+
+type Backend = "iptables" | "nftables";
+
+const BACKENDS: readonly (readonly [Backend, Variant])[] = [
+  ["iptables", "nft"],
+  ["iptables", "legacy"],
+  ["nftables", "nft"],
+];
+
+async function statusJson(
+  world: World,
+  ...names: string[]
+): Promise<StatusReport & { code: number; warnings: unknown[] }> {
+  const { code, stdout, stderr } = await world.fishnet(
+    ...["firewall", "status", "--json", ...names.flatMap((name) => ["--agent-user", name])],
+  );
+  assertEquals(stderr, "");
+  return { code, ...JSON.parse(stdout) };
+}
+
+async function only(world: World, name: string): Promise<AccountStatus> {
+  const { accounts } = await statusJson(world, name);
+  assertEquals(accounts.length, 1);
+  return accounts[0]!;
+}
+
+async function enable(world: World, name: string, backend: Backend, ...more: string[]) {
+  const { code, stderr } = await world.fishnet(
+    ...["firewall", "enable", "--agent-user", name, "--backend", backend, "--apply", ...more],
+  );
+  assertEquals(code, 0, stderr);
+}
+
+const absent = ({ pieces }: AccountStatus): Piece[] => pieces.filter(({ present }) => !present);
+
+/** Runs the remedies that a status names, each once, as they stand. */
+async function mend(world: World, status: AccountStatus): Promise<void> {
+  const remedies = new Set(status.pieces.flatMap(({ present, remedy }) => present ? [] : remedy));
+  assert(remedies.size > 0 && !remedies.has(undefined), JSON.stringify(status));
+  for (const remedy of remedies) {
+    const { code, stderr } = remedy!.startsWith("fishnet ")
+      ? await world.fishnet(...remedy!.split(" ").slice(1))
+      : await world.exec("sh", "-c", remedy!);
+    assertEquals(code, 0, `${remedy}: ${stderr}`);
+  }
+}
+
+async function uidOf(name: string): Promise<number> {
+  return Number((await run(["id", "-u", name])).stdout);
+}
+
+const SAVES = (["iptables", "ip6tables"] as const).flatMap((command) =>
+  (["nft", "legacy"] as const).map((variant) => `${command}-${variant}`)
+);
+
+/** Every command that removes one single thing of the locks inside. */
+async function removals(world: World): Promise<string[]> {
+  const commands: string[] = [];
+  for (const save of SAVES) {
+    let table = "";
+    for (const line of (await world.must(`${save}-save`)).split("\n")) {
+      if (line.startsWith("*")) table = line.slice(1);
+      if (line.startsWith("-A ")) commands.push(`${save} -w -t ${table} -D ${line.slice(3)}`);
+    }
+  }
+  for (const family of [4, 6]) {
+    for (const line of (await world.must("ip", `-${family}`, "rule", "show")).split("\n")) {
+      if (line.includes("uidrange")) {
+        commands.push(`ip -${family} rule del pref ${line.replace(":", "")}`);
+      }
+    }
+  }
+  const tables = await world.exec("nft", "list", "ruleset");
+  for (
+    const [table, set, kind] of [
+      ["inet fishnet", "locked", "set"],
+      ["inet fishnet_loopback", "narrowed", "map"],
+    ] as const
+  ) {
+    if (!tables.stdout.includes(`table ${table} {`)) continue;
+    const elements = await world.must("nft", "list", kind, ...table.split(" "), set);
+    for (const [, uids] of elements.matchAll(/([\d-]+) comment/g)) {
+      commands.push(`nft delete element ${table} ${set} "{ ${uids} }"`);
+    }
+    for (const [, chain] of elements.matchAll(/goto (\w+)/g)) {
+      commands.push(`nft flush chain ${table} ${chain}`);
+    }
+    commands.push(`nft flush chain ${table} out`);
+    commands.push(`nft "add table ${table} { flags dormant; }"`);
+  }
+  return [...new Set(commands)];
+}
+
+for (const [backend, variant] of BACKENDS) {
+  worldTest(
+    `status, ${backend} (${variant}): locked after enable, and partial without any single piece, whose remedy mends it`,
+    async (world, t) => {
+      const agent = await world.account();
+      assertEquals((await statusJson(world)).accounts, []);
+      assertEquals((await only(world, agent)).state, "unlocked");
+      await enable(world, agent, backend, "--only-port", "3777");
+      const sound = await only(world, agent);
+      assertEquals([sound.state, sound.backend, sound.onlyPorts], ["locked", backend, [3777]]);
+      assertEquals((await statusJson(world)).code, 0);
+      const all = await removals(world);
+      assert(all.length >= 10, all.join("\n"));
+      for (const removal of all) {
+        await t.step(removal, async () => {
+          await world.must("sh", "-c", removal);
+          const broken = await statusJson(world);
+          assertEquals([broken.code, broken.state], [3, "partial"], removal);
+          const [account] = broken.accounts;
+          assert(absent(account!).length > 0);
+          await mend(world, account!);
+          assertEquals((await only(world, agent)).state, "locked", removal);
+        });
+      }
+    },
+    variant,
+  );
+}
+
+worldTest("status names the missing piece: its family, layer and uid", async (world) => {
+  const agent = await world.account();
+  await enable(world, agent, "iptables");
+  const uid = await uidOf(agent);
+  await world.must(
+    ...["ip", "-6", "rule", "del", "pref", "77", "uidrange", `${uid}-${uid}`, "prohibit"],
+  );
+  assertEquals(absent(await only(world, agent)).map(({ name }) => name), [
+    `IPv6: routing rule (prohibit), uid ${uid}`,
+  ]);
+  const { code, stdout } = await world.fishnet("firewall", "status");
+  assertEquals(code, 3);
+  assertStringIncludes(stdout, `${agent}: missing: IPv6: routing rule (prohibit), uid ${uid}\n`);
+  assertStringIncludes(stdout, `fishnet firewall enable --agent-user ${agent} --apply\n`);
+  assert(!stdout.includes("\x1b"));
+});
+
+worldTest(
+  "status: a rule below one that may accept is shadowed, and the remedy helps",
+  async (world, t) => {
+    const agent = await world.account();
+    const shadows: readonly string[] = [
+      "iptables -I OUTPUT 1 -j ACCEPT",
+      "iptables -I OUTPUT 1 -m conntrack --ctstate ESTABLISHED -j ACCEPT",
+      "ip6tables -t mangle -I POSTROUTING 1 -p udp -j ACCEPT",
+      "iptables -N vpn && iptables -A vpn -d 192.0.2.1 -j ACCEPT && iptables -I OUTPUT 1 -j vpn",
+      "ip -4 rule add pref 5 lookup main",
+      "ip -6 rule add pref 6 fwmark 0x7 lookup 100",
+    ];
+    for (const shadow of shadows) {
+      await t.step(shadow, async () => {
+        await enable(world, agent, "iptables");
+        await world.must("sh", "-c", shadow);
+        const status = await only(world, agent);
+        assertEquals(status.state, "partial");
+        for (const { detail } of absent(status)) assertMatch(detail!, /^shadowed by/);
+        await mend(world, status);
+        assertEquals((await only(world, agent)).state, "locked");
+      });
+    }
+  },
+);
+
+worldTest("status: foreign rules that cannot let the account out change nothing", async (world) => {
+  const agent = await world.account();
+  const other = await uidOf(await world.account());
+  await enable(world, agent, "iptables");
+  for (
+    const harmless of [
+      "iptables -I OUTPUT 1 -o lo -j ACCEPT",
+      "iptables -I OUTPUT 1 -p tcp -j LOG",
+      `iptables -I OUTPUT 1 -m owner --uid-owner ${other} -j ACCEPT`,
+      "iptables -I OUTPUT 1 -d 192.0.2.1 -j DROP",
+      "iptables -N quiet && iptables -A quiet -j RETURN && iptables -I OUTPUT 1 -j quiet",
+      "iptables -A OUTPUT -j ACCEPT",
+      `ip -4 rule add pref 5 uidrange ${other}-${other} lookup 100`,
+    ]
+  ) await world.must("sh", "-c", harmless);
+  assertEquals((await only(world, agent)).state, "locked");
+});
+
+worldTest(
+  "status: a rule that holds only some packets of the account does not count",
+  async (world) => {
+    const agent = await world.account();
+    const uid = await uidOf(agent);
+    for (
+      const narrow of [
+        `iptables -A OUTPUT -m owner --uid-owner ${uid} ! -o lo -d 192.0.2.1 -j REJECT`,
+        `iptables -A OUTPUT -m owner --uid-owner ${uid} ! -o lo -p tcp -j REJECT`,
+        `iptables -A OUTPUT -m owner ! --uid-owner ${uid} ! -o lo -j REJECT`,
+        `iptables -t mangle -A POSTROUTING -m owner --uid-owner ${uid} ! -o lo -m limit --limit 1/s -j DROP`,
+        `ip -4 rule add pref 77 to 192.0.2.1 uidrange ${uid}-${uid} prohibit`,
+        `ip -4 rule add pref 77 uidrange ${uid}-${uid} lookup main`,
+      ]
+    ) await world.must("sh", "-c", narrow);
+    assertEquals((await only(world, agent)).state, "unlocked");
+  },
+);
+
+for (const [backend, variant] of BACKENDS) {
+  worldTest(
+    `status, ${backend} (${variant}): a subordinate range that came after enable is open, and so partial`,
+    async (world) => {
+      const agent = await world.account();
+      await enable(world, agent, backend);
+      // By number this time: both forms count (subuid(5)).
+      const range = "1900000000-1900000099";
+      await world.must("usermod", "--add-subuids", range, agent);
+      const status = await only(world, agent);
+      assertEquals(status.state, "partial");
+      for (const { name } of absent(status)) assertStringIncludes(name, range);
+      await mend(world, status);
+      assertEquals((await only(world, agent)).state, "locked");
+    },
+    variant,
+  );
+}
+
+worldTest("status: each of several accounts has its own state", async (world) => {
+  const [one, two, three] = [
+    await world.account(),
+    await world.account(),
+    await world.account(),
+  ];
+  await enable(world, one, "iptables");
+  await enable(world, two, "nftables", "--only-port", "8080");
+  const all = await statusJson(world);
+  assertEquals(all.accounts.map(({ name, state }) => [name, state]), [[one, "locked"], [
+    two,
+    "locked",
+  ]]);
+  const asked = await statusJson(world, three, two);
+  assertEquals(asked.accounts.map(({ name, state }) => [name, state]), [[three, "unlocked"], [
+    two,
+    "locked",
+  ]]);
+  assertEquals([asked.code, asked.state], [3, "partial"]);
+  assertEquals(asked.accounts[1]!.onlyPorts, [8080]);
+});
+
+for (const [backend, variant] of BACKENDS) {
+  worldTest(
+    `status, ${backend} (${variant}): a deleted account's rules are shown under its name, with what removes them`,
+    async (world) => {
+      const agent = await world.account();
+      const uid = await uidOf(agent);
+      const before = await world.state();
+      await enable(world, agent, backend);
+      await world.must("userdel", agent);
+      const { accounts: [status] } = await statusJson(world);
+      assertEquals([status!.name, status!.uid], [agent, uid]);
+      const note = status!.notes!.find((note) => note.includes("no longer exists"));
+      const remedy = /fishnet (firewall disable .* --apply)/.exec(note!)![1]!;
+      const { code, stderr } = await world.fishnet(...remedy.split(" "));
+      assertEquals(code, 0, stderr);
+      assertEquals(await world.state(), before);
+    },
+    variant,
+  );
+}
+
+worldTest(
+  "status: a routing rule of nobody is left over, with the line that removes it",
+  async (world) => {
+    const before = await world.state();
+    await world.must(
+      ...["ip", "-4", "rule", "add", "pref", "77", "uidrange", "1800000000-1800000000", "prohibit"],
+    );
+    const { code, accounts } = await statusJson(world);
+    assertEquals([code, accounts.length, accounts[0]!.name], [3, 1, "uid 1800000000"]);
+    await world.must("sh", "-c", accounts[0]!.pieces[0]!.remedy!);
+    assertEquals(await world.state(), before);
+  },
+);
+
+worldTest(
+  "status: rules in the variant that iptables does not stand for hold, and are told",
+  async (world) => {
+    const agent = await world.account();
+    await enable(world, agent, "iptables");
+    await world.must(
+      "sh",
+      "-c",
+      SAVES.slice(0, 4).filter((save) => save.endsWith("nft")).map((save) =>
+        `${save}-save > /tmp/${world.inside} && ` +
+        `${save.replace("nft", "legacy")}-restore < /tmp/${world.inside} && ` +
+        `${save} -F && ${save} -t mangle -F`
+      ).join(" && ") + `; rm /tmp/${world.inside}`,
+    );
+    const status = await only(world, agent);
+    assertEquals(status.state, "locked");
+    assertMatch(status.notes!.join(), /iptables-legacy, while iptables is iptables-nft/);
+  },
+);
+
+worldTest("status without the right to look is unknown, never unlocked", async (world) => {
+  const agent = await world.account();
+  await enable(world, agent, "iptables");
+  // The account may read this program wherever it lies; sudo is closed to it.
+  const may = await world.exec(
+    ...["setpriv", "--reuid", agent, "--regid", agent, "--clear-groups"],
+    ...["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"],
+    ...program(),
+    ...["firewall", "status", "--agent-user", agent, "--json"],
+  );
+  const document = JSON.parse(may.stdout);
+  assertEquals([may.code, document.state], [3, "unknown"], may.stderr);
+  assertEquals(document.accounts[0].state, "unknown");
+  assert(document.reason.length > 0);
+});
+
+worldTest("status of an account that does not exist is an error", async (world) => {
+  const { code, stderr } = await world.fishnet("firewall", "status", "--agent-user", "no_such_one");
+  assertEquals([code, stderr], [1, "[fishnet] the account 'no_such_one' does not exist\n"]);
+});
+
+worldTest("status over 1,000 locked accounts takes less than two seconds", async (world) => {
+  const uids = Array.from({ length: 1000 }, (_, i) => 1_700_000_000 + i);
+  const restore = [
+    "*mangle",
+    ...uids.map((uid) =>
+      `-A POSTROUTING ! -o lo -m owner --uid-owner ${uid} -m comment --comment fishnet:agent${uid} -j DROP`
+    ),
+    "COMMIT",
+    "*filter",
+    ...uids.map((uid) => `-A OUTPUT ! -o lo -m owner --uid-owner ${uid} -j REJECT`),
+    "COMMIT",
+    "",
+  ].join("\n");
+  const rules = uids.map((uid) => `rule add pref 77 uidrange ${uid}-${uid} prohibit\n`).join("");
+  for (const [command, input] of [["iptables-restore", restore], ["ip6tables-restore", restore]]) {
+    assertEquals((await run(world.command(command!), { input: input! })).code, 0);
+  }
+  for (const family of ["-4", "-6"]) {
+    assertEquals((await run(world.command("ip", family, "-batch", "-"), { input: rules })).code, 0);
+  }
+  const start = performance.now();
+  const { code, accounts } = await statusJson(world);
+  const seconds = (performance.now() - start) / 1000;
+  assertEquals([code, accounts.length], [0, 1000]);
+  assert(seconds < 2, `${seconds} s`);
+});
