@@ -85,6 +85,13 @@ def link_local(address, port):
     return "sent"
 
 
+def link_local_tcp(address, port):
+    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as s:
+        s.settimeout(TIMEOUT)
+        s.connect((address, port, 0, socket.if_nametoindex("out0")))
+    return "answered"
+
+
 def broadcast(address, port):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -92,9 +99,61 @@ def broadcast(address, port):
     return "sent"
 
 
-def hold(address, port):
+def udp_answered(address, port):
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as s:
+        s.settimeout(TIMEOUT)
+        s.connect((address, port))
+        s.send(b"x")
+        s.recv(100)
+    return "answered"
+
+
+def join(address, _port):
+    """Joins a multicast group: the kernel tells the routers, in a packet of its own."""
+    six = ":" in address
+    index = socket.if_nametoindex("out0")
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as s:
+        group = socket.inet_pton(s.family, address)
+        if six:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group + struct.pack("@I", index))
+        else:
+            request = group + struct.pack("=4si", b"\0\0\0\0", index)
+            s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+    return "sent"
+
+
+def handed_over(_address, _port):
+    """Writes to the connected socket that somebody else left as standard input."""
+    with socket.socket(fileno=0) as s:
+        s.send(b"x")
+    return "sent"
+
+
+def hold_on_device(address, port):
+    return hold(address, port, b"out0\0")
+
+
+def listen_on_device(_address, port):
+    """Serves one connection on a device's addresses: says so, greets, and exits."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.settimeout(TIMEOUT)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"out0\0")
+        listener.bind(("", port))
+        listener.listen()
+        print("listening", flush=True)
+        with listener.accept()[0] as s:
+            s.send(b"secret")
+    return "sent"
+
+
+def hold(address, port, device=None):
     """Connects, says so, waits for a line, then writes and exits: the kernel sends what is left."""
-    s = socket.create_connection((address, port), TIMEOUT)
+    s = socket.socket(family_of(address), socket.SOCK_STREAM)
+    s.settimeout(TIMEOUT)
+    if device:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+    s.connect((address, port))
+    s.recv(100)  # unread data would make the exit a reset, which is sent but once
     print("connected", flush=True)
     sys.stdin.readline()
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

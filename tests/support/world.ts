@@ -75,6 +75,7 @@ export class World implements AsyncDisposable {
   readonly inside: string;
   readonly outside: string;
   readonly #accounts: string[] = [];
+  readonly #subordinate: string[] = [];
   readonly #children: Deno.ChildProcess[] = [];
 
   private constructor() {
@@ -92,15 +93,11 @@ export class World implements AsyncDisposable {
       for (const ns of [inside, outside]) {
         await must("ip", "netns", "add", ns);
         await must("ip", "-n", ns, "link", "set", "lo", "up");
-        await run([
-          "ip",
-          "netns",
-          "exec",
-          ns,
-          "sysctl",
-          "-qw",
-          "net.ipv4.ping_group_range=0 2147483647",
-        ]);
+        // Everyone may ping, and an IPv6 address works as soon as it is there.
+        await must(
+          ...["ip", "netns", "exec", ns, "sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"],
+          ...["net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.router_solicitations=0"],
+        );
       }
       await must(
         "ip",
@@ -177,17 +174,22 @@ export class World implements AsyncDisposable {
     return await must(...this.command(...command));
   }
 
-  /** Runs a command inside as an account, without its supplementary rights. */
-  as(account: string, ...command: readonly string[]): Promise<Result> {
-    return this.exec(
-      "setpriv",
-      "--reuid",
-      account,
-      "--regid",
-      account,
-      "--clear-groups",
-      ...command,
+  /** The words that put a command inside as an account, or as a bare uid, without other rights. */
+  commandAs(account: string, ...command: readonly string[]): string[] {
+    return this.command(
+      ...["setpriv", "--reuid", account, "--regid", account, "--clear-groups", ...command],
     );
+  }
+
+  /** Runs a command inside as an account, or as a bare uid. */
+  as(account: string, ...command: readonly string[]): Promise<Result> {
+    return run(this.commandAs(account, ...command));
+  }
+
+  /** Adds lines to /etc/subuid and /etc/subgid, which go when the world ends. */
+  async subordinate(...lines: readonly string[]): Promise<void> {
+    this.#subordinate.push(...lines);
+    await editSubordinate((text) => text + lines.map((line) => `${line}\n`).join(""));
   }
 
   /** Runs the program inside, with the permissions that it ships with. */
@@ -291,9 +293,35 @@ export class World implements AsyncDisposable {
     for (const account of this.#accounts) {
       await run(["userdel", "--force", account]);
     }
+    if (this.#subordinate.length > 0) {
+      await editSubordinate((text) =>
+        text.split("\n").filter((line) => !this.#subordinate.includes(line)).join("\n")
+      );
+    }
     for (const ns of [this.inside, this.outside]) {
       await run(["ip", "netns", "del", ns]);
       await run(["rm", "-rf", `/etc/netns/${ns}`]);
+    }
+  }
+}
+
+/**
+ * Edits /etc/subuid and /etc/subgid under the lock that useradd takes for each: a hard link,
+ * FILE.lock, to a file with the holder's process id (commonio.c of shadow-utils).
+ */
+async function editSubordinate(edit: (text: string) => string): Promise<void> {
+  for (const file of ["/etc/subuid", "/etc/subgid"]) {
+    const mine = `${file}.${Deno.pid}`;
+    await Deno.writeTextFile(mine, `${Deno.pid}\0`);
+    for (let tries = 0; (await run(["ln", mine, `${file}.lock`])).code !== 0; tries++) {
+      if (tries === 100) throw new Error(`${file}.lock has been there for 5 seconds`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    try {
+      await Deno.writeTextFile(file, edit(await Deno.readTextFile(file)));
+    } finally {
+      await Deno.remove(`${file}.lock`);
+      await Deno.remove(mine);
     }
   }
 }

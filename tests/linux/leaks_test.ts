@@ -1,0 +1,369 @@
+/**
+ * Every way out that a lock by user id alone leaves open, each by its name, with the frames
+ * counted outside. What is said to be shut is tried first by an account that is not locked. The
+ * few ways that stay open are tests as well: they say so.
+ */
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { attempt, change, PORT, probe, serve, WAYS } from "../support/lock.ts";
+import { linesOf, must, run } from "../support/process.ts";
+import {
+  INSIDE_V4,
+  INSIDE_V6,
+  OUTSIDE_V4,
+  OUTSIDE_V6,
+  PYTHON,
+  type World,
+  worldTest,
+} from "../support/world.ts";
+
+/** A way out: what it is called, the probe, where to, and what it looks like outside. */
+type Way = readonly [name: string, vector: string, address: string, filter: string];
+
+const bothFamilies = (name: string, vector: string, v4: string, v6: string): Way[] => [
+  [`${name} over IPv4`, vector, OUTSIDE_V4, `src host ${INSIDE_V4} and (${v4})`],
+  [`${name} over IPv6`, vector, OUTSIDE_V6, `src host ${INSIDE_V6} and (${v6})`],
+];
+
+const PLAIN: Way[] = [
+  ...bothFamilies("TCP", "tcp", "tcp", "ip6 and tcp"),
+  ...bothFamilies("UDP", "udp", "udp", "ip6 and udp"),
+  ...bothFamilies("ping", "ping", "icmp", "icmp6 and ip6[40] == 128"),
+];
+
+const GROUP_V4 = "239.77.0.1";
+const GROUP_V6 = "ff02::7777";
+
+/** The outside's link-local address, which the kernel chose. */
+async function linkLocalOf(world: World): Promise<string> {
+  const shown = await must("ip", "-n", world.outside, "-6", "-o", "addr", "show", "scope", "link");
+  return /inet6 (fe80:[0-9a-f:]+)/.exec(shown)![1]!;
+}
+
+async function waysOf(world: World): Promise<Way[]> {
+  const neighbour = await linkLocalOf(world);
+  return [
+    ...PLAIN,
+    ...bothFamilies("MPTCP", "mptcp", "tcp", "ip6 and tcp"),
+    ...bothFamilies("UDP-Lite", "udplite", "ip proto 136", "ip6 proto 136"),
+    ...bothFamilies("TCP fast open", "tcp_fast_open", "tcp", "ip6 and tcp"),
+    ...bothFamilies("UDP bound to the device", "udp_to_device", "udp", "ip6 and udp"),
+    ["UDP to a link-local address", "link_local", neighbour, `ip6 dst ${neighbour} and udp`],
+    ["TCP to a link-local address", "link_local_tcp", neighbour, `ip6 dst ${neighbour} and tcp`],
+    ["multicast over IPv4", "multicast", GROUP_V4, `ip dst ${GROUP_V4} and udp`],
+    ["multicast over IPv6", "multicast", GROUP_V6, `ip6 dst ${GROUP_V6} and udp`],
+    ["broadcast", "broadcast", "255.255.255.255", "ip dst 255.255.255.255"],
+    ["broadcast to the subnet", "broadcast", "10.77.0.255", "ip dst 10.77.0.255"],
+  ];
+}
+
+/** An open connection of an account: what is written to it, and what the kernel still sends. */
+interface Held {
+  writeAndExit(): Promise<void>;
+}
+
+async function hold(
+  world: World,
+  account: string,
+  address: string,
+  vector = "hold",
+): Promise<Held> {
+  const child = world.start(world.commandAs(account, ...probe(vector, address)), {
+    stdin: "piped",
+  });
+  const lines = linesOf(child.stdout);
+  assertEquals((await lines.read()).value, "connected");
+  return {
+    async writeAndExit() {
+      const stdin = child.stdin.getWriter();
+      await stdin.write(new TextEncoder().encode("now\n"));
+      await stdin.close();
+      await child.status;
+      await lines.cancel();
+      await sentAgain(world);
+    },
+  };
+}
+
+/** Waits until the kernel has tried again to send for orphaned sockets, or has none left. */
+async function sentAgain(world: World): Promise<void> {
+  const tried = /timer:\((on|persist),[^,]*,[1-9]/; // ss(8): the third is retransmissions
+  let orphans: string[] = [];
+  for (let polls = 0; polls < 100; polls++) {
+    orphans = (await world.must("ss", "-Htno", "state", "fin-wait-1")).trim().split("\n");
+    if (orphans.every((line) => line === "" || tried.test(line))) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`the kernel has not sent again for 5 seconds: ${orphans.join("\n")}`);
+}
+
+/** Connects from outside, and waits for the greeting no longer than an answer takes. */
+async function connectFromOutside(world: World, address: string, port: number): Promise<void> {
+  await run([
+    ...["ip", "netns", "exec", world.outside, PYTHON, "-c"],
+    `import socket; socket.create_connection(("${address}", ${port}), 0.5).recv(9)`,
+  ]);
+}
+
+const DNAT_PORT = 7000;
+
+/** Another program's redirect of one of this machine's own addresses to the outside. */
+async function redirectOutside(world: World): Promise<void> {
+  for (
+    const [command, from, to] of [
+      ["iptables", INSIDE_V4, `${OUTSIDE_V4}:${PORT}`],
+      ["ip6tables", INSIDE_V6, `[${OUTSIDE_V6}]:${PORT}`],
+    ] as const
+  ) {
+    await world.must(
+      ...[command, "-w", "-t", "nat", "-A", "OUTPUT", "-d", from, "-p", "udp"],
+      ...["--dport", `${DNAT_PORT}`, "-j", "DNAT", "--to-destination", to],
+    );
+  }
+}
+
+const FAMILIES = ["iptables", "ip6tables"] as const;
+
+async function acceptFirst(world: World, chain: string, ...match: string[]): Promise<void> {
+  for (const command of FAMILIES) {
+    await world.must(command, "-w", "-I", chain, "1", ...match, "-j", "ACCEPT");
+  }
+}
+
+/** The subordinate ranges of an account: by name, by number, overlapping, and of one uid alone. */
+async function subordinate(world: World, agent: string): Promise<string[]> {
+  const uid = (await must("id", "-u", agent)).trim();
+  await world.subordinate(
+    ...[`${agent}:700000:1000`, `${uid}:701500:100`, `${agent}:700500:700`, `${agent}:702000:1`],
+    `${agent}x:703000:100`,
+  );
+  return ["700000", "700999", "701000", "701199", "701500", "701599", "702000"];
+}
+
+const FOREIGN_UIDS = ["699999", "701200", "701600", "702001", "703000"];
+
+for (const { backend, variant, label } of WAYS) {
+  worldTest(`${label}: what a locked account tries`, async (world, t) => {
+    const agent = await world.account();
+    const other = await world.account();
+    const uids = await subordinate(world, agent);
+    await serve(world, "outside");
+    await world.must("sysctl", "-qw", "net.ipv4.tcp_syncookies=2");
+    await serve(world, { as: agent }, 5000);
+    await serve(world, { as: other }, 5001);
+    await acceptFirst(world, "OUTPUT");
+    await acceptFirst(world, "OUTPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED");
+    const held = [
+      await hold(world, agent, OUTSIDE_V4),
+      await hold(world, agent, OUTSIDE_V6),
+    ];
+    const heldByOther = await hold(world, other, OUTSIDE_V4);
+    const fromEach = (accounts: readonly string[]) => async () => {
+      for (const account of accounts) {
+        for (const [, vector, address] of PLAIN) await attempt(world, account, vector, address);
+      }
+    };
+    const anything = PLAIN.map(([, , , filter]) => `(${filter})`).join(" or ");
+    const rangesBefore = await world.captured(anything, fromEach(uids));
+    const before = await world.state();
+    await change(world, "enable", agent, backend);
+    const locked = await world.state();
+
+    /** The named leak: the control's frames are seen outside, the agent's are not. */
+    const shut = (
+      name: string,
+      filter: string,
+      tryIt: (account: string) => Promise<unknown>,
+    ) =>
+      t.step(name, async () => {
+        assertNotEquals(await world.captured(filter, () => tryIt(other)), [], "the control");
+        assertEquals(await world.captured(filter, () => tryIt(agent)), []);
+      });
+    const allShut = async (when: string, ways: readonly Way[]) => {
+      for (const [name, vector, address, filter] of ways) {
+        await shut(`${name}${when}`, filter, (who) => attempt(world, who, vector, address));
+      }
+    };
+
+    await allShut("", await waysOf(world));
+
+    await t.step("a refusal takes less than a second", async () => {
+      for (const [name, vector, address] of await waysOf(world)) {
+        const { stdout } = await attempt(world, agent, vector, address);
+        const took = /after ([0-9.]+) ms/.exec(stdout)?.[1];
+        if (took !== undefined) assert(Number(took) < 1000, `${name}: ${stdout}`);
+        else assertEquals(stdout, "sent\n", name); // not told, and not sent: counted above
+      }
+    });
+
+    await t.step(
+      "subordinate uids, in several and overlapping ranges, by name and number",
+      async () => {
+        assert(rangesBefore.length >= uids.length * PLAIN.length, "the control, before enable");
+        assertEquals(await world.captured(anything, fromEach(uids)), []);
+      },
+    );
+
+    await t.step("uids beside those ranges, and of a longer name, are not locked", async () => {
+      const frames = await world.captured("ip6 and udp", async () => {
+        for (const uid of FOREIGN_UIDS) await attempt(world, uid, "udp", OUTSIDE_V6);
+      });
+      assert(frames.length >= FOREIGN_UIDS.length, frames.join("\n"));
+    });
+
+    await t.step("a user namespace with mapped uids, as rootless containers have", async () => {
+      const mapped = ["unshare", "--user", "--map-auto", "--setuid", "5", "--setgid", "5"];
+      const inNamespace = () => world.as(agent, ...mapped, ...probe("udp", OUTSIDE_V4));
+      const id = await world.as(agent, ...mapped, "id", "-u");
+      assertEquals(id.stdout, "5\n", id.stderr);
+      assertEquals(await world.captured("udp", inNamespace), []);
+    });
+
+    await t.step("a connection open before enable: write, then exit", async () => {
+      const filter = `tcp dst port ${PORT}`;
+      assertNotEquals(
+        await world.captured(filter, () => heldByOther.writeAndExit()),
+        [],
+        "control",
+      );
+      const writeAndExit = () => Promise.all(held.map((connection) => connection.writeAndExit()));
+      assertEquals(await world.captured(filter, writeAndExit), []);
+    });
+
+    for (const [family, address] of [["IPv4", INSIDE_V4], ["IPv6", INSIDE_V6]] as const) {
+      await t.step(`a connection from outside under syncookies, over ${family}`, async () => {
+        const answered = (port: number) =>
+          world.captured(
+            `tcp src port ${port}`,
+            () => connectFromOutside(world, address, port),
+          );
+        assertNotEquals(await answered(5001), [], "the control");
+        assertEquals(await answered(5000), []);
+      });
+    }
+
+    await redirectOutside(world);
+    for (const [family, address] of [["IPv4", INSIDE_V4], ["IPv6", INSIDE_V6]] as const) {
+      await shut(
+        `another program's DNAT from an own address to outside, over ${family}`,
+        `udp dst port ${PORT}`,
+        (who) => attempt(world, who, "udp", address, DNAT_PORT),
+      );
+    }
+
+    const everythingShut = async () => {
+      const frames = await world.captured(anything, fromEach([other]));
+      assert(frames.length >= PLAIN.length, `the control: ${frames.join("\n")}`);
+      assertEquals(await world.captured(anything, fromEach([agent, ...uids.slice(-1)])), []);
+    };
+    await t.step("an ACCEPT that another program puts first, after enable", async () => {
+      await acceptFirst(world, "OUTPUT");
+      await everythingShut();
+    });
+
+    await t.step("enable again puts the lock first again", async () => {
+      await change(world, "enable", agent, backend);
+      if (backend === "nftables") return; // a table of its own: nobody's rule stands before it
+      for (const command of FAMILIES) {
+        assert(
+          (await world.must(command, "-w", "-S", "OUTPUT")).split("\n")[1]?.includes("REJECT"),
+        );
+      }
+    });
+
+    for (const [name, commands] of Object.entries(FLUSHES)) {
+      await t.step(`after ${name}`, async () => {
+        for (const command of commands) await world.must("sh", "-ec", command);
+        await everythingShut();
+        await change(world, "enable", agent, backend);
+        assertEquals(withoutOthers(await world.state()), withoutOthers(locked));
+      });
+    }
+
+    await t.step("disable lets the account and its ranges out again", async () => {
+      await change(world, "disable", agent, backend);
+      assertEquals(withoutOthers(await world.state()), withoutOthers(before));
+      const frames = await world.captured(anything, fromEach([agent, ...uids]));
+      assert(frames.length >= (uids.length + 1) * PLAIN.length, frames.join("\n"));
+    });
+  }, variant);
+}
+
+/** What others do to the rules; the last takes our own table too. */
+const FLUSHES = {
+  "iptables -F": FAMILIES.flatMap((command) => [
+    `${command} -w -F`,
+    `${command} -w -t mangle -F`,
+  ]),
+  "another program's iptables-restore": FAMILIES.map((command) =>
+    `printf "*filter\\nCOMMIT\\n*mangle\\nCOMMIT\\n" | ${command}-restore -w`
+  ),
+  "nft flush ruleset": ["nft flush ruleset"],
+};
+
+/** A state without what the test itself put there; our DROPs may stand in any order. */
+function withoutOthers(state: string): string[] {
+  return state.split("\n").filter((line) => !/-j (ACCEPT|DNAT)/.test(line)).sort();
+}
+
+const RELAY = `
+import socket, threading
+server = socket.create_server(("127.0.0.1", 1080))
+print("listening", flush=True)
+while True:
+    client, _ = server.accept()
+    upstream = socket.create_connection(("${OUTSIDE_V4}", ${PORT}), 3)
+    client.send(upstream.recv(9))
+    client.close()
+`;
+
+for (const { backend, variant, label } of WAYS) {
+  worldTest(
+    `${label}: what stays open to a locked account, as the README says`,
+    async (world, t) => {
+      const agent = await world.account();
+      const other = await world.account();
+      await serve(world, "outside");
+      await change(world, "enable", agent, backend);
+
+      for (
+        const [name, group, filter] of [
+          ["IGMP", "239.77.0.2", "igmp"],
+          ["MLD", "ff0e::7777", "ip6 dst ff02::16"],
+        ] as const
+      ) {
+        await t.step(`joining a multicast group: the kernel sends an ${name} report`, async () => {
+          const frames = await world.captured(filter, async () => {
+            const joined = await attempt(world, agent, "join", group);
+            assertEquals(joined.stdout, "sent\n");
+          });
+          assertNotEquals(frames, []);
+        });
+      }
+
+      await t.step("a socket that root connected and handed over", async () => {
+        const command = world.commandAs(agent, ...probe("handed_over", "-")).slice(4);
+        const handOver = `import os, socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect(("${OUTSIDE_V4}", ${PORT}))
+os.dup2(s.fileno(), 0)
+os.execvp(sys.argv[1], sys.argv[1:])`;
+        const frames = await world.captured("udp", async () => {
+          await world.must(PYTHON, "-c", handOver, ...command);
+        });
+        assertNotEquals(frames, []);
+      });
+
+      await t.step("a relay on loopback, which --only-port shuts", async () => {
+        const relay = world.start(world.commandAs(other, PYTHON, "-c", RELAY));
+        const lines = linesOf(relay.stdout);
+        assertEquals((await lines.read()).value, "listening");
+        await lines.cancel();
+        const relayed = () => attempt(world, agent, "tcp", "127.0.0.1", 1080);
+        assertNotEquals(await world.captured(`tcp dst port ${PORT}`, relayed), []);
+        await change(world, "enable", agent, backend, "--only-port", "3777");
+        assertEquals(await world.captured(`tcp dst port ${PORT}`, relayed), []);
+      });
+    },
+    variant,
+  );
+}

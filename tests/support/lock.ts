@@ -1,0 +1,72 @@
+/**
+ * What the tests of a lock share: the ways to lock, servers, and attempts to reach one.
+ *
+ * @module
+ */
+import { assertEquals } from "@std/assert";
+import type { Backend } from "../../src/planner.ts";
+import { linesOf, type Result } from "./process.ts";
+import { PYTHON, type Variant, type World } from "./world.ts";
+
+/** Each way to lock an account, with the iptables variant behind the plain names. */
+export const WAYS = [
+  { backend: "iptables", variant: "nft", label: "iptables (nft)" },
+  { backend: "iptables", variant: "legacy", label: "iptables (legacy)" },
+  { backend: "nftables", variant: "nft", label: "nftables" },
+] as const satisfies readonly { backend: Backend; variant: Variant; label: string }[];
+
+/** The port that the outside's server listens on. */
+export const PORT = 4000;
+
+// Passed as text: an account need not be able to read where the sources lie.
+const PROBE = await Deno.readTextFile(new URL("probe.py", import.meta.url));
+const SERVER = await Deno.readTextFile(new URL("server.py", import.meta.url));
+
+/** Runs the program for an account, and expects it to succeed. */
+export async function change(
+  world: World,
+  action: "enable" | "disable",
+  account: string,
+  backend: Backend,
+  ...more: readonly string[]
+): Promise<Result> {
+  const result = await world.fishnet(
+    ...["firewall", action, "--agent-user", account, "--backend", backend, ...more, "--apply"],
+  );
+  assertEquals(result.code, 0, result.stderr);
+  return result;
+}
+
+/** The words for a probe of `probe.py`. */
+export function probe(vector: string, address: string, port: number = PORT): string[] {
+  return [PYTHON, "-c", PROBE, vector, address, `${port}`];
+}
+
+/** Tries, as an account, to reach an address in one of the ways of `probe.py`. */
+export function attempt(
+  world: World,
+  account: string,
+  vector: string,
+  address: string,
+  port: number = PORT,
+): Promise<Result> {
+  return world.as(account, ...probe(vector, address, port));
+}
+
+/** Starts a server on TCP and UDP, and returns when it listens. */
+export async function serve(
+  world: World,
+  where: "outside" | { readonly as: string },
+  port: number = PORT,
+  address = "::",
+): Promise<void> {
+  const command = [PYTHON, "-c", SERVER, `${port}`, address];
+  const child = world.start(
+    where === "outside"
+      ? ["ip", "netns", "exec", world.outside, ...command]
+      : world.commandAs(where.as, ...command),
+  );
+  const lines = linesOf(child.stdout);
+  assertEquals((await lines.read()).value, "listening");
+  lines.releaseLock();
+}
