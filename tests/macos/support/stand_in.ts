@@ -1,0 +1,243 @@
+/**
+ * A stand-in for a Mac, where there is none: this machine's own files under a
+ * layer of memory, which only the test's processes see (mount namespace, overlay,
+ * chroot), with a Mac's pf.conf and models of pfctl, launchctl and plutil.
+ * Real sudo, real shells, real files, real accounts; but nothing filters packets, and
+ * what Apple's tools really say only a Mac can tell (`tests/macos/real_test.ts`).
+ *
+ * @module
+ */
+import { linesOf, must, type Result, run } from "../../support/process.ts";
+
+/** What macOS ships as /etc/pf.conf, without its comments. */
+export const STOCK_PF_CONF = `#
+# com.apple anchor point
+#
+scrub-anchor "com.apple/*"
+nat-anchor "com.apple/*"
+rdr-anchor "com.apple/*"
+dummynet-anchor "com.apple/*"
+anchor "com.apple/*"
+load anchor "com.apple" from "/etc/pf.anchors/com.apple"
+`;
+
+const STATE = "/var/lib/pf-stand-in";
+const TOOLS = ["pfctl", "launchctl", "plutil"];
+const HERE = new URL(".", import.meta.url).pathname;
+
+/** The account names that every stand-in has. */
+export const AGENTS = ["agent_a", "agent-b"] as const;
+
+/** What a plan is made from, for `apply.ts`. */
+export interface Options {
+  readonly accounts: readonly string[];
+  readonly onlyPorts?: readonly number[];
+  readonly persist?: boolean;
+}
+
+/** Why there can be no stand-in here; undefined where there can. */
+export function whyNoStandIn(): string | undefined {
+  if (Deno.build.os !== "linux") return "needs Linux's mount namespaces";
+  if (Deno.uid() !== 0) return "needs root, to mount";
+  const script =
+    "command -v unshare nsenter sudo /usr/bin/python3 && grep -qw overlay /proc/filesystems";
+  const { success } = new Deno.Command("sh", { args: ["-c", script] }).outputSync();
+  return success ? undefined : "needs unshare, nsenter, sudo, python3 and overlayfs";
+}
+
+/** Defines a test on a stand-in of its own, or counts it as skipped and says why. */
+export function standInTest(
+  name: string,
+  body: (mac: StandIn, t: Deno.TestContext) => Promise<void>,
+): void {
+  const why = whyNoStandIn();
+  Deno.test({
+    name: why === undefined ? name : `${name} (skipped: ${why})`,
+    ignore: why !== undefined,
+    async fn(t) {
+      await using mac = await StandIn.create();
+      await body(mac, t);
+    },
+  });
+}
+
+/** A machine to enable and disable on. */
+export class StandIn implements AsyncDisposable {
+  readonly #holder: Deno.ChildProcess;
+  readonly #lines: ReadableStreamDefaultReader<string>;
+  readonly #directory: string;
+
+  private constructor(
+    holder: Deno.ChildProcess,
+    lines: ReadableStreamDefaultReader<string>,
+    directory: string,
+  ) {
+    this.#holder = holder;
+    this.#lines = lines;
+    this.#directory = directory;
+  }
+
+  /** Makes the machine as it is after a start of macOS: pf.conf loaded, pf off. */
+  static async create(): Promise<StandIn> {
+    const directory = await Deno.makeTempDir({ prefix: "fishnet-mac-" });
+    const script = `set -e
+      mount -t tmpfs none ${directory}
+      cd ${directory}; mkdir root upper work
+      mount -t overlay none -o lowerdir=/,upperdir=upper,workdir=work root
+      for d in dev proc; do mount --rbind /$d root/$d; done
+      mkdir -p root/etc/pf.anchors root/var/db root/Library/LaunchDaemons root${STATE}
+      for t in ${TOOLS.join(" ")}; do
+        cp ${HERE}$t.py root/usr/local/sbin/$t; chmod 755 root/usr/local/sbin/$t
+      done
+      echo ready; exec cat`;
+    const holder = new Deno.Command("unshare", {
+      args: ["--mount", "--propagation", "private", "sh", "-c", script],
+      stdin: "piped",
+      stdout: "piped",
+    }).spawn();
+    const lines = linesOf(holder.stdout);
+    const { value } = await lines.read();
+    if (value !== "ready") throw new Error("the stand-in could not be made");
+    const mac = new StandIn(holder, lines, directory);
+    for (const agent of AGENTS) {
+      await mac.must("useradd", "--no-create-home", "--shell", "/bin/sh", agent);
+    }
+    await mac.write("/etc/pf.conf", STOCK_PF_CONF);
+    await mac.write("/etc/pf.anchors/com.apple", "");
+    await mac.must("pfctl", "-f", "/etc/pf.conf");
+    return mac;
+  }
+
+  #command(command: readonly string[]): string[] {
+    const inside = [
+      "nsenter",
+      "-t",
+      `${this.#holder.pid}`,
+      "-m",
+      "chroot",
+      `${this.#directory}/root`,
+    ];
+    return [...inside, ...command];
+  }
+
+  /** Runs a command on the machine, as root. */
+  exec(...command: readonly string[]): Promise<Result> {
+    return run(this.#command(command));
+  }
+
+  /** Runs a command that has to succeed. */
+  async must(...command: readonly string[]): Promise<string> {
+    return await must(...this.#command(command));
+  }
+
+  /** Feeds text to a command's standard input. */
+  async feed(input: string, ...command: readonly string[]): Promise<Result> {
+    return await run(this.#command(command), { input });
+  }
+
+  /** Writes a file. */
+  async write(path: string, text: string): Promise<void> {
+    const { code } = await this.feed(text, "dd", `of=${path}`, "status=none");
+    if (code !== 0) throw new Error(`cannot write ${path}`);
+  }
+
+  /** A file's text; undefined where there is none. */
+  async read(path: string): Promise<string | undefined> {
+    const { code, stdout } = await this.exec("cat", path);
+    return code === 0 ? stdout : undefined;
+  }
+
+  /** Carries out a plan. */
+  apply(action: "enable" | "disable", options: Options): Promise<Result> {
+    return this.exec(...APPLY, action, optionsText(options));
+  }
+
+  /** Carries out a plan that has to succeed; the answer is `changed N of M`. */
+  async applied(action: "enable" | "disable", options: Options): Promise<string> {
+    return (await this.must(...APPLY, action, optionsText(options))).trim();
+  }
+
+  /** Kills the program before a step; false where the plan has no such step. */
+  async killedBefore(
+    step: number,
+    action: "enable" | "disable",
+    options: Options,
+  ): Promise<boolean> {
+    const [program, ...args] = this.#command([...APPLY, action, optionsText(options), `${step}`]);
+    const child = new Deno.Command(program!, { args, stdin: "null", stdout: "piped" }).spawn();
+    const lines = linesOf(child.stdout);
+    const { value } = await lines.read();
+    if (value === "stopped") child.kill("SIGKILL");
+    await child.status;
+    await lines.cancel();
+    return value === "stopped";
+  }
+
+  /** Pastes lines into a shell. */
+  async paste(lines: readonly string[], ...shell: readonly string[]): Promise<void> {
+    // Without a terminal of its own, an interactive shell would take the test's.
+    const command = shell.length === 0 ? ["sh"] : ["setsid", ...shell];
+    await this.feed(lines.map((line) => `${line}\n`).join(""), ...command);
+  }
+
+  /** Makes each call of a tool fail that contains the text; the empty text ends that. */
+  async fail(text: string): Promise<void> {
+    await this.write(`${STATE}/fail`, text === "" ? "" : `${text}\n`);
+  }
+
+  /** The calls of the tools since the last time, those that change something alone. */
+  async changes(): Promise<string[]> {
+    const calls = (await this.read(`${STATE}/calls`) ?? "").trim().split("\n");
+    await this.write(`${STATE}/calls`, "");
+    return calls.filter((call) => !/-s |-n|^launchctl print/.test(call));
+  }
+
+  /** Somebody else's `pfctl -E`; the answer is its token. */
+  async foreignReference(): Promise<string> {
+    const { stderr } = await this.exec("pfctl", "-E");
+    return /Token : (\d+)/.exec(stderr)![1]!;
+  }
+
+  /** A restart: references and anchors are gone, pf is off, pf.conf is loaded, LaunchDaemons run. */
+  async reboot(): Promise<void> {
+    await this.must("sh", "-c", `cd ${STATE}; rm -rf enabled tokens anchors main nat jobs`);
+    await this.must("pfctl", "-f", "/etc/pf.conf");
+    await this.must(
+      ...["sh", "-c"],
+      `for f in /Library/LaunchDaemons/*.plist; do test ! -e $f || launchctl bootstrap system $f; done`,
+    );
+  }
+
+  /** All that a lock may touch, as the tools print it, files with mode and owner. */
+  async state(): Promise<string> {
+    return await this.must("sh", "-c", STATE_SCRIPT);
+  }
+
+  /** Ends the machine; what it held was in memory only. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#holder.stdin.close();
+    await this.#holder.status;
+    await this.#lines.cancel();
+    await Deno.remove(this.#directory);
+  }
+}
+
+const optionsText = ({ accounts, onlyPorts = [], persist = false }: Options) =>
+  JSON.stringify({ accounts, onlyPorts, persist });
+
+const APPLY = [
+  ...[Deno.execPath(), "run", "--quiet", "--no-prompt", "--allow-run=sudo", "--allow-env=USER"],
+  `${HERE}apply.ts`,
+];
+
+/** How many references there are, not which: a token is never the same again. */
+const STATE_SCRIPT = `{
+  pfctl -s info; pfctl -s rules; pfctl -s nat
+  pfctl -s References | grep -c pfctl
+  cd ${STATE}
+  for f in anchors/*/* jobs/*; do if test -e $f; then echo $f; cat $f; fi; done
+  for f in /etc/pf.conf* /etc/pf.anchors/* /var/db/* /var/db/*/* /Library/LaunchDaemons/*; do
+    if test -e $f; then stat -c "%n %A %u:%g" $f; fi
+    case $f in *.token) ;; *) if test -f $f; then cat $f; fi;; esac
+  done
+} 2>/dev/null`;
