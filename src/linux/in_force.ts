@@ -121,10 +121,13 @@ function heldByLoopbackTable(table: Table | undefined): Held[] {
   if (table === undefined) return [];
   const broken = defect(table, LOOPBACK, "out");
   return table.elements.flatMap((element) => {
-    const chain = table.chains.get(element.goto ?? "");
-    const ports = portsOf(chain);
+    // The chain's name is what is left of the ports when its rules are gone.
+    const ports = element.goto?.match(/\d+/g)?.map(Number) ?? [];
+    const found = portsOf(table.chains.get(element.goto ?? ""));
     const shadow = broken ??
-      (ports === undefined ? `${LOOPBACK.name}: chain ${element.goto} was changed` : undefined);
+      (found?.join() === ports.join()
+        ? undefined
+        : `${LOOPBACK.name}: chain ${element.goto} was changed`);
     return (["loopbackTcp", "loopbackOther"] as const).flatMap((layer) =>
       FAMILIES.map((family) => ({
         first: element.first,
@@ -132,7 +135,7 @@ function heldByLoopbackTable(table: Table | undefined): Held[] {
         layer,
         family,
         backend: "nftables" as const,
-        ports: ports ?? [],
+        ports,
         ...(element.comment === undefined ? {} : { owner: element.comment }),
         ...(shadow === undefined ? {} : { shadow }),
         ...(broken === undefined ? {} : { mend: tableLine(LOOPBACK) }),
