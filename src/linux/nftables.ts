@@ -97,6 +97,12 @@ function recorded(account: Account, table: Table, part = "\\2"): string {
     `"s/^[^0-9]*(([0-9-]+) comment \\"${account.name}\\"( : goto [a-z0-9_]+)?).*/${part}/p"`;
 }
 
+/** Succeeds when another account's element is the range `$r`. */
+function heldByOthers(account: Account, table: Table): string {
+  return `${listElements(table)} | tr , "\\n" | grep -v "comment \\"${account.name}\\"" | ` +
+    `grep -q "[^0-9-]${LISTED_RANGE} comment"`;
+}
+
 /**
  * Runs `body` for each subordinate range, with `$r` as FIRST-LAST. An interval
  * set refuses overlaps, so a range that overlaps an earlier one is cut to the rest.
@@ -188,6 +194,7 @@ export function nftablesHolds(account: Account, onlyPorts: readonly number[]): H
     }),
     ...routingHolds(account, {
       recorded: `nft list tables | grep -qx "table ${LOCK.name}" && ${recorded(account, LOCK)}`,
+      heldByOthers: heldByOthers(account, LOCK),
     }),
     ...(limited ? [portsHold(onlyPorts)] : []),
     ...loopback(elementHolds(account, LOOPBACK, ` : goto ${portsChain(onlyPorts)}`, {

@@ -22,8 +22,8 @@ export interface Ranges {
    * /etc/subuid no longer has them.
    */
   readonly recorded: string;
-  /** Succeeds when another account holds `$r` there too, where that can be: its routing rule stays. */
-  readonly heldByOthers?: string;
+  /** Succeeds when another account holds `$r` there: then its routing rule stays. */
+  readonly heldByOthers: string;
 }
 
 /** The routing rules of one account: its uid and its subordinate ranges, IPv4 and IPv6. */
@@ -39,8 +39,7 @@ export function routingHolds(account: Account, ranges: Ranges): Hold[] {
       `prohibit protocol kernel`;
     const remove = (range: string) =>
       `ip -${family} rule del pref ${ROUTING_PREFERENCE} uidrange ${range} prohibit`;
-    const release = `${present("$r")} || continue; ` +
-      (ranges.heldByOthers === undefined ? "" : `${ranges.heldByOthers} && continue; `) +
+    const release = `${present("$r")} || continue; ${ranges.heldByOthers} && continue; ` +
       `echo $r; ${remove("$r")} || exit 1`;
     const withUid = (command: string) => `sudo sh -c 'u=${uidOf(account)}; ${command}'`;
     return [

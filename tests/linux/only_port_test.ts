@@ -1,0 +1,90 @@
+/** `--only-port`: loopback too is limited to the named TCP ports. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { attempt, change, serve, WAYS } from "../support/lock.ts";
+import { INSIDE_V4, INSIDE_V6, worldTest } from "../support/world.ts";
+
+const OWN_ADDRESSES = ["127.0.0.1", "::1", INSIDE_V4, INSIDE_V6];
+const STUB = "127.0.0.53";
+
+for (const { backend, variant, label } of WAYS) {
+  worldTest(`${label}: loopback limited to the proxy's port`, async (world, t) => {
+    const agent = await world.account();
+    const other = await world.account();
+    await world.subordinate(`${agent}:700000:100`);
+    await serve(world, { as: other }, 3777);
+    await serve(world, { as: other }, 8080);
+    await serve(world, { as: other }, 9050);
+    await serve(world, { as: agent }, 4002);
+    await serve(world, { as: "root" }, 53, `::ffff:${STUB}`);
+    const before = await world.state();
+    await change(world, "enable", agent, backend, "--only-port", "3777", "--only-port", "8080");
+
+    /** Tried by the account and by a subordinate uid of its; another account is the control. */
+    const refused = async (vector: string, address: string, port: number) => {
+      const control = await attempt(world, other, vector, address, port);
+      assertEquals(control.stdout, "answered\n", "the control");
+      for (const uid of [agent, "700007"]) {
+        const { stdout } = await attempt(world, uid, vector, address, port);
+        const [, took] =
+          /^E(?:CONNREFUSED|ACCES|PERM|HOSTUNREACH) after ([0-9.]+) ms/.exec(stdout) ?? [];
+        assert(took !== undefined && Number(took) < 500, `${uid} ${vector} ${address}: ${stdout}`);
+      }
+    };
+    const allowed = async (account: string, address: string, port: number) => {
+      const { stdout } = await attempt(world, account, "tcp", address, port);
+      assertEquals(stdout, "answered\n", `${account} to ${address} port ${port}`);
+    };
+
+    await t.step("the ports are reachable over every address of this machine", async () => {
+      for (const address of OWN_ADDRESSES) {
+        for (const port of [3777, 8080]) {
+          for (const uid of [agent, "700007"]) await allowed(uid, address, port);
+        }
+      }
+    });
+
+    await t.step("a relay on another port is refused at once", async () => {
+      for (const address of OWN_ADDRESSES) await refused("tcp", address, 9050);
+    });
+
+    await t.step("UDP is refused at once, to the same port too", async () => {
+      for (const address of OWN_ADDRESSES) await refused("udp_answered", address, 3777);
+    });
+
+    await t.step("a DNS stub is refused at once", async () => {
+      for (const vector of ["udp_answered", "tcp"]) await refused(vector, STUB, 53);
+    });
+
+    await t.step("the account's own server still answers others", async () => {
+      for (const address of OWN_ADDRESSES) {
+        for (const vector of ["tcp", "udp_answered"]) {
+          const { stdout } = await attempt(world, other, vector, address, 4002);
+          assertEquals(stdout, "answered\n", `${vector} to ${address}`);
+        }
+      }
+    });
+
+    await t.step("enable again changes nothing", async () => {
+      const locked = await world.state();
+      await change(world, "enable", agent, backend, "--only-port", "3777", "--only-port", "8080");
+      assertEquals(await world.state(), locked);
+    });
+
+    await t.step("enable with other ports, or none, is refused and changes nothing", async () => {
+      const locked = await world.state();
+      const enable = ["firewall", "enable", "--agent-user", agent, "--backend", backend, "--apply"];
+      for (const ports of [["--only-port", "9050"], []]) {
+        const { code, stderr } = await world.fishnet(...enable, ...ports);
+        assertEquals(code, 1, stderr);
+        assertEquals(await world.state(), locked);
+      }
+    });
+
+    await t.step("disable gives loopback back, and leaves nothing", async () => {
+      await change(world, "disable", agent, backend);
+      assertEquals(await world.state(), before);
+      await allowed(agent, "127.0.0.1", 9050);
+      assertMatch((await attempt(world, agent, "udp_answered", STUB, 53)).stdout, /^answered/);
+    });
+  }, variant);
+}
