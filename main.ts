@@ -5,7 +5,12 @@
  */
 import denoJson from "./deno.json" with { type: "json" };
 import type { Account } from "./src/account.ts";
-import { type Command, parseCommandLine, type StatusCommand } from "./src/command_line.ts";
+import {
+  type Command,
+  parseCommandLine,
+  type StatusCommand,
+  type VerifyCommand,
+} from "./src/command_line.ts";
 import { FishnetError } from "./src/errors.ts";
 import * as output from "./src/output.ts";
 import { lineOf, type Step } from "./src/plan.ts";
@@ -54,7 +59,7 @@ async function run(command: Command): Promise<number | void> {
     case "status":
       return await status(command);
     case "verify":
-      throw new FishnetError(`${command.kind} is not there yet`);
+      return await verify(command);
     default: {
       const _: never = command;
       throw new Error(`unreachable: ${_}`);
@@ -78,6 +83,22 @@ async function status({ accounts, system, json }: StatusCommand): Promise<number
     output.printLines(() => statusLines(report, warnings));
   }
   return report.state === "locked" ? 0 : NOT_LOCKED;
+}
+
+async function verify(command: VerifyCommand): Promise<number> {
+  const { accounts, system, json } = command;
+  const [{ verify }, { verifyLines }] = await Promise.all([
+    import("./src/verify.ts"),
+    import("./src/verify_text.ts"),
+  ]);
+  const verifications = [];
+  for (const name of accounts) {
+    const verification = await verify(name, command);
+    if (!json) output.printLines(() => verifyLines(verification));
+    verifications.push(verification);
+  }
+  if (json) output.printJson({ command: "verify", os: system, accounts: verifications });
+  return verifications.every(({ proven }) => proven) ? 0 : NOT_LOCKED;
 }
 
 type ChangingCommand = Extract<Command, { kind: "enable" | "disable" }>;

@@ -1,0 +1,189 @@
+/** `verify`: it must never call an account locked that is not, whatever fails around it. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import type { Verification } from "../../src/verify.ts";
+import { linesOf } from "../support/process.ts";
+import {
+  OUTSIDE_V4,
+  OUTSIDE_V6,
+  PYTHON,
+  type Variant,
+  type World,
+  worldTest,
+} from "../support/world.ts";
+
+const SERVER = new URL("../support/server.py", import.meta.url).pathname;
+const PORT = 4000;
+
+async function serve(world: World, ns: string, port: number): Promise<void> {
+  const child = world.start(["ip", "netns", "exec", ns, PYTHON, SERVER, `${port}`]);
+  const lines = linesOf(child.stdout);
+  assertEquals((await lines.read()).value, "listening");
+  lines.releaseLock();
+}
+
+async function verify(
+  world: World,
+  name: string,
+  ...more: string[]
+): Promise<Verification & { code: number }> {
+  const { code, stdout, stderr } = await world.fishnet(
+    ...["firewall", "verify", "--agent-user", name, "--json", ...more],
+  );
+  assertEquals(stderr, "");
+  return { code, ...JSON.parse(stdout).accounts[0] };
+}
+
+async function enable(world: World, name: string, ...more: string[]) {
+  const { code, stderr } = await world.fishnet(
+    ...["firewall", "enable", "--agent-user", name, "--apply", ...more],
+  );
+  assertEquals(code, 0, stderr);
+}
+
+/** Each try's verdict, by what was tried. */
+function verdicts({ tries }: Verification, matching: RegExp): string[] {
+  return tries.filter(({ what }) => matching.test(what)).map(({ verdict }) => verdict);
+}
+
+for (
+  const [backend, variant] of [
+    ["iptables", "nft"],
+    ["iptables", "legacy"],
+    ["nftables", "nft"],
+  ] as const satisfies readonly (readonly [string, Variant])[]
+) {
+  worldTest(
+    `verify, ${backend} (${variant}): a locked account is proven locked, and no packet is sent for it`,
+    async (world) => {
+      const agent = await world.account();
+      await enable(world, agent, "--backend", backend);
+      let verified: Awaited<ReturnType<typeof verify>> | undefined;
+      const sent = await world.captured(
+        "host 203.0.113.9 or host 2001:db8::9 or host ff02::db8:0:9",
+        async () => {
+          verified = await verify(world, agent);
+        },
+      );
+      assertEquals(sent, []);
+      assertEquals([verified!.code, verified!.proven], [0, true], JSON.stringify(verified));
+      assertEquals(
+        verdicts(verified!, /^IPv/),
+        Array.from({ length: 10 }, () => "proven"),
+        JSON.stringify(verified, null, 1),
+      );
+      assertEquals(verdicts(verified!, /^loopback/), ["note"]);
+    },
+    variant,
+  );
+}
+
+worldTest(
+  "verify: an unlocked account is never proven locked, and sends nothing by default",
+  async (world) => {
+    const agent = await world.account();
+    let verified: Awaited<ReturnType<typeof verify>> | undefined;
+    const sent = await world.captured(
+      "host 203.0.113.9 or host 2001:db8::9 or host ff02::db8:0:9",
+      async () => {
+        verified = await verify(world, agent);
+      },
+    );
+    assertEquals(sent, []);
+    assertEquals([verified!.code, verified!.proven, verified!.state], [3, false, "unlocked"]);
+    assertEquals(new Set(verdicts(verified!, /^IPv/)), new Set(["failed"]));
+  },
+);
+
+worldTest(
+  "verify --target tries for real: the control gets through, the locked account does not",
+  async (world) => {
+    const agent = await world.account();
+    await serve(world, world.outside, PORT);
+    const free = await verify(world, agent, "--target", `${OUTSIDE_V4}:${PORT}`);
+    assertEquals([free.code, verdicts(free, /TCP/)], [3, ["failed"]]);
+    await enable(world, agent);
+    for (const target of [`${OUTSIDE_V4}:${PORT}`, `[${OUTSIDE_V6}]:${PORT}`]) {
+      const locked = await verify(world, agent, "--target", target);
+      assertEquals([locked.code, verdicts(locked, /TCP/)], [0, ["proven"]], JSON.stringify(locked));
+      assertStringIncludes(JSON.stringify(locked.tries), "control nobody: it went out");
+    }
+  },
+);
+
+worldTest("verify --target where the control fails too is inconclusive", async (world) => {
+  const agent = await world.account();
+  await enable(world, agent);
+  const { tries } = await verify(world, agent, "--target", `${OUTSIDE_V4}:4999`);
+  const [tcp] = tries.filter(({ what }) => what.includes("TCP"));
+  assertEquals(tcp!.verdict, "inconclusive", JSON.stringify(tcp));
+});
+
+worldTest(
+  "verify: a half-locked account is not proven, whichever half is missing",
+  async (world, t) => {
+    const agent = await world.account();
+    const uid = (await world.must("id", "-u", agent)).trim();
+    for (
+      const removal of [
+        `ip -4 rule del pref 77 uidrange ${uid}-${uid} prohibit`,
+        `ip -6 rule del pref 77 uidrange ${uid}-${uid} prohibit`,
+        "iptables -F && iptables -t mangle -F",
+        "ip6tables -F && ip6tables -t mangle -F",
+      ]
+    ) {
+      await t.step(removal, async () => {
+        await enable(world, agent);
+        await world.must("sh", "-c", removal);
+        const { code, proven, tries } = await verify(world, agent);
+        assertEquals([code, proven], [3, false]);
+        assert(tries.some(({ verdict }) => verdict === "failed"), JSON.stringify(tries, null, 1));
+      });
+    }
+  },
+);
+
+worldTest("verify without a route is inconclusive, and so not proven", async (world) => {
+  const agent = await world.account();
+  await enable(world, agent);
+  await world.must("ip", "-6", "route", "del", "default");
+  const withV4 = await verify(world, agent);
+  assertEquals([withV4.code, ...verdicts(withV4, /^IPv6: a route/)], [0, "inconclusive"]);
+  await world.must("ip", "-4", "route", "del", "default");
+  const without = await verify(world, agent);
+  assertEquals([without.code, without.proven], [3, false]);
+  assertEquals(new Set(verdicts(without, /^IPv/)), new Set(["inconclusive"]));
+});
+
+worldTest(
+  "verify: the proxy on loopback is reached, or it is a note that nobody listens",
+  async (world) => {
+    const agent = await world.account();
+    await enable(world, agent);
+    assertEquals(verdicts(await verify(world, agent), /^loopback/), ["note"]);
+    await serve(world, world.inside, 3777);
+    const { code, tries } = await verify(world, agent);
+    const [proxy] = tries.filter(({ what }) => what.startsWith("loopback"));
+    assertEquals([code, proxy!.verdict], [0, "proven"], JSON.stringify(proxy));
+    await world.must(
+      ...["iptables", "-I", "OUTPUT", "-o", "lo", "-m", "owner", "--uid-owner", agent],
+      ...["-j", "REJECT"],
+    );
+    const cut = await verify(world, agent);
+    assertEquals([cut.code, ...verdicts(cut, /^loopback/)], [3, "failed"]);
+  },
+);
+
+worldTest("verify with --only-port: other ports and UDP on loopback are refused", async (world) => {
+  const agent = await world.account();
+  for (const port of [3777, 3778]) await serve(world, world.inside, port);
+  await enable(world, agent, "--only-port", "3777");
+  const allowed = await verify(world, agent);
+  assertEquals([allowed.code, ...verdicts(allowed, /^loopback/)], [0, "proven", "proven"]);
+  const other = await verify(world, agent, "--proxy", "http://127.0.0.1:3778/");
+  assertEquals([other.code, ...verdicts(other, /^loopback/)], [0, "proven", "proven"]);
+});
+
+worldTest("verify of an account that does not exist is an error", async (world) => {
+  const { code, stderr } = await world.fishnet("firewall", "verify", "--agent-user", "no_such_one");
+  assertEquals([code, stderr], [1, "[fishnet] the account 'no_such_one' does not exist\n"]);
+});
