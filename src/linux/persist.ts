@@ -6,9 +6,10 @@
  *     /etc/fishnet-firewall/1001.sh       the plan's own lines, without sudo, with numbers
  *     /etc/fishnet-firewall/1001.sh.old   what the last change of it replaced
  *     /etc/systemd/system/fishnet@.service          runs UID.sh at boot; one for all accounts
- *     /etc/systemd/system/fishnet-repair.service    runs them all after another firewall
+ *     /etc/systemd/system/fishnet-repair.service    runs them all when another firewall starts
+ *     /etc/systemd/system/fishnet-reload.service    runs them all when another firewall reloads
  *     …/sysinit.target.wants/fishnet@1001.service   the link that enables it
- *     …/*.wants/fishnet-repair.service
+ *     …/*.wants/fishnet-repair.service, …/multi-user.target.wants/fishnet-reload.service
  *
  * A script runs with sh alone: it needs neither this program nor a name
  * look-up. It reads the account's ranges from /etc/subuid when it runs, as a
@@ -30,8 +31,9 @@ export const UNIT_DIRECTORY = "/etc/systemd/system";
 /** The unit that puts one account's lock in force; its instance is the uid. */
 export const LOCK_UNIT = "fishnet@";
 
-/** The unit that puts every lock back in force after another firewall. */
+/** The units that put every lock back in force when another firewall starts, and reloads. */
 export const REPAIR_UNIT = "fishnet-repair.service";
+export const RELOAD_UNIT = "fishnet-reload.service";
 
 /** The target that {@link LOCK_UNIT} comes up with, before cron, logins and services. */
 export const LOCK_WANTED_BY = "sysinit.target";
@@ -73,29 +75,43 @@ const LOCK_UNIT_LINES = [
   `WantedBy=${LOCK_WANTED_BY}`,
 ];
 
-/** Runs every script, whichever fail. In a unit, `$$` stands for `$` (systemd.service(5)). */
-const RUN_ALL = `/bin/sh -c "for s in ${BOOT_DIRECTORY}/*.sh; do ` +
-  `test ! -e $$s || sh $$s || failed=1; done; exit $\${failed:-0}"`;
-
 /**
- * `WantedBy=` hears a firewall's start, `PartOf=` its restart, and
- * `ReloadPropagatedFrom=` its reload; nothing tells of its stop.
+ * Runs every script, whichever fail, and again for some seconds: firewalld says that it has started,
+ * or reloaded, before it flushes. In a unit, `$$` stands for `$` (systemd.service(5)).
  */
+const RUN_ALL = `/bin/sh -c "for pause in 0 1 2 4 8; do sleep $$pause; failed=0; ` +
+  `for s in ${BOOT_DIRECTORY}/*.sh; do test ! -e $$s || sh $$s || failed=1; done; done; ` +
+  `exit $$failed"`;
+
+/** Starts with another firewall, after it; over when it has run, so that the next start counts too. */
 const REPAIR_UNIT_LINES = [
   MARK,
   "[Unit]",
   "Description=Fishnet firewall: the locks of all accounts, again after another firewall",
   "IgnoreOnIsolate=yes",
   `After=${OTHER_FIREWALLS}`,
-  `PartOf=${OTHER_FIREWALLS}`,
+  "[Service]",
+  "Type=oneshot",
+  `ExecStart=${RUN_ALL}`,
+  "[Install]",
+  `WantedBy=${OTHER_FIREWALLS}`,
+];
+
+/** Only a unit that is active hears of a reload. Nothing tells of another firewall's stop. */
+const RELOAD_UNIT_LINES = [
+  MARK,
+  "[Unit]",
+  "Description=Fishnet firewall: the locks of all accounts, again after another's reload",
+  "IgnoreOnIsolate=yes",
+  `After=${OTHER_FIREWALLS}`,
   `ReloadPropagatedFrom=${OTHER_FIREWALLS}`,
   "[Service]",
   "Type=oneshot",
   "RemainAfterExit=yes",
-  `ExecStart=${RUN_ALL}`,
+  "ExecStart=/bin/true",
   `ExecReload=${RUN_ALL}`,
   "[Install]",
-  `WantedBy=multi-user.target ${OTHER_FIREWALLS}`,
+  "WantedBy=multi-user.target",
 ];
 
 /**
@@ -131,7 +147,7 @@ function withoutSudo(line: string): string {
 }
 
 /**
- * What makes a lock outlast a reboot: three holds that all accounts share, then
+ * What makes a lock outlast a reboot: four holds that all accounts share, then
  * the account's own two.
  *
  * @param steps a plan for the account with the uid `$uid`, where the lock is to persist; else
@@ -147,15 +163,23 @@ export function persistHolds(account: Account, steps: readonly Step[] | undefine
       take: unitStep(
         REPAIR_UNIT,
         REPAIR_UNIT_LINES,
-        "the unit that locks again when another firewall starts, restarts or reloads",
+        "the unit that locks again when another firewall starts or restarts",
       ),
     },
-    { take: repairStep },
+    {
+      take: unitStep(
+        RELOAD_UNIT,
+        RELOAD_UNIT_LINES,
+        "the unit that locks again when another firewall reloads",
+      ),
+    },
+    { take: listenStep },
     {
       take: scriptStep(account, steps ?? []),
       release: {
         run: `sudo sh -ec '${scriptOf(account)}; set -- $f*; test -e $1 || exit 0; ` +
-          `echo $f; flock ${BOOT_DIRECTORY} rm "$@"'`,
+          `echo $f; flock ${BOOT_DIRECTORY} rm "$@"; ` +
+          `rmdir --ignore-fail-on-non-empty ${BOOT_DIRECTORY}'`,
         why: "remove the script that locks the account at boot",
       },
     },
@@ -177,16 +201,19 @@ const unitOf = (account: Account) => `u=${uidOf(account)}; n=${LOCK_UNIT}$u.serv
 /** Makes systemd read its units again, where it runs. */
 const RELOAD = "test ! -d /run/systemd/system || systemctl daemon-reload";
 
-/** Stops a unit that runs, where systemd does. */
-const stop = (unit: string) =>
-  `if systemctl -q is-active ${unit} 2>/dev/null; then systemctl stop ${unit}; fi`;
+/** Stops the loaded units that match, where systemd runs; none is no error. */
+const stop = (units: string) => `test ! -d /run/systemd/system || systemctl stop "${units}"`;
 
-/** Removes the units, as long as no account has a script. */
+const SHARED_UNITS = `${UNIT_DIRECTORY}/${LOCK_UNIT}.service ` +
+  `${UNIT_DIRECTORY}/${REPAIR_UNIT} ${UNIT_DIRECTORY}/${RELOAD_UNIT}`;
+
+/** Removes the units and their links, as long as no account has a script. */
 const SHARED_RELEASE = `sudo sh -ec 'set -- ${BOOT_DIRECTORY}/*.sh; test ! -e $1 || exit 0; ` +
-  `set -- ${UNIT_DIRECTORY}/${LOCK_UNIT}.service ${UNIT_DIRECTORY}/${REPAIR_UNIT}; ` +
-  `test -e $1 || test -e $2 || exit 0; printf "%s\\n" "$@"; ${stop(REPAIR_UNIT)}; ` +
-  `for l in ${UNIT_DIRECTORY}/*.wants/${REPAIR_UNIT}; do test -L $l || continue; ` +
-  `rm $l; rmdir --ignore-fail-on-non-empty \${l%/*}; done; rm -f "$@"; ${RELOAD}'`;
+  `set --; for f in ${SHARED_UNITS} ` +
+  `${UNIT_DIRECTORY}/*.wants/${REPAIR_UNIT} ${UNIT_DIRECTORY}/*.wants/${RELOAD_UNIT}; do ` +
+  `test ! -e $f && test ! -L $f || set -- "$@" $f; done; test $# -gt 0 || exit 0; ` +
+  `printf "%s\n" "$@"; ${stop("fishnet-re*.service")}; rm "$@"; ` +
+  `for f; do test $f = \${f#*.wants/} || rmdir --ignore-fail-on-non-empty \${f%/*}; done; ${RELOAD}'`;
 
 /**
  * Writes a file whole or not at all, also on a full disk and through a power
@@ -219,11 +246,12 @@ function unitStep(unit: string, lines: readonly string[], why: string): Step {
   };
 }
 
-const repairStep: Step = {
+const listenStep: Step = {
   check: `sudo sh -c 'systemctl -q is-enabled ${REPAIR_UNIT} && ` +
-    `systemctl -q is-active ${REPAIR_UNIT}'`,
-  run: `sudo systemctl -q enable --now ${REPAIR_UNIT}`,
-  why: "systemd watches the other firewalls",
+    `systemctl -q is-enabled ${RELOAD_UNIT} && systemctl -q is-active ${RELOAD_UNIT}'`,
+  run: `sudo sh -c 'systemctl -q enable ${REPAIR_UNIT} ${RELOAD_UNIT} && ` +
+    `systemctl start ${RELOAD_UNIT}'`,
+  why: "systemd listens to the other firewalls",
   undo: [SHARED_RELEASE],
 };
 
@@ -248,7 +276,8 @@ function scriptStep(account: Account, steps: readonly Step[]): Step {
 function linkStep(account: Account): Step {
   return {
     check: `sudo sh -c '${unitOf(account)}; systemctl -q is-enabled $n'`,
-    run: `sudo sh -c '${unitOf(account)}; systemctl -q enable --now $n || ` +
+    run: `sudo sh -c '${unitOf(account)}; systemctl -q enable $n && ` +
+      `systemctl start $n || ` +
       `{ systemctl -q disable $n; systemctl reset-failed $n; exit 1; }'`,
     why: "systemd runs the script at boot, before cron, logins, services and the network",
     undo: [unlinkLine(account)],
@@ -257,6 +286,6 @@ function linkStep(account: Account): Step {
 
 function unlinkLine(account: Account): string {
   return `sudo sh -ec '${unitOf(account)}; l=${UNIT_DIRECTORY}/${LOCK_WANTED_BY}.wants/$n; ` +
-    `test -L $l || exit 0; echo $l; ${stop("$n")}; rm $l; ` +
+    `test -L $l || exit 0; echo $l; ${stop("fishnet@$u.*")}; rm $l; ` +
     `rmdir --ignore-fail-on-non-empty \${l%/*}; ${RELOAD}'`;
 }
