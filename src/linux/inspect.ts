@@ -6,7 +6,7 @@
  * @module
  */
 import { UnreadableError } from "../status.ts";
-import { readAsRoot } from "../sudo.ts";
+import { readSections, type Section } from "../sections.ts";
 import { BOOT_DIRECTORY, LOCK_UNIT, LOCK_WANTED_BY, UNIT_DIRECTORY } from "./persist.ts";
 import { parsePasswd, parseSubuid, type PasswdEntry, type SubuidEntry } from "./read_accounts.ts";
 import { parseIptablesSave, type Rule } from "./read_iptables.ts";
@@ -55,34 +55,10 @@ export interface Machine {
  * @throws {UnreadableError} where sudo is refused, or the kernel's rules cannot be read.
  */
 export async function readMachine(names: readonly string[]): Promise<Machine> {
-  // The mark cannot be guessed, so nothing that an account wrote can pass for a section.
-  const mark = crypto.randomUUID();
-  const { stdout, stderr } = await readAsRoot("sh", "-c", SCRIPT, "sh", mark, ...names);
-  const sections = parseSections(stdout, mark);
-  if (!sections.has("end")) {
-    const said = stderr.trim().split("\n").at(-1) || "sudo ended at once";
-    throw new UnreadableError(`could not run as root: ${said}`);
-  }
-  return machineOf(sections);
-}
-
-/** What one command printed, errors included, and its exit code. */
-export interface Section {
-  readonly code: number;
-  readonly text: string;
+  return machineOf(await readSections(SCRIPT, names));
 }
 
 const SCRIPT = `
-export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mark=$1
-shift
-section() {
-  name=$1
-  shift
-  printf '\\n%s begin %s\\n' "$mark" "$name"
-  "$@" 2>&1
-  printf '\\n%s end %s\\n' "$mark" "$?"
-}
 section passwd getent passwd
 section named getent passwd -- "$@"
 section subuid cat /etc/subuid
@@ -97,21 +73,7 @@ section nft nft list table inet fishnet
 section nft-loopback nft list table inet fishnet_loopback
 section boot-scripts grep -sHxm1 'uid=[0-9]*' -r --include='*.sh' ${BOOT_DIRECTORY}
 section boot-units find -L ${UNIT_DIRECTORY}/${LOCK_WANTED_BY}.wants -name '${LOCK_UNIT}*.service' -type f -size +0
-section end true
 `;
-
-/** Cuts what the script printed at its marks. */
-export function parseSections(text: string, mark: string): Map<string, Section> {
-  const sections = new Map<string, Section>();
-  for (const part of text.split(`\n${mark} begin `).slice(1)) {
-    const [name, ...lines] = part.split("\n");
-    const end = lines.findLastIndex((line) => line.startsWith(`${mark} end `));
-    if (end < 0) continue; // it was cut off
-    const code = Number(lines[end]!.slice(`${mark} end `.length));
-    sections.set(name!, { code, text: lines.slice(0, end).join("\n") });
-  }
-  return sections;
-}
 
 /**
  * Parses every section.
