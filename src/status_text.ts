@@ -18,6 +18,7 @@ const PAINT: Readonly<Record<LockState, (text: string) => string>> = {
 export function statusLines(
   { accounts, reason }: StatusReport,
   warnings: readonly Warning[],
+  notCovered: readonly string[],
 ): string[] {
   const trouble = reason === undefined ? [] : [`${yellow("unknown")}: ${reason}`];
   if (accounts.length === 0) return trouble.length > 0 ? trouble : ["no account is locked"];
@@ -29,6 +30,7 @@ export function statusLines(
     ]),
     ...accounts.flatMap(detailsOf),
     ...warnings.map(warningLine),
+    dim(`no packet filter stops: ${notCovered.join("; ")}`),
   ];
 }
 

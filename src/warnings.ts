@@ -16,12 +16,20 @@ export interface Warning {
 }
 
 /** What no packet filter can close, in the words that the README uses too. */
-export const NOT_COVERED: readonly string[] = [
-  "a socket that another account opened and handed over",
-  "setuid-root programs, sudo, and groups that give root, which act under another uid",
-  "a relay on this machine (a DNS stub, a SOCKS or HTTP proxy), unless --only-port shuts it",
-  "what the kernel sends by itself for the account: IGMP and MLD joins",
-];
+export const NOT_COVERED: Readonly<Record<System, readonly string[]>> = {
+  linux: [
+    "a socket that another account opened and handed over",
+    "setuid-root programs, sudo, and groups that give root, which act as another account",
+    "a relay on this machine (a DNS stub, a SOCKS or HTTP proxy), unless --only-port shuts it",
+    "what the kernel sends by itself when a multicast group is joined (IGMP, MLD)",
+  ],
+  macos: [
+    "names that mDNSResponder looks up, and requests that other system daemons make for it",
+    "ping and other ICMP: pf knows no account for it",
+    "setuid-root programs, sudo, and virtual machines, which act as another account",
+    "a relay on this machine (a SOCKS or HTTP proxy), unless --only-port shuts it",
+  ],
+};
 
 /** The warnings for accounts with something of a lock. */
 export async function warningsFor(

@@ -1,0 +1,151 @@
+/** Warnings, on accounts and services that are really like that. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import * as fc from "fast-check";
+import {
+  connectionWarnings,
+  groupWarnings,
+  relayWarnings,
+  sudoWarnings,
+} from "../../src/linux/warnings.ts";
+import type { Warning } from "../../src/warnings.ts";
+import { linesOf, must, run } from "../support/process.ts";
+import { OUTSIDE_V4, PYTHON, type World, worldTest } from "../support/world.ts";
+
+const PROBE = new URL("../support/probe.py", import.meta.url).pathname;
+const SERVER = new URL("../support/server.py", import.meta.url).pathname;
+
+async function serve(world: World, ns: string, port: number): Promise<void> {
+  const child = world.start(["ip", "netns", "exec", ns, PYTHON, SERVER, `${port}`]);
+  const lines = linesOf(child.stdout);
+  assertEquals((await lines.read()).value, "listening");
+  lines.releaseLock();
+}
+
+async function enabled(world: World, name: string, ...more: string[]): Promise<string> {
+  const { code, stderr } = await world.fishnet(
+    ...["firewall", "enable", "--agent-user", name, "--apply", ...more],
+  );
+  assertEquals(code, 0, stderr);
+  return stderr;
+}
+
+async function warnings(world: World, name: string): Promise<Warning[]> {
+  const { stdout } = await world.fishnet("firewall", "status", "--agent-user", name, "--json");
+  const document = JSON.parse(stdout);
+  for (const { reason, remedy } of document.warnings) {
+    assert(reason.length > 0 && remedy.length > 0);
+  }
+  return document.warnings;
+}
+
+const reasons = (all: readonly Warning[]) => all.map(({ reason }) => reason);
+
+worldTest(
+  "enable without --persist says in one line that the lock is gone after a reboot",
+  async (world) => {
+    const agent = await world.account();
+    const stderr = await enabled(world, agent);
+    assertEquals(stderr.split("\n").filter((line) => line.includes("reboot")).length, 1);
+    assertStringIncludes(
+      stderr,
+      `[fishnet] warning: ${agent}: the lock is gone after a reboot; ` +
+        "run enable again with --persist\n",
+    );
+  },
+);
+
+worldTest(
+  "an account with groups that lead past the lock is warned of, others are not",
+  async (world) => {
+    const agent = await world.account({ args: ["--groups", "disk,dialout,users"] });
+    const plain = await world.account();
+    for (const name of [agent, plain]) await enabled(world, name);
+    const groups = async (name: string) =>
+      reasons(await warnings(world, name)).filter((reason) => reason.includes("in the group"));
+    assertEquals((await groups(agent)).map((reason) => reason.split(/[ ,]+/)[4]).sort(), [
+      "dialout",
+      "disk",
+    ]);
+    assertEquals(await groups(plain), []);
+  },
+);
+
+worldTest("an account that may use sudo is warned of, and the exit code stays", async (world) => {
+  const agent = await world.account();
+  const file = `/etc/sudoers.d/${agent}`;
+  await Deno.writeTextFile(file, `${agent} ALL=(root) NOPASSWD: /bin/true\n`, { mode: 0o440 });
+  try {
+    assertStringIncludes(await enabled(world, agent), `warning: ${agent}: may use sudo`);
+    const { code } = await world.fishnet("firewall", "status", "--agent-user", agent);
+    assertEquals(code, 0);
+  } finally {
+    await Deno.remove(file);
+  }
+  assert(!reasons(await warnings(world, agent)).some((reason) => reason.includes("may use sudo")));
+});
+
+worldTest("relays on loopback are warned of, unless --only-port shuts them", async (world) => {
+  const agent = await world.account();
+  await serve(world, world.inside, 1080);
+  await enabled(world, agent);
+  const relays = async () =>
+    reasons(await warnings(world, agent)).filter((reason) => reason.includes("may relay"));
+  assertEquals((await relays()).length, 2, "TCP and UDP");
+  const disabled = await world.fishnet(
+    ...["firewall", "disable", "--agent-user", agent, "--apply"],
+  );
+  assertEquals(disabled.code, 0, disabled.stderr);
+  await enabled(world, agent, "--only-port", "3777");
+  assertEquals(await relays(), []);
+});
+
+worldTest("a connection from before the lock is warned of while it is there", async (world) => {
+  const agent = await world.account();
+  await serve(world, world.outside, 4000);
+  const child = world.start(
+    world.command(
+      ...["setpriv", "--reuid", agent, "--regid", agent, "--clear-groups"],
+      ...[PYTHON, PROBE, "hold", OUTSIDE_V4, "4000"],
+    ),
+    { stdin: "piped" },
+  );
+  const lines = linesOf(child.stdout);
+  assertEquals((await lines.read()).value, "connected");
+  assertStringIncludes(
+    await enabled(world, agent),
+    `${agent}: still holds 1 connection(s) to outside, to ${OUTSIDE_V4}; restart its processes`,
+  );
+  lines.releaseLock();
+  await child.stdin.close();
+});
+
+worldTest("docker's socket is warned of where the account may write to it", async (world) => {
+  const agent = await world.account();
+  const other = await world.account();
+  const socket = "/run/docker.sock";
+  if ((await run(["test", "-e", socket])).code === 0) return; // a real one is not ours to touch
+  await Deno.writeTextFile(socket, "");
+  try {
+    await must("chown", agent, socket);
+    await must("chmod", "600", socket);
+    for (const name of [agent, other]) await enabled(world, name);
+    const named = async (name: string) =>
+      reasons(await warnings(world, name)).filter((reason) => reason.includes(socket)).length;
+    assertEquals([await named(agent), await named(other)], [1, 0]);
+  } finally {
+    await Deno.remove(socket);
+  }
+});
+
+Deno.test("no text that ss, id or sudo could print breaks the warnings", () => {
+  fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => {
+    sudoWarnings("a", text);
+    groupWarnings("a", text.split(" "));
+    connectionWarnings("a", 1000, text, text);
+    relayWarnings([{ name: "a", onlyPorts: [] }], text);
+  }));
+});
+
+Deno.test("a group with the name of an object's property is no warning", () => {
+  assertEquals(groupWarnings("a", ["constructor", "toString", "__proto__"]), []);
+});
