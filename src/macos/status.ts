@@ -1,7 +1,154 @@
-/** What is in force on macOS. @module */
-import { type AccountStatus, UnreadableError } from "../status.ts";
+/**
+ * `status` on macOS: which pieces of each account's lock are in force.
+ *
+ * @module
+ */
+import { FishnetError } from "../errors.ts";
+import type { AccountStatus, Piece } from "../status.ts";
+import { type AccountFacts, type PfFacts, readPf } from "./inspect.ts";
+import { ANCHOR_CALL, anchorOf, PRINTED_CALL } from "./pf.ts";
 
-/** @throws {UnreadableError} until pf is read. */
-export function macosStatus(_names: readonly string[]): Promise<AccountStatus[]> {
-  throw new UnreadableError("pf's state cannot be read yet");
+/**
+ * What is in force for the accounts; for none, for every account that anything
+ * of a lock is there for.
+ *
+ * @throws {UnreadableError} where pf's state cannot be read.
+ * @throws {FishnetError} for an account that neither exists nor has anything of a lock.
+ */
+export async function macosStatus(names: readonly string[]): Promise<AccountStatus[]> {
+  return pfStatus(await readPf(names));
+}
+
+/** The same, from a state that was read before. */
+export function pfStatus(facts: PfFacts): AccountStatus[] {
+  return facts.accounts.map((account) => judge(account, facts));
+}
+
+function judge(account: AccountFacts, facts: PfFacts): AccountStatus {
+  const { name, uid, loaded, hasFile, token, hasDaemonFile, daemonIsLoaded } = account;
+  const hasAny = loaded.length > 0 || hasFile || token !== undefined || hasDaemonFile;
+  if (uid === undefined && !hasAny) {
+    throw new FishnetError(`the account '${name}' does not exist`);
+  }
+  const { onlyPorts, fault } = readRules(loaded, uid);
+  const remedy = uid === undefined ? `fishnet firewall disable --agent-user ${name} --apply` : [
+    `fishnet firewall enable --agent-user ${name}`,
+    ...onlyPorts.map((port) => `--only-port ${port}`),
+    ...(hasDaemonFile ? ["--persist"] : []),
+    "--apply",
+  ].join(" ");
+  const piece = (label: string, present: boolean): Piece =>
+    present ? { name: label, present } : { name: label, present, remedy };
+  const sound = (label: string, detail: string | undefined): Piece =>
+    detail === undefined
+      ? { name: label, present: true }
+      : { name: label, present: false, detail, remedy };
+  const isInPfConf = facts.pfConf.some((line) => line.startsWith(ANCHOR_CALL));
+  const pieces = hasAny
+    ? [
+      piece("pf is on", facts.enabled),
+      sound("a reference that keeps pf on", referenceFault(account, facts)),
+      piece("the line in /etc/pf.conf", isInPfConf),
+      callPiece(facts, remedy),
+      sound(`the rules in anchor ${anchorOf(name)}`, fault),
+      piece("the file with the rules", hasFile),
+    ]
+    : [];
+  return {
+    name,
+    uid,
+    state: !hasAny ? "unlocked" : pieces.every(({ present }) => present) ? "locked" : "partial",
+    pieces,
+    survivesReboot: hasDaemonFile && daemonIsLoaded && hasFile && isInPfConf,
+    onlyPorts,
+    notes: [
+      ...(uid === undefined ? ["the account no longer exists, its rules do"] : []),
+      ...(hasDaemonFile && !daemonIsLoaded
+        ? ["launchd has not loaded the LaunchDaemon: it will at the next start"]
+        : []),
+      ...foreignCalls(facts),
+    ],
+  };
+}
+
+function referenceFault({ token }: AccountFacts, { tokens }: PfFacts): string | undefined {
+  if (token === undefined) return "none is recorded";
+  return tokens.has(token)
+    ? undefined
+    : "pf no longer knows ours: it ended with a restart, or with pfctl -d";
+}
+
+/** Our call, unless a rule before it lets pass at once what it should judge. */
+function callPiece({ mainRules }: PfFacts, remedy: string): Piece {
+  const name = "the call of our anchors in the running rules";
+  const place = mainRules.indexOf(PRINTED_CALL);
+  if (place < 0) return { name, present: false, remedy };
+  const shadow = mainRules.slice(0, place).find((rule) => /^pass\b.* quick\b/.test(rule));
+  return shadow === undefined ? { name, present: true } : {
+    name,
+    present: false,
+    detail: `before it stands "${shadow}", which decides first: ` +
+      `move our line in /etc/pf.conf above it and restart`,
+  };
+}
+
+/** Anchors of others before ours may hold anything, and change at any time. */
+function foreignCalls({ mainRules }: PfFacts): string[] {
+  const place = mainRules.indexOf(PRINTED_CALL);
+  return mainRules.slice(0, Math.max(place, 0)).flatMap((rule) => {
+    const name = /^anchor "([^"]+)"/.exec(rule)?.[1];
+    return name === undefined || name.startsWith("com.apple")
+      ? []
+      : [`the anchor "${name}" is called before ours: what it passes quick, ours does not see`];
+  });
+}
+
+const BASE_RULES = [
+  /^block return out quick on ! lo0 proto tcp from any to any port 1:65535 user = (\d+)$/,
+  /^block return out quick on ! lo0 proto udp from any to any port 1:65535 user = (\d+)$/,
+  /^block drop in quick on ! lo0 proto tcp from any to any port 1:65535 user = (\d+)$/,
+] as const;
+const LOOPBACK_TCP =
+  /^block return out quick on lo0 proto tcp from any to any port (\d+):(\d+) user = (\d+) flags S\/SA$/;
+const LOOPBACK_UDP =
+  /^block return out quick on lo0 proto udp from any to any port 1:65535 user = (\d+)$/;
+
+/** Reads an anchor's rules as pfctl prints them: one for each value of a list, users as numbers. */
+export function readRules(
+  loaded: readonly string[],
+  uid: number | undefined,
+): { readonly onlyPorts: readonly number[]; readonly fault: string | undefined } {
+  const limits = loaded.flatMap((rule) => {
+    const [, first, last] = LOOPBACK_TCP.exec(rule) ?? [];
+    return first === undefined ? [] : [[Number(first), Number(last)] as const];
+  });
+  const limited = limits.length > 0;
+  const onlyPorts = limited ? portsBetween(limits) : [];
+  const expected = [...BASE_RULES, ...(limited ? [LOOPBACK_UDP] : [])];
+  const missing = expected.filter((pattern) => !loaded.some((rule) => pattern.test(rule)));
+  const strange = loaded.filter((rule) =>
+    ![...BASE_RULES, LOOPBACK_UDP, LOOPBACK_TCP].some((pattern) => pattern.test(rule))
+  );
+  const uids = new Set(loaded.flatMap((rule) => /user = (\d+)/.exec(rule)?.[1] ?? []));
+  const fault = loaded.length === 0
+    ? "there are none"
+    : strange.length > 0
+    ? `"${strange[0]}" is none of ours`
+    : missing.length > 0
+    ? "not all of them are there"
+    : uids.size !== 1 || (uid !== undefined && !uids.has(`${uid}`))
+    ? `they are for uid ${[...uids].join(", ")}`
+    : undefined;
+  return { onlyPorts, fault };
+}
+
+/** The ports that no range holds. */
+function portsBetween(ranges: readonly (readonly [number, number])[]): number[] {
+  const shut = ranges.toSorted(([a], [b]) => a - b);
+  return [0, ...shut.map(([, last]) => last)]
+    .flatMap((last, i) => {
+      const next = shut[i]?.[0] ?? 65536;
+      // A range of ours never leaves out more than the fifteen ports that the command line takes.
+      return Array.from({ length: Math.min(next - last - 1, 16) }, (_, k) => last + 1 + k);
+    });
 }

@@ -1,13 +1,15 @@
 /**
- * Carries out a plan for macOS on the stand-in, with the program's own planner
- * and runner: `main.ts` picks the system by itself, and would not.
+ * Carries out a plan for macOS on the stand-in, or reads a status there, with the
+ * program's own modules: `main.ts` picks the system by itself, and would not.
  *
+ *     apply.ts status '{"accounts":["a"]}'
  *     apply.ts enable|disable '{"accounts":["a"],"onlyPorts":[],"persist":false}' [stop before step N]
  *
  * @module
  */
 import { applySteps } from "../../../src/apply.ts";
 import { FishnetError } from "../../../src/errors.ts";
+import { statusOf } from "../../../src/status.ts";
 import { planDisable, planEnable } from "../../../src/planner.ts";
 
 const [action, text, stopAt] = Deno.args;
@@ -23,6 +25,10 @@ const options = {
 const steps = action === "enable" ? planEnable(named, options) : planDisable(named, options);
 const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
 try {
+  if (action === "status") {
+    say(JSON.stringify(await statusOf(accounts, "macos")));
+    Deno.exit();
+  }
   const changes = await applySteps(steps, {
     onStep(_step, number) {
       if (`${number}` !== stopAt) return;

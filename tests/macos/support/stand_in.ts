@@ -7,6 +7,7 @@
  *
  * @module
  */
+import type { StatusReport } from "../../../src/status.ts";
 import { linesOf, must, type Result, run } from "../../support/process.ts";
 
 /** What macOS ships as /etc/pf.conf, without its comments. */
@@ -87,7 +88,7 @@ export class StandIn implements AsyncDisposable {
       for d in dev proc; do mount --rbind /$d root/$d; done
       mkdir -p root/etc/pf.anchors root/var/db root/Library/LaunchDaemons root${STATE}
       for t in ${TOOLS.join(" ")}; do
-        cp ${HERE}$t.py root/usr/local/sbin/$t; chmod 755 root/usr/local/sbin/$t
+        cp ${HERE}$t.py root/usr/sbin/$t; chmod 755 root/usr/sbin/$t
       done
       echo ready; exec cat`;
     const holder = new Deno.Command("unshare", {
@@ -155,6 +156,11 @@ export class StandIn implements AsyncDisposable {
   /** Carries out a plan that has to succeed; the answer is `changed N of M`. */
   async applied(action: "enable" | "disable", options: Options): Promise<string> {
     return (await this.must(...APPLY, action, optionsText(options))).trim();
+  }
+
+  /** What the program says of accounts; of none, of all that it finds. */
+  async status(...accounts: readonly string[]): Promise<StatusReport> {
+    return JSON.parse(await this.must(...APPLY, "status", optionsText({ accounts })));
   }
 
   /** Kills the program before a step; false where the plan has no such step. */
