@@ -1,0 +1,140 @@
+/** What `--apply` refuses before anything is changed. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { must } from "../support/process.ts";
+import { type World, worldTest } from "../support/world.ts";
+
+const change = (world: World, action: string, name: string, ...more: string[]) =>
+  world.fishnet("firewall", action, "--agent-user", name, "--apply", ...more);
+
+/** Runs a change that must be refused in one line, and must leave the rules as they were. */
+async function refused(world: World, message: RegExp, ...args: [string, string, ...string[]]) {
+  const before = await world.state();
+  const { code, stdout, stderr } = await change(world, ...args);
+  assertEquals([code, stdout], [1, ""], stderr);
+  assertMatch(stderr, message);
+  assertEquals(stderr.trim().split("\n").length, 1);
+  assertEquals(await world.state(), before);
+}
+
+async function done(world: World, ...args: [string, string, ...string[]]) {
+  const { code, stderr } = await change(world, ...args);
+  assertEquals(code, 0, stderr);
+}
+
+/** Puts lines into /etc/subuid for the time of an action. */
+async function withSubuid(lines: string, action: () => Promise<void>): Promise<void> {
+  await must("sh", "-c", `printf '%s\\n' '${lines}' >> /etc/subuid`);
+  try {
+    await action();
+  } finally {
+    for (const line of lines.split("\n")) await must("sed", "-i", `\\|^${line}$|d`, "/etc/subuid");
+  }
+}
+
+worldTest("enable and disable refuse an account that does not exist", async (world) => {
+  await refused(world, /account 'no_such_one' does not exist: create it/, "enable", "no_such_one");
+  await refused(world, /'no_such_one' does not exist, and no rule/, "disable", "no_such_one");
+});
+
+worldTest("enable refuses uid 0 under any name", async (world) => {
+  const name = await world.account({ args: ["--non-unique", "--uid", "0"] });
+  await refused(world, /refusing to lock '.*', which has uid 0/, "enable", name);
+});
+
+worldTest("enable refuses an account that shares its uid", async (world) => {
+  const one = await world.account();
+  const uid = (await must("id", "-u", one)).trim();
+  const two = await world.account({ args: ["--non-unique", "--uid", uid] });
+  await refused(
+    world,
+    new RegExp(`'${one}', which shares uid ${uid} with '${two}'`),
+    "enable",
+    one,
+  );
+});
+
+worldTest("enable refuses subordinate uids that are somebody else's", async (world) => {
+  const [agent, other] = [await world.account(), await world.account()];
+  const uid = Number(await must("id", "-u", other));
+  await withSubuid(
+    `${agent}:0:100`,
+    () => refused(world, /whose subordinate uids 0-99 contain root's/, "enable", agent),
+  );
+  // The lock of the own account would be one thing, the other's uid in its range another.
+  await withSubuid(
+    `${agent}:${uid}:1`,
+    () => refused(world, new RegExp(`contain that of '${other}' \\(${uid}\\)`), "enable", agent),
+  );
+  const [first] = (await must("sh", "-c", `grep ^${other}: /etc/subuid | cut -d: -f2`)).split("\n");
+  await withSubuid(
+    `${agent}:${Number(first) + 7}:1`,
+    () => refused(world, new RegExp(`overlap those of '${other}'`), "enable", agent),
+  );
+  await done(world, "enable", agent);
+});
+
+worldTest("overlapping ranges of the account itself are no reason to refuse", async (world) => {
+  const agent = await world.account();
+  const uid = (await must("id", "-u", agent)).trim();
+  await withSubuid(`${agent}:1950000000:100\n${uid}:1950000050:100`, async () => {
+    for (const backend of ["iptables", "nftables"]) {
+      await done(world, "enable", agent, "--backend", backend);
+      const status = await world.fishnet("firewall", "status", "--agent-user", agent);
+      assertEquals(status.code, 0, status.stdout);
+      await done(world, "disable", agent, "--backend", backend);
+    }
+  });
+});
+
+for (const [one, two] of [["iptables", "nftables"], ["nftables", "iptables"]] as const) {
+  worldTest(`an account locked with ${one} is not changed with --backend ${two}`, async (world) => {
+    const agent = await world.account();
+    await done(world, "enable", agent, "--backend", one);
+    const locked = new RegExp(`'${agent}' is locked with --backend ${one}`);
+    await refused(world, locked, "enable", agent, "--backend", two);
+    await refused(world, locked, "disable", agent, "--backend", two);
+    await done(world, "disable", agent, "--backend", one);
+    await done(world, "enable", agent, "--backend", two);
+  });
+}
+
+for (const backend of ["iptables", "nftables"]) {
+  worldTest(`${backend}: other --only-port ports than the lock's are refused`, async (world) => {
+    const agent = await world.account();
+    const enable = (...ports: string[]): [string, string, ...string[]] => [
+      ...["enable", agent, "--backend", backend] as [string, string, string, string],
+      ...ports.flatMap((port) => ["--only-port", port]),
+    ];
+    await done(world, ...enable("9000", "10000"));
+    await done(world, ...enable("10000", "9000"));
+    const locked = /is locked with --only-port 9000 --only-port 10000 already/;
+    await refused(world, locked, ...enable("9000"));
+    await refused(world, locked, ...enable());
+    await done(world, "disable", agent, "--backend", backend);
+    await done(world, ...enable("9000"));
+  });
+}
+
+worldTest("disable of an account that was never locked is no error", async (world) => {
+  const agent = await world.account();
+  for (const backend of ["iptables", "nftables"]) {
+    await done(world, "disable", agent, "--backend", backend);
+  }
+});
+
+worldTest("one account that is refused keeps the others from being locked", async (world) => {
+  const agent = await world.account();
+  await refused(world, /'no_such_one' does not/, "enable", agent, "--agent-user", "no_such_one");
+});
+
+worldTest("a refusal is a document with --json", async (world) => {
+  const { code, stdout } = await change(world, "enable", "no_such_one", "--json");
+  assertEquals(code, 1);
+  assertMatch(JSON.parse(stdout).error.message, /does not exist/);
+});
+
+worldTest("a dry-run asks the machine nothing, and so refuses nothing", async (world) => {
+  const dry = await world.fishnet("firewall", "enable", "--agent-user", "no_such_one");
+  assertEquals(dry.code, 0);
+  assert(dry.stdout.startsWith("Firewall enable: dry-run\n"));
+});
