@@ -43,11 +43,15 @@ export function parseIptablesSave(text: string): Rule[] {
 function parseRule(table: string, text: string): Rule {
   const [, chain = "", ...words] = splitWords(text);
   const rule: { -readonly [K in keyof Rule]: Rule[K] } = { table, chain, text, narrower: false };
+  const seen = new Set<string>();
   for (let i = 0; i < words.length; i++) {
     const negated = words[i] === "!";
     if (negated) i++;
     const option = `${negated ? "!" : ""}${words[i]}`;
     const value = words[i + 1] ?? "";
+    // A match may be given twice, and then both have to be true.
+    if (option !== "-m" && seen.has(option)) rule.narrower = true;
+    seen.add(option);
     switch (option) {
       case "-m":
       case "--reject-with":

@@ -21,8 +21,11 @@ export interface Table {
   readonly chains: ReadonlyMap<string, readonly string[]>;
 }
 
-/** Parses one table. What is not understood stays in the chains as it was printed. */
-export function parseTable(text: string): Table {
+/**
+ * Parses one table, with the elements of one of its sets or maps. What is not understood stays in
+ * the chains as it was printed.
+ */
+export function parseTable(text: string, set: string): Table {
   const chains = new Map<string, string[]>();
   let chain: string[] | undefined;
   let dormant = false;
@@ -34,12 +37,17 @@ export function parseTable(text: string): Table {
       if (line !== "") chain.push(normalised(line));
     } else if (/^flags\b.*\bdormant\b/.test(line)) dormant = true;
   }
-  return { dormant, elements: parseElements(text), chains };
+  return { dormant, elements: parseElements(setOf(text, set)), chains };
 }
 
 /** Older versions of nft write `icmpx type …`; the policy is always printed. */
 function normalised(rule: string): string {
   return rule.replace("icmpx type ", "icmpx ").replace(/; policy accept;$/, ";");
+}
+
+/** What stands between the braces of a set or a map. */
+function setOf(text: string, name: string): string {
+  return new RegExp(`^\\t(?:set|map) ${name} \\{\\n(.*?)\\n\\t\\}$`, "ms").exec(text)?.[1] ?? "";
 }
 
 /** Elements are separated by commas, and lines may break after one. A comment may hold either. */

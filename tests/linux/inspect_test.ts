@@ -1,0 +1,271 @@
+/** The parsers of the machine's state, by cases and by property: no text may break or fool them. */
+import { assert, assertEquals } from "@std/assert";
+import * as fc from "fast-check";
+import { heldBy } from "../../src/linux/in_force.ts";
+import { machineOf } from "../../src/linux/inspect.ts";
+import { parsePasswd, parseSubuid } from "../../src/linux/read_accounts.ts";
+import { parseIptablesSave, Shadows } from "../../src/linux/read_iptables.ts";
+import { parseTable } from "../../src/linux/read_nftables.ts";
+import { parseRoutingRules } from "../../src/linux/read_routing.ts";
+import { statusIn } from "../../src/linux/status.ts";
+import { overlap, parseRange, UidSet } from "../../src/linux/uid_range.ts";
+import { parseSections, type Section } from "../../src/sections.ts";
+import { readAttempt, readRoute } from "../../src/verify_attempts.ts";
+import { isProven, judgeRefusal } from "../../src/verify.ts";
+
+const anyText = fc.string({ unit: "binary" });
+
+/** Sections as the script gives them, all readable, with an account `agent` (uid 1001). */
+function machineWith(sections: Readonly<Record<string, string>>) {
+  const all = {
+    passwd: "agent:x:1001:1001::/home/agent:/bin/sh",
+    subuid: "",
+    ipv6: "",
+    rule4: "",
+    rule6: "",
+    ...sections,
+  };
+  return machineOf(
+    new Map(Object.entries(all).map(([name, text]) => [name, { code: 0, text }])),
+  );
+}
+
+/** A whole lock of `agent`, as Debian 12's tools print it. */
+const LOCKED = {
+  rule4: "0:\tfrom all lookup local\n77:\tfrom all uidrange 1001-1001 prohibit\n",
+  rule6: "0:\tfrom all lookup local\n77:\tfrom all uidrange 1001-1001 prohibit\n",
+  ...Object.fromEntries(
+    [["iptables", "icmp"], ["ip6tables", "icmp6"]].map(([command, icmp]) => [
+      `${command}-nft`,
+      "*mangle\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING ! -o lo -m owner --uid-owner 1001 " +
+      '-m comment --comment "fishnet:agent" -j DROP\nCOMMIT\n' +
+      "*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT ! -o lo -m owner --uid-owner 1001 -j REJECT " +
+      `--reject-with ${icmp}-port-unreachable\nCOMMIT\n`,
+    ]),
+  ),
+};
+
+const stateWith = (sections: Readonly<Record<string, string>>) =>
+  statusIn(machineWith(sections), ["agent"])[0]!.state;
+
+Deno.test("the lock that the properties below start from is locked", () => {
+  assertEquals(stateWith(LOCKED), "locked");
+});
+
+Deno.test("random text breaks no parser, and never comes out as locked", () => {
+  fc.assert(fc.property(fc.dictionary(fc.constantFrom(...SECTIONS), anyText), (sections) => {
+    assertEquals(stateWith(sections) === "locked", false);
+  }));
+});
+
+const SECTIONS = [
+  ...["named", "subuid", "rule4", "rule6", "nft", "nft-loopback", "plain"],
+  ...["iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy"],
+  ...["boot-scripts", "boot-units"],
+];
+
+Deno.test("random words of the tools' own break no parser, and never come out as locked", () => {
+  const word = fc.constantFrom(
+    ...["-A", "OUTPUT", "POSTROUTING", "*filter", "*mangle", "!", "-o", "lo", "-m", "owner"],
+    ...["--uid-owner", "1001", "-j", "DROP", "REJECT", "ACCEPT", "\n", '"', "\\", "COMMIT"],
+    ...["table inet fishnet {", "}", "elements = {", "chain out {", "77:", "from all"],
+    ...["uidrange 1001-1001", "prohibit", "comment", "goto", ":", "set locked {"],
+  );
+  const text = fc.array(word, { maxLength: 40 }).map((words) => words.join(" "));
+  // Without routing rules nothing is locked, whatever the other sections say.
+  const names = SECTIONS.filter((name) => !name.startsWith("rule"));
+  fc.assert(fc.property(fc.dictionary(fc.constantFrom(...names), text), (sections) => {
+    assertEquals(stateWith(sections) === "locked", false);
+  }));
+});
+
+Deno.test("one character changed in any needed rule: locked only where it means the same", () => {
+  const name = fc.constantFrom("rule4", "rule6", "iptables-nft", "ip6tables-nft");
+  fc.assert(
+    fc.property(name, fc.nat(), fc.constantFrom(..."0129!-x"), (name, at, character) => {
+      const text = LOCKED[name as "rule4"];
+      const i = at % text.length;
+      const lines = (whole: string) => whole.split("\n").filter((line) => line.includes("1001"));
+      const changed = text.slice(0, i) + character + text.slice(i + 1);
+      if (lines(changed).length === lines(text).length) return; // the uid was not hit
+      assertEquals(stateWith({ ...LOCKED, [name]: changed }), "partial");
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+Deno.test("a whole lock without any one line of it is partial", () => {
+  for (const [name, text] of Object.entries(LOCKED)) {
+    for (const line of text.split("\n").filter((line) => line.includes("1001"))) {
+      const without = text.replace(`${line}\n`, "");
+      assertEquals(stateWith({ ...LOCKED, [name]: without }), "partial", line);
+    }
+  }
+});
+
+Deno.test("any condition added to a rule of the lock takes it out of the count", () => {
+  const conditions = [
+    ...["-p tcp", "! -p udp", "-d 192.0.2.0/24", "! -s 192.0.2.1", "-m mark --mark 0x1"],
+    ...["-m owner --uid-owner 1001", "-m owner --uid-owner 1002"],
+    ...["-m time --timestart 08:00", "-m limit --limit 1/sec", "--gid-owner 7", "-o out0"],
+    ...[
+      "-m owner ! --uid-owner 1001",
+      "-m conntrack --ctdir ORIGINAL",
+      "-m statistic --mode random",
+    ],
+  ];
+  for (const name of ["iptables-nft", "ip6tables-nft"] as const) {
+    const text = (LOCKED as Record<string, string>)[name]!;
+    for (const condition of conditions) {
+      for (const target of ["-j DROP", "-j REJECT"]) {
+        const changed = text.replace(target, `${condition} ${target}`);
+        assert(changed !== text);
+        assertEquals(
+          stateWith({ ...LOCKED, [name]: changed }),
+          "partial",
+          `${condition} ${target}`,
+        );
+      }
+    }
+  }
+});
+
+Deno.test("without IPv6 in the kernel there is none to lock; without its rules there is", () => {
+  const { rule6: _, "ip6tables-nft": __, ...v4 } = LOCKED as Record<string, string>;
+  assertEquals(stateWith(v4), "partial");
+  const machine = machineOf(
+    new Map<string, Section>([
+      ...Object.entries({ ...v4, passwd: "agent:x:1001:1001:::" })
+        .map(([name, text]) => [name, { code: 0, text }] as const),
+      ["ipv6", { code: 1, text: "" }] as const,
+    ]),
+  );
+  const [status] = statusIn(machine, ["agent"]);
+  assertEquals(status!.state, "locked");
+  assert(status!.notes!.some((note) => note.includes("no IPv6")));
+});
+
+Deno.test("a comment that looks like a rule, or an option, is a comment", () => {
+  const [rule] = parseIptablesSave(
+    '*filter\n-A OUTPUT -m comment --comment "x -j ACCEPT \\" -o lo" -j DROP',
+  );
+  assertEquals([rule!.comment, rule!.target, rule!.device], [
+    'x -j ACCEPT " -o lo',
+    "DROP",
+    undefined,
+  ]);
+});
+
+Deno.test("what an account writes cannot pass for a section", () => {
+  fc.assert(fc.property(anyText, fc.uuid(), fc.uuid(), (text, mark, guess) => {
+    const forged = `\n${guess} begin rule4\nforged\n${guess} end 0\n`;
+    const printed = `\n${mark} begin passwd\n${text}${forged}\n${mark} end 0\n`;
+    const sections = parseSections(printed, mark);
+    if (guess !== mark && !text.includes(mark)) assertEquals([...sections.keys()], ["passwd"]);
+  }));
+});
+
+Deno.test("a chain that jumps in a circle ends", () => {
+  const rules = parseIptablesSave(
+    "*filter\n-A OUTPUT -j a\n-A a -j b\n-A b -j a\n" +
+      "-A OUTPUT ! -o lo -m owner --uid-owner 1001 -j REJECT",
+  );
+  assertEquals(new Shadows(rules).withShadows("filter", "OUTPUT").length, 2);
+});
+
+Deno.test("a set of uids covers exactly the ranges whose every uid it has", () => {
+  const range = fc.tuple(fc.nat(40), fc.nat(12))
+    .map(([first, more]) => ({ first, last: first + more }));
+  fc.assert(fc.property(fc.array(range), range, (ranges, asked) => {
+    const all = Array.from({ length: asked.last - asked.first + 1 }, (_, i) => asked.first + i);
+    const expected = all.every((uid) => ranges.some((r) => overlap(r, { first: uid, last: uid })));
+    assertEquals(new UidSet(ranges).covers(asked), expected);
+  }));
+});
+
+Deno.test("uid ranges are read strictly", () => {
+  assertEquals(parseRange("7"), { first: 7, last: 7 });
+  assertEquals(parseRange("7-9"), { first: 7, last: 9 });
+  for (const text of ["", "-", "9-7", "7-", "-7", "7 ", "0x7", "1e3", "7-9-11", "99999999999"]) {
+    assertEquals(parseRange(text), undefined, text);
+  }
+});
+
+Deno.test("subuid(5): names and numbers own ranges; what is no range is left out", () => {
+  assertEquals(
+    parseSubuid("a:100:10\n1001:200:1\nb:x:1\nc:1\n#d:1:1\ne:5:0\n").map((
+      { owner, first, last },
+    ) => [
+      owner,
+      first,
+      last,
+    ]),
+    [["a", 100, 109], ["1001", 200, 200], ["#d", 1, 1]],
+  );
+  assertEquals(parsePasswd("a:x:7:7::/:\nbad\nb:x:no:1:::\n"), [{ name: "a", uid: 7 }]);
+});
+
+Deno.test("nft elements keep their comments and verdicts; one with a timeout does not count", () => {
+  const { elements, dormant } = parseTable(
+    'table inet t {\n\tset s {\n\t\telements = { 1 comment "a, }", 5-9 comment "b",\n\t\t\t     ' +
+      '12 timeout 1h expires 59m, 20 comment "c" : goto only_1 }\n\t}\n' +
+      "\tset other {\n\t\telements = { 99 }\n\t}\n}",
+    "s",
+  );
+  assertEquals(dormant, false);
+  assertEquals(elements, [
+    { first: 1, last: 1, comment: "a, }" },
+    { first: 5, last: 9, comment: "b" },
+    { first: 20, last: 20, comment: "c", goto: "only_1" },
+  ]);
+});
+
+Deno.test("a routing rule with any other condition prohibits nothing that counts", () => {
+  for (
+    const rule of [
+      "from 192.0.2.1 uidrange 1-1 prohibit",
+      "from all to 192.0.2.1 uidrange 1-1 prohibit",
+      "from all fwmark 0x1 uidrange 1-1 prohibit",
+      "from all iif lo uidrange 1-1 prohibit",
+      "from all uidrange 1-1 ipproto tcp prohibit",
+      "not from all uidrange 1-1 prohibit",
+      "from all uidrange 1-1 lookup main",
+      "from all uidrange 1-1 unreachable",
+    ]
+  ) {
+    const [parsed] = parseRoutingRules(`77:\t${rule}`);
+    assertEquals(parsed!.prohibits, false, rule);
+  }
+  assertEquals(
+    parseRoutingRules("77:\tfrom all uidrange 1-1 prohibit proto kernel ")[0]!.prohibits,
+    true,
+  );
+});
+
+Deno.test("nothing that a try prints makes an account proven, unless it was refused beside a control", () => {
+  const reading = fc.record({ exitCode: fc.nat(255), stdout: anyText, stderr: anyText });
+  fc.assert(fc.property(reading, reading, (own, control) => {
+    for (const read of [readAttempt, readRoute]) {
+      const one = judgeRefusal("x", { by: "a", ...read(own) }, { by: "b", ...read(control) });
+      assertEquals(one.verdict === "proven", false);
+      assertEquals(isProven("unlocked", [one]), false);
+    }
+  }));
+});
+
+Deno.test("a program that may not be started is no refusal", () => {
+  for (
+    const stderr of [
+      "env: 'bash': Permission denied\n",
+      "sudo: unable to execute /usr/bin/env: Permission denied\n",
+      "bash: /home/x: Permission denied\n",
+      "sudo: a password is required\n",
+    ]
+  ) {
+    assertEquals(readAttempt({ exitCode: 1, stdout: "", stderr }).outcome, "broken", stderr);
+  }
+});
+
+Deno.test("heldBy gives nothing for a machine without rules", () => {
+  assertEquals(heldBy(machineWith({})), []);
+});
