@@ -1,0 +1,102 @@
+/**
+ * An operator: an ordinary user who may use sudo with a password, inside one world only.
+ *
+ * @module
+ */
+import { assertEquals } from "@std/assert";
+import { must, type Result, run } from "./process.ts";
+import { PROGRAM, PYTHON, type World } from "./world.ts";
+
+const ROOT = new URL("../../", import.meta.url).pathname;
+const TERMINAL = await Deno.readTextFile(new URL("terminal.py", import.meta.url));
+
+/** What a terminal showed, how the program ended, and the seconds from the last answer to that. */
+export interface Session {
+  readonly code: number;
+  readonly shown: string;
+  readonly seconds: number;
+}
+
+/** A user with a password, and the program where that user can read it. */
+export class Operator implements AsyncDisposable {
+  readonly password = "correct horse";
+  readonly #world: World;
+  readonly #directory: string;
+
+  private constructor(world: World, readonly name: string, directory: string) {
+    this.#world = world;
+    this.#directory = directory;
+  }
+
+  /** Makes the user, a sudoers file that only this world sees, and a copy of the program. */
+  static async in(world: World): Promise<Operator> {
+    const directory = await Deno.makeTempDir({ prefix: "fishnet-test-" });
+    await Deno.chmod(directory, 0o755);
+    const operator = new Operator(world, await world.account(), directory);
+    const input = `${operator.name}:${operator.password}`;
+    assertEquals((await run(["chpasswd"], { input })).code, 0);
+    await must(
+      "cp",
+      "-a",
+      ...["main.ts", "deno.json", "deno.lock", "src"].map((f) => ROOT + f),
+      directory,
+    );
+    const { denoDir } = JSON.parse(await must(Deno.execPath(), "info", "--json"));
+    await must("mkdir", `${directory}/deno`);
+    await must("cp", "-a", `${denoDir}/npm`, `${directory}/deno`);
+    await must("chmod", "-R", "a+rX", directory);
+    await must("chown", operator.name, `${directory}/deno`);
+    await operator.allow("ALL");
+    return operator;
+  }
+
+  /** What sudo lets the user run: `ALL`, `NOPASSWD: ALL`, or nothing. */
+  async allow(rule: string | undefined): Promise<void> {
+    const sudoers = `/etc/netns/${this.#world.inside}/sudoers`;
+    await Deno.writeTextFile(
+      sudoers,
+      'Defaults env_reset, use_pty, lecture=never, passwd_tries=1, secure_path="/usr/sbin:/usr/bin:/sbin:/bin"\n' +
+        (rule === undefined ? "" : `${this.name} ALL=(ALL:ALL) ${rule}\n`),
+    );
+    await Deno.chmod(sudoers, 0o440);
+    await must("rm", "-f", `/run/sudo/ts/${this.name}`); // the password is asked for again
+  }
+
+  #command(env: Readonly<Record<string, string>>, args: readonly string[]): string[] {
+    const binary = Deno.env.get("FISHNET_BIN");
+    const program = binary !== undefined
+      ? [binary]
+      : [...PROGRAM.slice(0, -1), `${this.#directory}/main.ts`];
+    const variables = {
+      PATH: "/usr/bin:/bin",
+      TERM: "xterm",
+      USER: this.name,
+      DENO_DIR: `${this.#directory}/deno`,
+      ...env,
+    };
+    return this.#world.commandAs(
+      this.name,
+      ...["env", "-i", ...Object.entries(variables).map(([name, value]) => `${name}=${value}`)],
+      ...[...program, ...args],
+    );
+  }
+
+  /** Runs the program without any terminal. */
+  run(...args: readonly string[]): Promise<Result> {
+    return run(["setsid", "--wait", ...this.#command({}, args)]);
+  }
+
+  /** Runs the program on a terminal; each pattern that shows up is answered, in turn. */
+  async onTerminal(
+    answers: readonly (readonly [pattern: string, text: string])[],
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<Session> {
+    const command = this.#command(env, args);
+    return JSON.parse(await must(PYTHON, "-c", TERMINAL, JSON.stringify(answers), ...command));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await must("rm", "-rf", this.#directory, `/run/sudo/ts/${this.name}`);
+  }
+}

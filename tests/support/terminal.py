@@ -1,0 +1,42 @@
+"""Runs a command on a terminal of its own, and answers it as a person would.
+
+    terminal.py ANSWERS COMMAND...
+
+ANSWERS is a JSON list of [PATTERN, TEXT]: each is awaited in turn, and answered once. Prints one
+JSON document: the exit code (negative for a signal), all that the terminal showed, and the seconds
+from the last answer to the end. A command that has not ended after 30 seconds is killed.
+"""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import sys
+import time
+
+answers = json.loads(sys.argv[1])
+child, terminal = pty.fork()
+if child == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+shown, seen, start = "", 0, time.monotonic()
+deadline = start + 30
+while True:
+    if time.monotonic() > deadline:
+        os.kill(child, signal.SIGKILL)
+    if not select.select([terminal], [], [], 0.2)[0]:
+        continue
+    try:
+        data = os.read(terminal, 65536)
+    except OSError:  # EIO: nobody has the terminal open any more
+        break
+    if not data:
+        break
+    shown += data.decode(errors="replace")
+    while answers and (found := re.search(answers[0][0], shown[seen:])):
+        seen += found.end()
+        os.write(terminal, answers.pop(0)[1].encode())
+        start = time.monotonic()
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(json.dumps({"code": code, "shown": shown, "seconds": time.monotonic() - start}))
