@@ -13,7 +13,7 @@ import {
 } from "./src/command_line.ts";
 import { FishnetError } from "./src/errors.ts";
 import * as output from "./src/output.ts";
-import { lineOf, type Step } from "./src/plan.ts";
+import { lineOf, type Step, undoOf } from "./src/plan.ts";
 import type { Backend } from "./src/planner.ts";
 import type { Warning } from "./src/warnings.ts";
 
@@ -71,16 +71,17 @@ async function run(command: Command): Promise<number | void> {
 const NOT_LOCKED = 3;
 
 async function status({ accounts, system, json }: StatusCommand): Promise<number> {
-  const [{ statusOf }, { warningsFor }] = await Promise.all([
+  const [{ statusOf }, { NOT_COVERED, warningsFor }] = await Promise.all([
     import("./src/status.ts"),
     import("./src/warnings.ts"),
   ]);
   const report = await statusOf(accounts, system);
   const warnings = await warningsFor(report.accounts, system);
-  if (json) output.printJson({ command: "status", os: system, ...report, warnings });
+  const notCovered = NOT_COVERED[system];
+  if (json) output.printJson({ command: "status", os: system, ...report, warnings, notCovered });
   else {
     const { statusLines } = await import("./src/status_text.ts");
-    output.printLines(() => statusLines(report, warnings));
+    output.printLines(() => statusLines(report, warnings, notCovered));
   }
   return report.state === "locked" ? 0 : NOT_LOCKED;
 }
@@ -156,8 +157,11 @@ function printPlan(
     ...(system === "linux" ? { backend } : {}),
     agentUsers: accounts,
     ...outcome,
-    steps: steps.map((step) => ({ line: lineOf(step), why: step.why, undo: step.undo ?? [] })),
+    steps: steps.map((step) => ({ line: lineOf(step), why: step.why, undo: undoOf(step) })),
   });
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) {
+  const code = await main(Deno.args);
+  Deno.exit(code === 0 && output.isIncomplete() ? 1 : code);
+}
