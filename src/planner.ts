@@ -10,6 +10,7 @@ import { guardStep } from "./linux/accounts.ts";
 import { iptablesHolds } from "./linux/iptables.ts";
 import { nftablesHolds } from "./linux/nftables.ts";
 import { persistHolds, systemdStep } from "./linux/persist.ts";
+import { sessionsHolds } from "./linux/sessions.ts";
 import { pfGuardStep, pfHolds } from "./macos/pf.ts";
 import { disableSteps, enableSteps, type Hold, type Step } from "./plan.ts";
 
@@ -50,7 +51,8 @@ export function planDisable(
   return disableSteps(accounts.flatMap((account) => holdsOf(account, options)));
 }
 
-function holdsOf(account: Account, { system, backend, onlyPorts, persist }: LockOptions): Hold[] {
+function holdsOf(account: Account, options: LockOptions): Hold[] {
+  const { system, backend, onlyPorts, persist, sessions } = options;
   if (system === "macos") return pfHolds(account, { onlyPorts, persist });
   const backendHolds = backend === "iptables" ? iptablesHolds : nftablesHolds;
   // At boot, the same steps with the uid for the name.
@@ -58,5 +60,6 @@ function holdsOf(account: Account, { system, backend, onlyPorts, persist }: Lock
   return [
     ...backendHolds(account, onlyPorts),
     ...persistHolds(account, persist ? steps : undefined),
+    ...sessionsHolds(account, sessions),
   ];
 }

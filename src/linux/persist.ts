@@ -63,6 +63,7 @@ const LOCK_UNIT_LINES = [
   "Description=Fishnet firewall: the lock of the account with uid %i",
   "DefaultDependencies=no",
   "IgnoreOnIsolate=yes",
+  "StartLimitIntervalSec=0",
   "After=systemd-modules-load.service",
   "Wants=network-pre.target",
   "Before=network-pre.target sysinit.target systemd-user-sessions.service " +
@@ -83,15 +84,18 @@ const RUN_ALL = `/bin/sh -c "for pause in 0 1 2 4 8; do sleep $$pause; failed=0;
   `for s in ${BOOT_DIRECTORY}/*.sh; do test ! -e $$s || sh $$s || failed=1; done; done; ` +
   `exit $$failed"`;
 
-/** Starts with another firewall, after it; over when it has run, so that the next start counts too. */
+/**
+ * Starts with another firewall, after it, and then ends, so that the next start counts, too. Without
+ * a limit, because each of many restarts flushes.
+ */
 const REPAIR_UNIT_LINES = [
   MARK,
   "[Unit]",
   "Description=Fishnet firewall: the locks of all accounts, again after another firewall",
-  "IgnoreOnIsolate=yes",
+  "StartLimitIntervalSec=0",
   `After=${OTHER_FIREWALLS}`,
+  `PartOf=${OTHER_FIREWALLS}`,
   "[Service]",
-  "Type=oneshot",
   `ExecStart=${RUN_ALL}`,
   "[Install]",
   `WantedBy=${OTHER_FIREWALLS}`,
@@ -101,15 +105,16 @@ const REPAIR_UNIT_LINES = [
 const RELOAD_UNIT_LINES = [
   MARK,
   "[Unit]",
-  "Description=Fishnet firewall: the locks of all accounts, again after another's reload",
+  "Description=Fishnet firewall: listens to the reloads of other firewalls",
   "IgnoreOnIsolate=yes",
+  "StartLimitIntervalSec=0",
   `After=${OTHER_FIREWALLS}`,
   `ReloadPropagatedFrom=${OTHER_FIREWALLS}`,
   "[Service]",
   "Type=oneshot",
   "RemainAfterExit=yes",
   "ExecStart=/bin/true",
-  `ExecReload=${RUN_ALL}`,
+  `ExecReload=/bin/systemctl --no-block restart ${REPAIR_UNIT}`,
   "[Install]",
   "WantedBy=multi-user.target",
 ];

@@ -21,9 +21,10 @@ const NONE = [0, 0, 0, 0];
 
 /** Switches on, waits until each process that starts by itself has tried enough, and logs in. */
 async function powerOn(machine: Machine, world: World): Promise<{ boot: Boot; frames: string[] }> {
+  await using stack = new AsyncDisposableStack();
   const boots: Boot[] = [];
   const frames = await world.captured("udp", async () => {
-    const boot = await machine.boot(world);
+    const boot = stack.use(await machine.boot(world));
     boots.push(boot);
     await boot.finished();
     for (const { name, uid } of [AGENT, CONTROL]) {
@@ -33,6 +34,7 @@ async function powerOn(machine: Machine, world: World): Promise<{ boot: Boot; fr
       await boot.must("su", "-l", name, "-c", "python3 /opt/knock.py login");
     }
   });
+  stack.move();
   return { boot: boots[0]!, frames };
 }
 
@@ -49,8 +51,7 @@ async function mended(boot: Boot, world: World, lock: string, cause: string): Pr
   while (await lockIn(world) !== lock && Date.now() < end) await boot.must("sleep", "0.1");
   assertEquals(await lockIn(world), lock, cause);
   // What still runs for this cause must not mend what the next one breaks.
-  await boot.must("systemctl", "stop", "fishnet-repair.service", RELOAD);
-  await boot.must("systemctl", "start", RELOAD);
+  await boot.must("systemctl", "stop", "fishnet-repair.service");
 }
 
 for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftables", []]] as const) {
