@@ -119,11 +119,14 @@ async function change(
   if (!command.json) output.printApplying(command.kind, steps.length);
   const changes = await applySteps(steps, { onStep: output.printProgress })
     .finally(output.clearProgress);
-  const warnings = command.kind === "enable" ? await warningsAfter(command) : [];
+  const { warnings, notCovered } = command.kind === "enable"
+    ? await warningsAfter(command)
+    : { warnings: [], notCovered: [] };
   if (command.json) {
-    printPlan(command, backend, steps, { applied: true, changed: changes > 0, warnings });
+    const outcome = { applied: true, changed: changes > 0, warnings, notCovered };
+    printPlan(command, backend, steps, outcome);
   } else output.printComplete(command.kind);
-  output.printWarnings(warnings);
+  output.printWarnings(warnings, notCovered);
 }
 
 /** The accounts for the plan. Only `--apply` asks the machine about them. */
@@ -136,20 +139,24 @@ async function accountsOf(command: ChangingCommand, backend: Backend): Promise<A
 }
 
 /** What an administrator should know after an enable. */
-async function warningsAfter({ accounts, system }: ChangingCommand): Promise<Warning[]> {
-  const [{ statusOf }, { warningsFor, wholeness }] = await Promise.all([
+async function warningsAfter({ accounts, system }: ChangingCommand) {
+  const [{ statusOf }, { NOT_COVERED, warningsFor, wholeness }] = await Promise.all([
     import("./src/status.ts"),
     import("./src/warnings.ts"),
   ]);
   const report = await statusOf(accounts, system);
-  return [...wholeness(report.accounts), ...await warningsFor(report.accounts, system)];
+  const others = await warningsFor(report.accounts, system);
+  return {
+    warnings: [...wholeness(report.accounts), ...others],
+    notCovered: NOT_COVERED[system],
+  };
 }
 
 function printPlan(
   { kind, system, accounts }: ChangingCommand,
   backend: Backend,
   steps: readonly Step[],
-  outcome: Readonly<Record<string, boolean | readonly Warning[]>>,
+  outcome: Readonly<Record<string, boolean | readonly (Warning | string)[]>>,
 ): void {
   output.printJson({
     command: kind,

@@ -79,7 +79,9 @@ function commandHelp(command: FirewallCommand): string {
   const width = Math.max(...labels.map((label) => label.length));
   return `${COMMANDS[command]}.
 
-Usage: fishnet firewall ${command} [--agent-user USER] [--apply] [OPTIONS]
+Usage: fishnet firewall ${command} [--agent-user USER] ${
+    OPTIONS["apply"]!.on.includes(command) ? "[--apply] " : ""
+  }[OPTIONS]
 
 Options:
 ${
@@ -90,5 +92,27 @@ ${
 
 Example:
   fishnet firewall ${command} --agent-user agent_runner
-`;
+${NOTES[command] ?? ""}`;
 }
+
+/** What a command's exit code and output mean, where that is not plain from its options. */
+const NOTES: Readonly<Partial<Record<FirewallCommand, string>>> = {
+  status: `
+Without --agent-user every account is shown that anything of a lock is there for,
+deleted ones included. The states:
+  locked    every piece is in force
+  partial   some are; each missing one is named, with the command that mends it
+  unlocked  none is
+  unknown   the system's state could not be read (sudo was refused)
+
+Exit codes: 0 every account shown is locked; 3 one is not, or none is shown; 1 an error.
+`,
+  verify: `
+Each try stands beside a control, the same as an account that is not locked
+(nobody, or root). Where the control fails too, the line says inconclusive.
+Without --target no packet is sent off this machine for an account that is not
+locked: the kernel is asked for a route.
+
+Exit codes: 0 locked, and proven; 3 not locked, or not proven; 1 an error.
+`,
+};

@@ -60,8 +60,11 @@ export function printError(message: string): void {
   write(Deno.stderr, `${colour("[fishnet]", red, Deno.stderr)} ${withoutControls(message)}\n`);
 }
 
-/** What an administrator should know, a line each. */
-export function printWarnings(warnings: readonly Warning[]): void {
+/** What an administrator should know, a line each, and what is never covered, in one. */
+export function printWarnings(
+  warnings: readonly Warning[],
+  notCovered: readonly string[],
+): void {
   for (const { account, reason, remedy } of warnings) {
     const text = [account, reason].filter((part) => part !== undefined).join(": ");
     write(
@@ -69,6 +72,9 @@ export function printWarnings(warnings: readonly Warning[]): void {
       `${colour("[fishnet] warning:", yellow, Deno.stderr)} ${withoutControls(text)}; ${remedy}\n`,
     );
   }
+  if (notCovered.length === 0) return;
+  const note = `no packet filter stops: ${notCovered.join("; ")}`;
+  write(Deno.stderr, `${colour("[fishnet]", dim, Deno.stderr)} ${note}\n`);
 }
 
 /** Shows control characters instead of sending them: a bad name may hold any. */

@@ -37,13 +37,24 @@ export async function warningsFor(
   system: System,
 ): Promise<Warning[]> {
   const held = accounts.filter(({ state }) => state === "locked" || state === "partial");
-  const lost = held.filter(({ survivesReboot }) => !survivesReboot).map(({ name }): Warning => ({
-    account: name,
-    reason: "the lock is gone after a reboot",
-    remedy: "run enable again with --persist",
-  }));
+  const lost = lostAtReboot(
+    held.filter(({ survivesReboot }) => !survivesReboot).map(({ name }) => name),
+  );
   if (system === "macos" || held.length === 0) return lost;
   return [...lost, ...await (await import("./linux/warnings.ts")).linuxWarnings(held)];
+}
+
+/** One line, however many accounts. */
+function lostAtReboot(names: readonly string[]): Warning[] {
+  const remedy = "run enable again with --persist";
+  const [first, ...others] = names;
+  if (first === undefined) return [];
+  if (others.length === 0) {
+    return [{ account: first, reason: "the lock is gone after a reboot", remedy }];
+  }
+  const more = names.length > 5 ? `, and ${names.length - 5} more` : "";
+  const reason = `the locks of ${names.slice(0, 5).join(", ")}${more} are gone after a reboot`;
+  return [{ reason, remedy }];
 }
 
 /** A lock that is not whole although its plan was carried out: something else lets pass. */
