@@ -5,7 +5,7 @@
  * @module
  */
 import { FishnetError } from "./errors.ts";
-import { lineOf, type Step } from "./plan.ts";
+import { lineOf, type Step, undoOf } from "./plan.ts";
 import { type LineResult, lockOutOtherRuns, runLine } from "./sudo.ts";
 
 /** How a run is watched from outside. */
@@ -66,9 +66,8 @@ async function changedSomething(step: Step, result: LineResult): Promise<boolean
 }
 
 function changeOf(step: Step, { stdout }: LineResult): Change {
-  if (step.undoEach === undefined) return { step, undo: step.undo };
-  const printed = stdout.trim().split("\n").map((line) => `'${line}'`);
-  return { step, undo: [`${step.undoEach} ${printed.toReversed().join(" ")}`] };
+  const stays = step.undo === undefined && step.undoEach === undefined;
+  return { step, undo: stays ? undefined : undoOf(step, stdout.trim().split("\n")) };
 }
 
 function failureOf({ run }: Step, { exitCode, stderr }: LineResult): string {

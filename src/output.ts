@@ -112,12 +112,27 @@ function colour(text: string, paint: (text: string) => string, to = Deno.stdout)
   return paint(text);
 }
 
-/** A reader that has gone (`| head -1`) is no error: there is nobody left to tell. */
+let lost = false;
+
+/** Whether something could not be printed, to a full disk, say: then the exit code is not 0. */
+export function isIncomplete(): boolean {
+  return lost;
+}
+
+/**
+ * A reader that has gone (`| head -1`) is no error: there is nobody left to tell. What cannot be
+ * printed for any other reason stops nothing either, least of all an apply half-way.
+ */
 function write(to: typeof Deno.stdout, text: string): void {
   const bytes = new TextEncoder().encode(text);
   try {
     for (let sent = 0; sent < bytes.length;) sent += to.writeSync(bytes.subarray(sent));
   } catch (error) {
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    if (error instanceof Deno.errors.BrokenPipe) return;
+    const first = !lost;
+    lost = true;
+    if (first && to !== Deno.stderr && error instanceof Error) {
+      printError(`could not print to standard output, and went on: ${error.message}`);
+    }
   }
 }

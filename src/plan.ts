@@ -43,6 +43,12 @@ export function lineOf(step: Step): string {
   return step.check === undefined ? step.run : `${step.check} 2>/dev/null || ${step.run}`;
 }
 
+/** The lines that undo a step, which printed the things that it changed. */
+export function undoOf(step: Step, printed: readonly string[] = []): readonly string[] {
+  if (step.undoEach === undefined) return step.undo ?? [];
+  return [[step.undoEach, ...printed.toReversed().map((thing) => `'${thing}'`)].join(" ")];
+}
+
 /** Takes every hold in order. Accounts may share a hold (a table, say): it is taken once. */
 export function enableSteps(holds: readonly Hold[]): Step[] {
   return distinct(holds.flatMap(({ take }) => take === undefined ? [] : [take]));
