@@ -183,8 +183,7 @@ export function persistHolds(account: Account, steps: readonly Step[] | undefine
       take: scriptStep(account, steps ?? []),
       release: {
         run: `sudo sh -ec '${scriptOf(account)}; set -- $f*; test -e $1 || exit 0; ` +
-          `echo $f; flock ${BOOT_DIRECTORY} rm "$@"; ` +
-          `rmdir --ignore-fail-on-non-empty ${BOOT_DIRECTORY}'`,
+          `echo $f; flock ${BOOT_DIRECTORY} rm "$@"; ${REMOVE_FOLDER}'`,
         why: "remove the script that locks the account at boot",
       },
     },
@@ -203,6 +202,9 @@ const scriptOf = (account: Account) => `u=${uidOf(account)}; f=${BOOT_DIRECTORY}
 /** Says which unit is the account's: `$u` and `$n`. */
 const unitOf = (account: Account) => `u=${uidOf(account)}; n=${LOCK_UNIT}$u.service`;
 
+/** Removes the folder of the scripts with the last of them. */
+const REMOVE_FOLDER = `rmdir --ignore-fail-on-non-empty ${BOOT_DIRECTORY}`;
+
 /** Makes systemd read its units again, where it runs. */
 const RELOAD = "test ! -d /run/systemd/system || systemctl daemon-reload";
 
@@ -220,17 +222,28 @@ const SHARED_RELEASE = `sudo sh -ec 'set -- ${BOOT_DIRECTORY}/*.sh; test ! -e $1
   `printf "%s\n" "$@"; ${stop("fishnet-re*.service")}; rm "$@"; ` +
   `for f; do test $f = \${f#*.wants/} || rmdir --ignore-fail-on-non-empty \${f%/*}; done; ${RELOAD}'`;
 
+/** How a file is written. */
+interface Write {
+  /** Shell that sets `$f`, the file. */
+  readonly place: string;
+  /** Shell that prints `$f` and then puts `$f.new` into its place. */
+  readonly change: string;
+  /** Shell that removes what `place` made, after a failure. */
+  readonly cleanUp?: string;
+  /** A first word for the file, out of a variable. */
+  readonly first?: string;
+}
+
 /**
  * Writes a file whole or not at all, also on a full disk and through a power
  * cut: beside it, to the disk, then into its place. What is right already is left alone.
- *
- * @param place shell that sets `$f`, the file
- * @param change shell that puts `$f.new` into the place of `$f`
  */
-function writeLine(place: string, first: string, change: string, lines: readonly string[]): string {
-  return `sudo sh -ec '${place}; trap "rm -f $f.new" EXIT; ` +
-    `printf "%s\\n" ${first}"$@" >$f.new; test -e $f && test "$(cat $f)" = "$(cat $f.new)" && exit; ` +
-    `sync $f.new; echo $f; ${change}' sh ${lines.map(quoted).join(" ")}`;
+function writeLine({ place, change, cleanUp, first }: Write, lines: readonly string[]): string {
+  const onExit = ["rm -f $f.new", ...(cleanUp === undefined ? [] : [cleanUp])].join("; ");
+  return `sudo sh -ec '${place}; trap "${onExit}" EXIT; ` +
+    `printf "%s\n" ${first === undefined ? "" : `${first} `}"$@" | cat >$f.new; ` +
+    `test -e $f && test "$(cat $f)" = "$(cat $f.new)" && exit; ` +
+    `sync $f.new; ${change}' sh ${lines.map(quoted).join(" ")}`;
 }
 
 /** Quotes a line that holds single quotes, too, for sh and for dax's own shell. */
@@ -240,12 +253,10 @@ function quoted(line: string): string {
 
 function unitStep(unit: string, lines: readonly string[], why: string): Step {
   return {
-    run: writeLine(
-      `f=${UNIT_DIRECTORY}/${unit}`,
-      "",
-      "chmod 644 $f.new; mv $f.new $f; systemctl daemon-reload",
-      lines,
-    ),
+    run: writeLine({
+      place: `f=${UNIT_DIRECTORY}/${unit}`,
+      change: "echo $f; chmod 644 $f.new; mv $f.new $f; systemctl daemon-reload",
+    }, lines),
     why,
     undo: [SHARED_RELEASE],
   };
@@ -261,18 +272,17 @@ const listenStep: Step = {
 };
 
 function scriptStep(account: Account, steps: readonly Step[]): Step {
-  const place = `umask 077; ${scriptOf(account)}; mkdir -p ${BOOT_DIRECTORY}`;
   return {
-    run: writeLine(
-      place,
-      "uid=$u ",
-      "rm -f $f.old; test ! -e $f || ln $f $f.old; mv $f.new $f",
-      bootScript(account, steps),
-    ),
+    run: writeLine({
+      place: `umask 077; ${scriptOf(account)}; mkdir -p ${BOOT_DIRECTORY}`,
+      first: "uid=$u",
+      change: "rm -f $f.old; test ! -e $f || ln $f $f.old; echo $f; mv $f.new $f",
+      cleanUp: REMOVE_FOLDER,
+    }, bootScript(account, steps)),
     why: "the lines above, for boot: with the uid for the name, since names may not be known yet",
     undo: [
-      `sudo sh -ec '${scriptOf(account)}; if test -e $f.old; then mv $f.old $f; else rm -f $f; ` +
-      `rmdir --ignore-fail-on-non-empty ${BOOT_DIRECTORY}; fi'`,
+      `sudo sh -ec '${scriptOf(account)}; if test -e $f.old; then mv $f.old $f; ` +
+      `else rm -f $f; ${REMOVE_FOLDER}; fi'`,
     ],
   };
 }
