@@ -16,18 +16,25 @@ import { ANCHOR_CALL, anchorOf, PRINTED_CALL } from "./pf.ts";
  * @throws {FishnetError} for an account that neither exists nor has anything of a lock.
  */
 export async function macosStatus(names: readonly string[]): Promise<AccountStatus[]> {
-  return pfStatus(await readPf(names));
+  return pfStatus(await readPf(names), names);
 }
 
 /** The same, from a state that was read before. */
-export function pfStatus(facts: PfFacts): AccountStatus[] {
-  return facts.accounts.map((account) => judge(account, facts));
+export function pfStatus(facts: PfFacts, names: readonly string[]): AccountStatus[] {
+  return facts.accounts
+    .filter((account) => names.length > 0 || hasAny(account))
+    .map((account) => judge(account, facts));
+}
+
+/** An anchor that was emptied may keep its name until the next start: that is nothing. */
+function hasAny({ loaded, hasFile, token, hasDaemonFile }: AccountFacts): boolean {
+  return loaded.length > 0 || hasFile || token !== undefined || hasDaemonFile;
 }
 
 function judge(account: AccountFacts, facts: PfFacts): AccountStatus {
-  const { name, uid, loaded, hasFile, token, hasDaemonFile, daemonIsLoaded } = account;
-  const hasAny = loaded.length > 0 || hasFile || token !== undefined || hasDaemonFile;
-  if (uid === undefined && !hasAny) {
+  const { name, uid, loaded, hasFile, hasDaemonFile, daemonIsLoaded } = account;
+  const isHeld = hasAny(account);
+  if (uid === undefined && !isHeld) {
     throw new FishnetError(`the account '${name}' does not exist`);
   }
   const { onlyPorts, fault } = readRules(loaded, uid);
@@ -44,7 +51,7 @@ function judge(account: AccountFacts, facts: PfFacts): AccountStatus {
       ? { name: label, present: true }
       : { name: label, present: false, detail, remedy };
   const isInPfConf = facts.pfConf.some((line) => line.startsWith(ANCHOR_CALL));
-  const pieces = hasAny
+  const pieces = isHeld
     ? [
       piece("pf is on", facts.enabled),
       sound("a reference that keeps pf on", referenceFault(account, facts)),
@@ -57,7 +64,7 @@ function judge(account: AccountFacts, facts: PfFacts): AccountStatus {
   return {
     name,
     uid,
-    state: !hasAny ? "unlocked" : pieces.every(({ present }) => present) ? "locked" : "partial",
+    state: !isHeld ? "unlocked" : pieces.every(({ present }) => present) ? "locked" : "partial",
     pieces,
     survivesReboot: hasDaemonFile && daemonIsLoaded && hasFile && isInPfConf,
     onlyPorts,

@@ -100,9 +100,11 @@ export class StandIn implements AsyncDisposable {
     const { value } = await lines.read();
     if (value !== "ready") throw new Error("the stand-in could not be made");
     const mac = new StandIn(holder, lines, directory);
-    for (const agent of AGENTS) {
-      await mac.must("useradd", "--no-create-home", "--shell", "/bin/sh", agent);
-    }
+    // Not by useradd: the layer below shows the locks of whoever runs it on this machine.
+    const entries = AGENTS.map((agent, i) =>
+      `${agent}:x:${64001 + i}:64001::/nonexistent:/bin/sh\n`
+    );
+    await mac.write("/etc/passwd", `${await mac.read("/etc/passwd")}${entries.join("")}`);
     await mac.write("/etc/pf.conf", STOCK_PF_CONF);
     await mac.write("/etc/pf.anchors/com.apple", "");
     await mac.must("pfctl", "-f", "/etc/pf.conf");
@@ -146,6 +148,11 @@ export class StandIn implements AsyncDisposable {
   async read(path: string): Promise<string | undefined> {
     const { code, stdout } = await this.exec("cat", path);
     return code === 0 ? stdout : undefined;
+  }
+
+  /** Removes an account. */
+  async remove(account: string): Promise<void> {
+    await this.must("sed", "-i", `/^${account}:/d`, "/etc/passwd");
   }
 
   /** Carries out a plan. */
@@ -241,7 +248,7 @@ const STATE_SCRIPT = `{
   pfctl -s info; pfctl -s rules; pfctl -s nat
   pfctl -s References | grep -c pfctl
   cd ${STATE}
-  for f in anchors/*/* jobs/*; do if test -e $f; then echo $f; cat $f; fi; done
+  for f in anchors/*/*; do if test -s $f; then echo $f; cat $f; fi; done; ls jobs
   for f in /etc/pf.conf* /etc/pf.anchors/* /var/db/* /var/db/*/* /Library/LaunchDaemons/*; do
     if test -e $f; then stat -c "%n %A %u:%g" $f; fi
     case $f in *.token) ;; *) if test -f $f; then cat $f; fi;; esac
