@@ -1,5 +1,6 @@
 /**
- * Makes the program that users download: `deno task compile [TARGET]`.
+ * Makes the program that users download, and prints where it is:
+ * `deno task compile [TARGET]`.
  *
  * Two steps. `deno bundle` writes the program and the little that it uses of
  * its libraries into a few files, one of which has everything that only a
@@ -87,5 +88,6 @@ if (import.meta.main) {
   if (Deno.args.length > 1 || !Object.hasOwn(TARGETS, target)) {
     throw new Error(`usage: deno task compile [${Object.keys(TARGETS).join("|")}]`);
   }
-  await compile(target as Target, `${ROOT}dist`);
+  const binary = await compile(target as Target, `${ROOT}dist`);
+  await Deno.stdout.write(new TextEncoder().encode(`${binary}\n`));
 }

@@ -41,7 +41,7 @@ for place in \
   "$binary" completions "${place%%:*}" >"$work/completions"
   put 644 "$work/completions" "${place#*:}"
 done
-"${DENO:-deno}" run --quiet --no-prompt "$here/../manual.ts" \
+${DENO:-deno} run --quiet --no-prompt "$here/../manual.ts" \
   "$(date --utc --date="@$SOURCE_DATE_EPOCH" +%Y-%m-%d)" >"$work/page"
 put 644 "$work/page" usr/share/man/man8/fishnet-firewall.8
 put 644 "$changelog" usr/share/doc/fishnet/changelog

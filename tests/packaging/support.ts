@@ -52,7 +52,9 @@ function canCompile(): boolean {
     const folder = Deno.makeTempDirSync();
     Deno.writeTextFileSync(`${folder}/empty.js`, "");
     const args = compileArguments(`${folder}/empty.js`, `${folder}/empty`);
-    compiles = new Deno.Command(Deno.execPath(), { args }).outputSync().success;
+    // A base of another version compiles, and then does not run.
+    compiles = new Deno.Command(Deno.execPath(), { args }).outputSync().success &&
+      new Deno.Command(`${folder}/empty`).outputSync().success;
     Deno.removeSync(folder, { recursive: true });
   }
   return compiles;

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Compiles the program, tests the ways in which users get it, and repeats the
+# end-to-end tests with the binary: `deno task test:packaging`.
+set -eu
+cd "$(dirname "$0")/../.."
+sh tests/packaging/setup.sh
+deno=deno
+# The runtime that DENORT_BIN names is Deno 2.6's, on which no newer Deno can build.
+if [ -n "${DENORT_BIN:-}" ]; then deno='npx --yes deno@2.6.8'; fi
+if FISHNET_BIN=$($deno task --quiet compile); then
+  export FISHNET_BIN
+else
+  echo "the program cannot be compiled here: what needs the binary is skipped" >&2
+  unset FISHNET_BIN
+fi
+$deno test --no-prompt --allow-all tests/packaging
+[ -n "${FISHNET_BIN:-}" ] || exit 0
+exec deno test --no-prompt --allow-all tests/linux tests/words_test.ts
