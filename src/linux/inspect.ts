@@ -47,6 +47,8 @@ export interface Machine {
   readonly bootScripts: ReadonlySet<number>;
   /** The uids with a unit that runs such a script at boot. */
   readonly bootUnits: ReadonlySet<number>;
+  /** The uids whose login sessions were shut, and whether systemd still says so. */
+  readonly sessions: ReadonlyMap<number, boolean>;
 }
 
 /**
@@ -72,8 +74,19 @@ section rule4 ip -4 rule show
 section rule6 ip -6 rule show
 section nft nft list table inet fishnet
 section nft-loopback nft list table inet fishnet_loopback
-section boot-scripts grep -sHxm1 'uid=[0-9]*' -r --include='*.sh' ${BOOT_DIRECTORY}
+section boot-scripts grep -sHxm1 'uid=[0-9]*' ${BOOT_DIRECTORY}/*.sh
 section boot-units find -L ${UNIT_DIRECTORY}/${LOCK_WANTED_BY}.wants -name '${LOCK_UNIT}*.service' -type f -size +0
+slices() {
+  units=
+  for file in ${BOOT_DIRECTORY}/*.sessions; do
+    file=\${file##*/}
+    units="$units user-\${file%.sessions}.slice"
+  done
+  # Without a match the pattern stands for itself, and is no unit that anything is known of.
+  systemctl show -p Id -p IPAddressDeny -p IPAddressAllow -- $units
+}
+section session-marks find ${BOOT_DIRECTORY} -name '*.sessions'
+section session-slices slices
 `;
 
 /**
@@ -112,7 +125,25 @@ export function machineOf(sections: ReadonlyMap<string, Section>): Machine {
       : undefined,
     bootScripts: uidsIn(text("boot-scripts"), /\/(\d+)\.sh:uid=\1$/),
     bootUnits: uidsIn(text("boot-units"), new RegExp(`/${LOCK_UNIT}(\\d+)\\.service$`)),
+    sessions: parseSessions(text("session-marks"), text("session-slices")),
   };
+}
+
+/** Reads what `systemctl show` says of each slice: everything is denied, and loopback allowed. */
+function parseSessions(marks: string, slices: string): Map<number, boolean> {
+  const shut = new Set(
+    slices.split("\n\n").flatMap((slice) => {
+      const value = (property: string) =>
+        new RegExp(`^${property}=(.*)$`, "m").exec(slice)?.[1]?.split(" ").sort().join(" ");
+      const uid = /^user-(\d+)\.slice$/.exec(value("Id") ?? "")?.[1];
+      return uid !== undefined && value("IPAddressDeny") === "0.0.0.0/0 ::/0" &&
+          value("IPAddressAllow") === "127.0.0.0/8 ::1/128"
+        ? [Number(uid)]
+        : [];
+    }),
+  );
+  const marked = uidsIn(marks, /\/(\d+)\.sessions$/);
+  return new Map([...marked].map((uid) => [uid, shut.has(uid)]));
 }
 
 function uidsIn(text: string, pattern: RegExp): Set<number> {

@@ -198,9 +198,14 @@ function judgeBackend(
   const limits = [...limit("loopbackTcp"), ...limit("loopbackOther")];
   const onlyPorts = limits.find(({ ports }) => ports !== undefined && ports.length > 0)?.ports ??
     [];
+  const sessions = machine.sessions.get(account.uid);
   const remedy = account.deleted
     ? line("disable", account.name, backend)
-    : line("enable", account.name, backend, onlyPorts, machine.bootScripts.has(account.uid));
+    : line("enable", account.name, backend, [
+      ...onlyPorts.map((port) => `--only-port ${port}`),
+      ...(machine.bootScripts.has(account.uid) || sessions !== undefined ? ["--persist"] : []),
+      ...(sessions === undefined ? [] : ["--sessions"]),
+    ]);
   const layers = (Object.entries(LAYERS[backend]) as [Layer, string][])
     .filter(([layer]) => limits.length > 0 || !layer.startsWith("loopback"));
   const pieces = layers.flatMap(([layer, label]) =>
@@ -222,6 +227,13 @@ function judgeBackend(
         })
     )
   );
+  if (sessions !== undefined) {
+    pieces.push({
+      name: `login sessions shut (user-${account.uid}.slice)`,
+      present: sessions,
+      ...(sessions ? {} : { remedy }),
+    });
+  }
   const held = [...of("drop"), ...of("refuse"), ...limits];
   const present = pieces.filter((piece) => piece.present).length;
   return {
@@ -260,14 +272,12 @@ function line(
   command: "enable" | "disable",
   name: string,
   backend: Backend,
-  onlyPorts: readonly number[] = [],
-  persist = false,
+  options: readonly string[] = [],
 ): string {
   return [
     `fishnet firewall ${command} --agent-user ${name}`,
     ...(backend === "nftables" ? ["--backend nftables"] : []),
-    ...onlyPorts.map((port) => `--only-port ${port}`),
-    ...(persist ? ["--persist"] : []),
+    ...options,
     "--apply",
   ].join(" ");
 }

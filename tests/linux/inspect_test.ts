@@ -145,6 +145,47 @@ Deno.test("without IPv6 in the kernel there is none to lock; without its rules t
   assert(status!.notes!.some((note) => note.includes("no IPv6")));
 });
 
+Deno.test("a lock survives a reboot where both its script and its unit are there", () => {
+  const scripts = "/etc/fishnet-firewall/1001.sh:uid=1001\n";
+  const units = "/etc/systemd/system/sysinit.target.wants/fishnet@1001.service\n";
+  const survives = (more: Readonly<Record<string, string>>) =>
+    statusIn(machineWith({ ...LOCKED, ...more }), ["agent"])[0]!.survivesReboot;
+  assertEquals(survives({ "boot-scripts": scripts, "boot-units": units }), true);
+  for (
+    const lost of [
+      {},
+      { "boot-scripts": scripts },
+      { "boot-units": units },
+      { "boot-scripts": scripts.replace("uid=1001", "uid=1002"), "boot-units": units },
+      { "boot-scripts": scripts.replaceAll("1001", "1002"), "boot-units": units },
+      { "boot-scripts": scripts, "boot-units": units.replaceAll("1001", "1002") },
+    ]
+  ) assertEquals(survives(lost), false, JSON.stringify(lost));
+});
+
+Deno.test("shut login sessions are a piece of their own, present while systemd says so", () => {
+  const marks = "/etc/fishnet-firewall/1001.sessions\n";
+  const slice = (deny: string, allow: string) =>
+    `IPAddressDeny=${deny}\nIPAddressAllow=${allow}\nId=user-1001.slice\n\nId=user-7.slice\n`;
+  const sessions = (slices: string) => {
+    const all = { ...LOCKED, "session-marks": marks, "session-slices": slices };
+    const [status] = statusIn(machineWith(all), ["agent"]);
+    const [piece] = status!.pieces.filter(({ name }) => name.startsWith("login sessions"));
+    return [status!.state, piece!.present, piece!.remedy];
+  };
+  const loopback = "127.0.0.0/8 ::1/128";
+  assertEquals(sessions(slice("::/0 0.0.0.0/0", loopback)), ["locked", true, undefined]);
+  const remedy = "fishnet firewall enable --agent-user agent --persist --sessions --apply";
+  for (
+    const broken of [
+      "",
+      slice("", ""),
+      slice("0.0.0.0/0", loopback),
+      slice("::/0 0.0.0.0/0", `${loopback} 192.0.2.0/24`),
+    ]
+  ) assertEquals(sessions(broken), ["partial", false, remedy]);
+});
+
 Deno.test("a comment that looks like a rule, or an option, is a comment", () => {
   const [rule] = parseIptablesSave(
     '*filter\n-A OUTPUT -m comment --comment "x -j ACCEPT \\" -o lo" -j DROP',

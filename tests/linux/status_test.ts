@@ -359,3 +359,53 @@ worldTest("status over 1,000 locked accounts takes less than two seconds", async
   assertEquals([code, accounts.length], [0, 1000]);
   assert(seconds < 2, `${seconds} s`);
 });
+
+worldTest(
+  "status tells from the system's own files whether the lock survives a reboot",
+  async (world) => {
+    const agent = await world.account();
+    await enable(world, agent, "iptables");
+    const uid = await uidOf(agent);
+    const layer = await Deno.makeTempDir();
+    const RECURSIVE = { recursive: true };
+    /** Runs status in a mount namespace with an /etc of its own, which a script has changed. */
+    const survives = async (change: string) => {
+      const { stdout, stderr } = await world.exec(
+        ...["unshare", "-m", "sh", "-ec"],
+        `mkdir "$0/changed" "$0/work"; cd /; mount -t overlay overlay ` +
+          `-o "lowerdir=/etc,upperdir=$0/changed,workdir=$0/work" /etc; cd /etc; ${change}; exec "$@"`,
+        ...[layer, ...program(), "firewall", "status", "--agent-user", agent, "--json"],
+      );
+      for (const part of ["changed", "work"]) await Deno.remove(`${layer}/${part}`, RECURSIVE);
+      const { accounts: [status] } = JSON.parse(stdout || stderr) as StatusReport;
+      return [status!.state, status!.survivesReboot];
+    };
+    const script = `mkdir -p fishnet-firewall; echo uid=${uid} > fishnet-firewall/${uid}.sh; ` +
+      `mkdir -p systemd/system/sysinit.target.wants`;
+    const link =
+      `ln -s ../fishnet@.service systemd/system/sysinit.target.wants/fishnet@${uid}.service`;
+    const unit = `echo "[Unit]" > systemd/system/fishnet@.service`;
+    try {
+      assertEquals(await survives("true"), ["locked", false]);
+      assertEquals(await survives(`${script}; ${unit}; ${link}`), ["locked", true]);
+      assertEquals(await survives(`${script}; ${unit}`), ["locked", false]);
+      assertEquals(await survives(`${script}; ${link}`), ["locked", false], "a link to nothing");
+      const masked = `ln -s /dev/null systemd/system/fishnet@.service`;
+      assertEquals(await survives(`${script}; ${masked}; ${link}`), ["locked", false]);
+      const gone = `rm fishnet-firewall/${uid}.sh`;
+      assertEquals(await survives(`${script}; ${unit}; ${link}; ${gone}`), ["locked", false]);
+    } finally {
+      await Deno.remove(layer, RECURSIVE);
+    }
+  },
+);
+
+worldTest("status colours a terminal, and none with NO_COLOR", async (world) => {
+  const agent = await world.account();
+  await enable(world, agent, "iptables");
+  const status = [...program(), "firewall", "status"].join(" ");
+  const onTerminal = (env: string) =>
+    world.must("script", "-qec", `env ${env} ${status}`, "/dev/null");
+  assertStringIncludes(await onTerminal("TERM=xterm"), "\x1b[32mlocked\x1b[39m");
+  assert(!(await onTerminal("TERM=xterm NO_COLOR=1")).includes("\x1b["));
+});
