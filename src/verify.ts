@@ -14,6 +14,7 @@ import { type AccountStatus, type LockState, statusOf } from "./status.ts";
 import { readAsRoot } from "./sudo.ts";
 import {
   ADDRESSES,
+  asPfRefuses,
   type Attempt,
   attempt,
   PAST_ROUTING,
@@ -122,7 +123,10 @@ async function outsideTries(
     ) {
       if (kind === "device" && device === undefined) continue;
       const host = kind === "device" ? PAST_ROUTING[family] : address;
-      const send = (as: string) => attempt(as, kind, host, to, device);
+      const send = async (as: string) => {
+        const tried = await attempt(as, kind, host, to, device);
+        return system === "macos" ? asPfRefuses(tried) : tried;
+      };
       const mayTry = target !== undefined || own?.outcome === "refused";
       tries.push(
         mayTry

@@ -116,6 +116,16 @@ export function readAttempt({ exitCode, stdout, stderr }: Reading): Omit<Attempt
   return { outcome: "broken", said: said || `it ended with ${exitCode}` };
 }
 
+/**
+ * On macOS, pf answers a blocked connection with a reset, and the kernel does not send a blocked
+ * datagram (EHOSTUNREACH: xnu, pf_af_hook). Other refusals look the same: a control must get through.
+ */
+export function asPfRefuses(tried: Attempt): Attempt {
+  const { outcome, said } = tried;
+  const isRefusal = outcome === "broken" && /Connection refused|No route to host/.test(said);
+  return isRefusal ? { ...tried, outcome: "refused", said: `refused at once (${said})` } : tried;
+}
+
 /** Asks the kernel whether it has a route for an account's socket; no packet is sent. */
 export async function routeOf(account: string, family: 4 | 6, address: string): Promise<Attempt> {
   const reading = await readAsRoot(

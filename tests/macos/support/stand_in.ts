@@ -100,15 +100,23 @@ export class StandIn implements AsyncDisposable {
     const { value } = await lines.read();
     if (value !== "ready") throw new Error("the stand-in could not be made");
     const mac = new StandIn(holder, lines, directory);
+    await mac.#settle().catch(async (error) => {
+      await mac[Symbol.asyncDispose]();
+      throw error;
+    });
+    return mac;
+  }
+
+  /** Accounts, and what a Mac has in /etc. */
+  async #settle(): Promise<void> {
     // Not by useradd: the layer below shows the locks of whoever runs it on this machine.
     const entries = AGENTS.map((agent, i) =>
       `${agent}:x:${64001 + i}:64001::/nonexistent:/bin/sh\n`
     );
-    await mac.write("/etc/passwd", `${await mac.read("/etc/passwd")}${entries.join("")}`);
-    await mac.write("/etc/pf.conf", STOCK_PF_CONF);
-    await mac.write("/etc/pf.anchors/com.apple", "");
-    await mac.must("pfctl", "-f", "/etc/pf.conf");
-    return mac;
+    await this.write("/etc/passwd", `${await this.read("/etc/passwd")}${entries.join("")}`);
+    await this.write("/etc/pf.conf", STOCK_PF_CONF);
+    await this.write("/etc/pf.anchors/com.apple", "");
+    await this.must("pfctl", "-f", "/etc/pf.conf");
   }
 
   #command(command: readonly string[]): string[] {
@@ -136,6 +144,12 @@ export class StandIn implements AsyncDisposable {
   /** Feeds text to a command's standard input. */
   async feed(input: string, ...command: readonly string[]): Promise<Result> {
     return await run(this.#command(command), { input });
+  }
+
+  /** Starts a command; the caller ends it. */
+  start(...command: readonly string[]): Deno.ChildProcess {
+    const [program, ...args] = this.#command(command);
+    return new Deno.Command(program!, { args, stdin: "piped", stdout: "piped" }).spawn();
   }
 
   /** Writes a file. */
