@@ -294,6 +294,28 @@ Deno.test("nothing that a try prints makes an account proven, unless it was refu
   }));
 });
 
+Deno.test("an account is proven only where it is locked, was refused something, and got nothing out", () => {
+  const control = { by: "nobody", outcome: "reached", said: "x" } as const;
+  const refused = judgeRefusal("x", { by: "a", outcome: "refused", said: "x" }, control);
+  const reached = judgeRefusal("x", { by: "a", outcome: "reached", said: "x" }, control);
+  const shaky = judgeRefusal("x", { by: "a", outcome: "refused", said: "x" }, {
+    ...control,
+    outcome: "broken",
+  });
+  assertEquals([refused.verdict, reached.verdict, shaky.verdict], [
+    "proven",
+    "failed",
+    "inconclusive",
+  ]);
+  assertEquals(isProven("locked", [refused, shaky]), true);
+  for (const state of ["partial", "unlocked", "unknown"] as const) {
+    assertEquals(isProven(state, [refused]), false);
+  }
+  for (const tries of [[], [shaky], [reached], [refused, reached]]) {
+    assertEquals(isProven("locked", tries), false);
+  }
+});
+
 Deno.test("a program that may not be started is no refusal", () => {
   for (
     const stderr of [
