@@ -1,7 +1,7 @@
 /** The Debian package, by the tools of Debian: lintian, apt and dpkg, in a system of its own. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { must, type Result, run } from "../support/process.ts";
-import { OUTSIDE_V4, PYTHON, whyNoWorld, World } from "../support/world.ts";
+import { OUTSIDE_V4, PYTHON, World } from "../support/world.ts";
 import { binary, packagingTest, ROOT, temporaryFolder } from "./support.ts";
 
 const BUILD = `${ROOT}packaging/debian/build.sh`;
@@ -46,11 +46,9 @@ packagingTest("shellcheck finds no fault with the scripts", { tools: ["shellchec
   await must("shellcheck", BUILD, REPOSITORY, `${ROOT}packaging/debian/prerm`);
 });
 
-const why = whyNoWorld();
 packagingTest(
-  "apt installs the package from a signed repository, upgrades it under a lock, unlocks and removes it" +
-    (why === undefined ? "" : ` (needs a world: ${why})`),
-  { binary: true, root: true, tools: ["mmdebstrap", "reprepro", "gpg", ...why ? [why] : []] },
+  "apt installs the package from a signed repository, upgrades it under a lock, unlocks and removes it",
+  { binary: true, root: true, world: true, tools: ["mmdebstrap", "reprepro", "gpg"] },
   async (t) => {
     await using folder = await temporaryFolder();
     await using world = await World.create();

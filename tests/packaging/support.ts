@@ -5,6 +5,7 @@
  */
 import { compile, compileArguments, HOST } from "../../packaging/compile.ts";
 import { must, type Result, run } from "../support/process.ts";
+import { whyNoWorld } from "../support/world.ts";
 
 /** The folder of the sources, ending in a slash. */
 export const ROOT = new URL("../../", import.meta.url).pathname;
@@ -13,6 +14,8 @@ export const ROOT = new URL("../../", import.meta.url).pathname;
 export interface Needs {
   readonly tools?: readonly string[];
   readonly root?: true;
+  /** Network namespaces and real packets. */
+  readonly world?: true;
   /** The compiled program: {@link binary} can be called. */
   readonly binary?: true;
   /** `deno compile` works here: {@link compileProbe} can be called. */
@@ -33,8 +36,10 @@ export function packagingTest(
   });
 }
 
-function whyNot({ tools = [], root, binary, compiler }: Needs): string | undefined {
+function whyNot({ tools = [], root, world, binary, compiler }: Needs): string | undefined {
   if (root && Deno.uid() !== 0) return "needs root";
+  const noWorld = world && whyNoWorld();
+  if (noWorld) return noWorld;
   const needsCompiler = compiler || (binary && Deno.env.get("FISHNET_BIN") === undefined);
   if (needsCompiler && !canCompile()) {
     return "needs the runtime that deno compile builds on: a network, or DENORT_BIN";

@@ -1,0 +1,126 @@
+/** The Ansible role, by real Ansible against a world of the test; and the cloud-init example. */
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { must, type Result, run } from "../support/process.ts";
+import { World } from "../support/world.ts";
+import { binary, packagingTest, ROOT, temporaryFolder } from "./support.ts";
+
+const ROLES = `${ROOT}packaging/ansible/roles`;
+
+packagingTest(
+  "the Ansible role keeps accounts locked, and says changed only when something did",
+  { binary: true, root: true, world: true, tools: ["ansible-playbook"] },
+  async (t) => {
+    await using folder = await temporaryFolder();
+    await using world = await World.create();
+    const [agent, other] = [await world.account(), await world.account()];
+    const before = await world.state();
+    const variables = {
+      fishnet_install: "binary",
+      fishnet_binary: await binary(),
+      fishnet_path: `${folder.path}/fishnet`,
+      fishnet_persist: false, // systemd's units would be this machine's own
+      fishnet_accounts: [agent, other],
+    };
+    const play = (more: Record<string, unknown> = {}, ...flags: string[]) =>
+      playbook(world, folder.path, { ...variables, ...more }, flags);
+
+    await t.step("check mode says what would change, and changes nothing", async () => {
+      assertEquals(await changes(play({}, "--check")), 2, "the program and the lock");
+      assertEquals(await world.state(), before);
+    });
+    await t.step("the first run installs and locks", async () => {
+      assertEquals(await changes(play()), 2);
+      assertMatch((await world.fishnet("firewall", "status")).stdout, /(.* locked .*\n){2}/);
+    });
+    await t.step("the second run changes nothing, nor does check mode say so", async () => {
+      const locked = await world.state();
+      assertEquals(await changes(play()), 0);
+      assertEquals(await changes(play({}, "--check")), 0);
+      assertEquals(await world.state(), locked);
+    });
+    await t.step("what somebody flushed is put back", async () => {
+      const locked = await world.state();
+      await world.must("iptables", "-F", "OUTPUT");
+      assertEquals(await changes(play({}, "--check")), 1);
+      assertEquals(await changes(play()), 1);
+      assertEquals(await world.state(), locked);
+    });
+    await t.step("another option is a change", async () => {
+      assertEquals(await changes(play({ fishnet_only_ports: [3777] }, "--check")), 1);
+      assertEquals(await changes(play({ fishnet_only_ports: [3777] })), 1);
+      assertEquals(await changes(play({ fishnet_only_ports: [3777] })), 0);
+    });
+    await t.step("an account that does not exist fails the run", async () => {
+      const { code, stdout } = await play({ fishnet_accounts: ["nobody_here"] });
+      assertEquals(code, 2);
+      assertStringIncludes(stdout, "nobody_here");
+    });
+    await t.step("accounts are unlocked, once", async () => {
+      const unlock = { fishnet_accounts: [], fishnet_unlocked_accounts: [agent, other] };
+      assertEquals(await changes(play(unlock, "--check")), 1);
+      assertEquals(await changes(play(unlock)), 1);
+      assertEquals(await world.state(), before);
+      assertEquals(await changes(play(unlock)), 0);
+    });
+  },
+);
+
+function playbook(
+  world: World,
+  folder: string,
+  variables: Record<string, unknown>,
+  flags: readonly string[],
+): Promise<Result> {
+  const play = [{ hosts: "localhost", gather_facts: false, roles: ["fishnet"], vars: variables }];
+  Deno.writeTextFileSync(`${folder}/play.yml`, JSON.stringify(play));
+  return run(
+    world.command(
+      ...["ansible-playbook", "--connection", "local", "--inventory", "localhost,"],
+      ...[...flags, `${folder}/play.yml`],
+    ),
+    {
+      env: {
+        ANSIBLE_ROLES_PATH: ROLES,
+        ANSIBLE_LOCAL_TEMP: `${folder}/local`,
+        ANSIBLE_REMOTE_TEMP: `${folder}/remote`,
+        ANSIBLE_NOCOLOR: "1",
+        ANSIBLE_PYTHON_INTERPRETER: "/usr/bin/python3",
+        LC_ALL: "C.UTF-8",
+      },
+    },
+  );
+}
+
+/** How many tasks of a run that had to succeed changed something, as Ansible counts them. */
+async function changes(running: Promise<Result>): Promise<number> {
+  const { code, stdout, stderr } = await running;
+  assertEquals(code, 0, stdout + stderr);
+  return Number(/changed=(\d+)/.exec(stdout)![1]);
+}
+
+packagingTest(
+  "Ansible reads the example playbook and the role that it uses",
+  { tools: ["ansible-playbook"] },
+  async () => {
+    const { code, stderr } = await run(
+      [
+        "ansible-playbook",
+        "--syntax-check",
+        "-i",
+        "agents,",
+        `${ROOT}packaging/ansible/example.yml`,
+      ],
+      { env: { ANSIBLE_ROLES_PATH: ROLES, LC_ALL: "C.UTF-8" } },
+    );
+    assertEquals(code, 0, stderr);
+  },
+);
+
+packagingTest(
+  "cloud-init finds its example valid",
+  { tools: ["cloud-init"], root: true },
+  async () => {
+    const file = `${ROOT}packaging/cloud-init/user-data.yml`;
+    assertStringIncludes(await must("cloud-init", "schema", "--config-file", file), "Valid");
+  },
+);
