@@ -2,23 +2,10 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { must, type Result, run } from "../support/process.ts";
 import { OUTSIDE_V4, PYTHON, World } from "../support/world.ts";
-import { binary, packagingTest, ROOT, temporaryFolder } from "./support.ts";
+import { debianPackage, packagingTest, ROOT, temporaryFolder } from "./support.ts";
 
-const BUILD = `${ROOT}packaging/debian/build.sh`;
 const REPOSITORY = `${ROOT}packaging/debian/repository.sh`;
 const PROBE = `${ROOT}tests/support/probe.py`;
-
-/** What a release is packed with takes its time; what is inside is the same. */
-const FAST = { DPKG_DEB_COMPRESSOR_TYPE: "gzip", DPKG_DEB_COMPRESSOR_LEVEL: "1" };
-
-async function build(folder: string, ...version: string[]): Promise<string> {
-  const { code, stdout, stderr } = await run(
-    [BUILD, await binary(), folder, ...version],
-    { env: { ...FAST, DENO: Deno.execPath() } },
-  );
-  assertEquals(code, 0, stderr);
-  return stdout.trim();
-}
 
 packagingTest(
   "lintian finds no error and nothing to warn of in the package",
@@ -26,7 +13,13 @@ packagingTest(
   async () => {
     await using folder = await temporaryFolder();
     const { code, stdout } = await run([
-      ...["lintian", "--fail-on", "error,warning", "--allow-root", await build(folder.path)],
+      ...[
+        "lintian",
+        "--fail-on",
+        "error,warning",
+        "--allow-root",
+        await debianPackage(folder.path),
+      ],
     ]);
     assertEquals([code, stdout], [0, ""]);
   },
@@ -37,13 +30,18 @@ packagingTest(
   { binary: true, tools: ["dpkg-shlibdeps"] },
   async () => {
     await using folder = await temporaryFolder();
-    const packages = [await build(`${folder.path}/1`), await build(`${folder.path}/2`)];
+    const packages = [
+      await debianPackage(`${folder.path}/1`),
+      await debianPackage(`${folder.path}/2`),
+    ];
     await must("cmp", ...packages);
   },
 );
 
 packagingTest("shellcheck finds no fault with the scripts", { tools: ["shellcheck"] }, async () => {
-  await must("shellcheck", BUILD, REPOSITORY, `${ROOT}packaging/debian/prerm`);
+  const scripts = ["archive.sh", "debian/build.sh", "debian/repository.sh", "debian/prerm"]
+    .map((name) => `${ROOT}packaging/${name}`);
+  await must("shellcheck", ...scripts);
 });
 
 packagingTest(
@@ -53,7 +51,7 @@ packagingTest(
     await using folder = await temporaryFolder();
     await using world = await World.create();
     const system = await DebianSystem.create(folder.path, world);
-    await system.publish(await build(folder.path));
+    await system.publish(await debianPackage(folder.path));
     const [agent, other] = ["agent_runner", "second_agent"];
     for (const account of [agent, other]) await system.must("useradd", "--no-create-home", account);
     const agentUid = (await system.must("id", "-u", agent)).trim();
@@ -107,7 +105,7 @@ packagingTest(
 
     await t.step("an upgrade changes nothing about the locks", async () => {
       const locked = await world.state();
-      await system.publish(await build(folder.path, "0.1.0+1"));
+      await system.publish(await debianPackage(folder.path, "0.1.0+1"));
       await system.outside("apt-get", "update");
       await system.must("apt-get", "install", "--yes", "--only-upgrade", "fishnet");
       assertEquals(await system.installed(), "ii 0.1.0+1");

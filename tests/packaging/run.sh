@@ -3,6 +3,7 @@
 # end-to-end tests with the binary: `deno task test:packaging`.
 set -eu
 cd "$(dirname "$0")/../.."
+sh tests/setup.sh
 sh tests/packaging/setup.sh
 deno=deno
 # The runtime that DENORT_BIN names is Deno 2.6's, on which no newer Deno can build.

@@ -3,7 +3,8 @@
 # Elsewhere the tests that lack something say so, and are counted as skipped.
 set -eu
 packages='lintian reprepro gnupg ruby fish zsh bash bash-completion ansible-core mmdebstrap
-  cloud-init mandoc man-db groff strace shellcheck dpkg-dev apt-utils zstd'
+  cloud-init mandoc man-db groff strace shellcheck dpkg-dev systemd-container
+  debian-archive-keyring'
 command -v apt-get >/dev/null || exit 0
 [ "$(id -u)" -eq 0 ] || exit 0
 missing=''

@@ -36,7 +36,8 @@ export function packagingTest(
   });
 }
 
-function whyNot({ tools = [], root, world, binary, compiler }: Needs): string | undefined {
+/** Why a test cannot run here; undefined where it can. */
+export function whyNot({ tools = [], root, world, binary, compiler }: Needs): string | undefined {
   if (root && Deno.uid() !== 0) return "needs root";
   const noWorld = world && whyNoWorld();
   if (noWorld) return noWorld;
@@ -73,6 +74,23 @@ export function binary(): Promise<string> {
   return compiled ??= given === undefined
     ? compile(HOST, `${ROOT}dist/test`)
     : Promise.resolve(given);
+}
+
+/** Makes the Debian package of {@link binary}, or one that says it is another version. */
+export async function debianPackage(folder: string, ...version: string[]): Promise<string> {
+  const { code, stdout, stderr } = await run(
+    [`${ROOT}packaging/debian/build.sh`, await binary(), folder, ...version],
+    {
+      env: {
+        DENO: Deno.execPath(),
+        // What a release is packed with takes its time; what is inside is the same.
+        DPKG_DEB_COMPRESSOR_TYPE: "gzip",
+        DPKG_DEB_COMPRESSOR_LEVEL: "1",
+      },
+    },
+  );
+  if (code !== 0) throw new Error(`build.sh ended with ${code}: ${stderr}`);
+  return stdout.trim();
 }
 
 /** The program, from its sources, with the permissions that it ships with. */
