@@ -10,7 +10,8 @@ for (const { backend, variant, label } of WAYS) {
   worldTest(`${label}: loopback limited to the proxy's port`, async (world, t) => {
     const agent = await world.account();
     const other = await world.account();
-    await world.subordinate(`${agent}:700000:100`);
+    await world.subordinate(`${agent}:${world.firstUid}:100`);
+    const accounts = [agent, `${world.firstUid + 7}`];
     await serve(world, { as: other }, 3777);
     await serve(world, { as: other }, 8080);
     await serve(world, { as: other }, 9050);
@@ -23,7 +24,7 @@ for (const { backend, variant, label } of WAYS) {
     const refused = async (vector: string, address: string, port: number) => {
       const control = await attempt(world, other, vector, address, port);
       assertEquals(control.stdout, "answered\n", "the control");
-      for (const uid of [agent, "700007"]) {
+      for (const uid of accounts) {
         const { stdout } = await attempt(world, uid, vector, address, port);
         const [, took] =
           /^E(?:CONNREFUSED|ACCES|PERM|HOSTUNREACH) after ([0-9.]+) ms/.exec(stdout) ?? [];
@@ -38,7 +39,7 @@ for (const { backend, variant, label } of WAYS) {
     await t.step("the ports are reachable over every address of this machine", async () => {
       for (const address of OWN_ADDRESSES) {
         for (const port of [3777, 8080]) {
-          for (const uid of [agent, "700007"]) await allowed(uid, address, port);
+          for (const uid of accounts) await allowed(uid, address, port);
         }
       }
     });

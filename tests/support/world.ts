@@ -74,12 +74,16 @@ export function worldTest(
 export class World implements AsyncDisposable {
   readonly inside: string;
   readonly outside: string;
+  /** The first of 10,000 uids that no other world uses: for subordinate ranges. */
+  readonly firstUid: number;
   readonly #accounts: string[] = [];
   readonly #subordinate: string[] = [];
   readonly #children: Deno.ChildProcess[] = [];
 
   private constructor() {
     const id = `${Deno.pid}-${++worlds}`;
+    // Above what useradd gives (SUB_UID_MAX of login.defs(5)), below 2^32.
+    this.firstUid = 700_000_000 + (Deno.pid % 10_000) * 300_000 + (worlds % 30) * 10_000;
     this.inside = `fnin-${id}`;
     this.outside = `fnout-${id}`;
   }
