@@ -219,7 +219,7 @@ const SHARED_RELEASE = `sudo sh -ec 'set -- ${BOOT_DIRECTORY}/*.sh; test ! -e $1
   `set --; for f in ${SHARED_UNITS} ` +
   `${UNIT_DIRECTORY}/*.wants/${REPAIR_UNIT} ${UNIT_DIRECTORY}/*.wants/${RELOAD_UNIT}; do ` +
   `test ! -e $f && test ! -L $f || set -- "$@" $f; done; test $# -gt 0 || exit 0; ` +
-  `printf "%s\n" "$@"; ${stop("fishnet-re*.service")}; rm "$@"; ` +
+  `printf "%s\\n" "$@"; ${stop("fishnet-re*.service")}; rm "$@"; ` +
   `for f; do test $f = \${f#*.wants/} || rmdir --ignore-fail-on-non-empty \${f%/*}; done; ${RELOAD}'`;
 
 /** How a file is written. */
@@ -241,7 +241,7 @@ interface Write {
 function writeLine({ place, change, cleanUp, first }: Write, lines: readonly string[]): string {
   const onExit = ["rm -f $f.new", ...(cleanUp === undefined ? [] : [cleanUp])].join("; ");
   return `sudo sh -ec '${place}; trap "${onExit}" EXIT; ` +
-    `printf "%s\n" ${first === undefined ? "" : `${first} `}"$@" | cat >$f.new; ` +
+    `printf "%s\\n" ${first === undefined ? "" : `${first} `}"$@" | cat >$f.new; ` +
     `test -e $f && test "$(cat $f)" = "$(cat $f.new)" && exit; ` +
     `sync $f.new; ${change}' sh ${lines.map(quoted).join(" ")}`;
 }
