@@ -159,8 +159,8 @@ const editPfConf = (edit: string) =>
 
 /** A file for pfctl ends in a newline; where this one did not, a mark remembers that. */
 const APPEND_CALL = editPfConf(
-  `e=$(tail -c 1 pf.conf); ` +
-    `printf "\${e:+\\n}%s\${e:+${NO_NEWLINE_MARK}}\\n" ${quoted(ANCHOR_CALL)} >>pf.conf; ` +
+  `e=$(tail -c 1 pf.conf); test -z "$e" || echo >>pf.conf; ` +
+    `printf "%s\\n" ${quoted(ANCHOR_CALL)}"\${e:+${NO_NEWLINE_MARK}}" >>pf.conf; ` +
     `pfctl -nf pf.conf`,
 );
 
