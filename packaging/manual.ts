@@ -7,6 +7,8 @@
 import denoJson from "../deno.json" with { type: "json" };
 import { COMMANDS, OPTIONS } from "../src/command_line.ts";
 import { helpText } from "../src/help.ts";
+import { BOOT_DIRECTORY, LOCK_UNIT, REPAIR_UNIT, UNIT_DIRECTORY } from "../src/linux/persist.ts";
+import { daemonFileOf, ruleFileOf, tokenFileOf } from "../src/macos/pf.ts";
 
 /**
  * fishnet-firewall(8) in the man(7) macros.
@@ -51,11 +53,26 @@ export function manualPage(date: string): string {
         ".EE",
       ])
     ),
+    ".SH FILES",
+    "With",
+    ".B \\-\\-persist",
+    "on Linux, and always on macOS, a lock is kept in files, which disable removes:",
+    ...Object.entries(FILES).flatMap(([path, use]) => item(`.I ${roff(path)}`, use)),
     ".SH SEE ALSO",
     [...SEE_ALSO].map((page) => `.BR ${page.replace("(", " (")}`).join(" ,\n"),
     "",
   ].join("\n");
 }
+
+const FILES = {
+  [`${BOOT_DIRECTORY}/UID.sh`]: "Linux: the lines that lock the account at boot",
+  [`${UNIT_DIRECTORY}/${LOCK_UNIT}.service`]: "Linux: the unit that runs them",
+  [`${UNIT_DIRECTORY}/${REPAIR_UNIT}`]: "Linux: runs them again after another firewall was started",
+  [ruleFileOf("USER")]: "macOS: the account's rules",
+  "/etc/pf.conf": "macOS: one line, which calls the rules of all accounts",
+  [tokenFileOf("USER")]: "macOS: the reference that keeps pf on",
+  [daemonFileOf("USER")]: "macOS: loads the rules at boot",
+};
 
 const SEE_ALSO = ["ip-rule(8)", "iptables(8)", "nft(8)", "pfctl(8)", "sudo(8)"];
 
