@@ -180,6 +180,13 @@ Deno.test("for any packet: nobody else is ever touched, and the agent's TCP and 
   );
 });
 
+Deno.test("no rule of others after our call takes the lock back", () => {
+  const ruleset = { ...locked(), main: parsePf(`${ANCHOR_CALL}\npass quick all\n`) };
+  assertEquals(judge(packet(), ruleset), "return");
+  assertEquals(judge(packet({ direction: "in" }), ruleset), "drop");
+  assertEquals(judge(packet({ uid: SOMEBODY }), ruleset), "pass");
+});
+
 Deno.test("with --only-port, loopback is TCP to these ports, and its own servers still answer", async (t) => {
   const rows: readonly (readonly [string, Partial<Packet>, Verdict])[] = [
     ["the proxy", { port: PROXY }, "pass"],

@@ -1,8 +1,6 @@
-#!/usr/bin/python3 -ES
+#!/usr/bin/python3 -IS
 """A stand-in for macOS's launchctl: it knows which jobs are loaded, and runs each once."""
 import os
-import plistlib
-import subprocess
 import sys
 
 HOME = "/var/lib/pf-stand-in"
@@ -30,6 +28,9 @@ elif verb == "bootout":
         sys.exit("Boot-out failed: 3: No such process")
     os.remove(job(args[0]))
 elif verb == "bootstrap":
+    import plistlib  # here, because they take their time, and a test makes many calls
+    import subprocess
+
     file = args[1]
     mode = os.stat(file)
     if (mode.st_uid, mode.st_gid, mode.st_mode & 0o7777) != (0, 0, 0o644):

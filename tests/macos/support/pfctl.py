@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -ES
+#!/usr/bin/python3 -IS
 """A stand-in for macOS's pfctl, on a machine that has none.
 
 It keeps the main rules, the anchors, the references and whether pf is on in
@@ -10,17 +10,9 @@ In its directory: "main", "nat" and "anchors/…" hold rules as they are printed
 A line of "fail" makes each call that contains it fail.
 """
 import os
-import re
 import sys
 
 HOME = "/var/lib/pf-stand-in"
-RULE = re.compile(
-    r"(block (?:return|drop)|pass) (in|out)( quick)?( on (?:! )?\w+)? proto (tcp|udp|\{[ a-z]+\})"
-    r" from any to any port (\d+:\d+|\{[ \d:]+\}) user (?:= )?(\d+)( flags S/SA)?$"
-)
-CALL = re.compile(r'(scrub-anchor|nat-anchor|rdr-anchor|dummynet-anchor|anchor) ("[^"]+")( all( fragment reassemble)?)?$')
-OTHER = re.compile(r"pass quick on \w+ all$|pass in all$")
-LOAD = re.compile(r'load anchor "([^"]+)" from "([^"]+)"$')
 ORDER = ["scrub-anchor", "nat-anchor", "rdr-anchor", "dummynet-anchor", "anchor"]
 
 
@@ -55,12 +47,21 @@ def parse(file, text):
     """The lines as pfctl prints them back, by the kind of list they go into."""
     if text and not text.endswith("\n"):
         die(f"{file}:{text.count(chr(10)) + 1}: syntax error")
+    import re  # here, because most calls do without it, and a test makes many
+
+    rule = re.compile(
+        r"(block (?:return|drop)|pass) (in|out)( quick)?( on (?:! )?\w+)? proto (tcp|udp|\{[ a-z]+\})"
+        r" from any to any port (\d+:\d+|\{[ \d:]+\}) user (?:= )?(\d+)( flags S/SA)?$"
+    )
+    anchor_call = re.compile(r'(scrub-anchor|nat-anchor|rdr-anchor|dummynet-anchor|anchor) ("[^"]+")( all( fragment reassemble)?)?$')
+    other = re.compile(r"pass quick on \w+ all$|pass in all$")
+    load = re.compile(r'load anchor "([^"]+)" from "([^"]+)"$')
     filters, nat, dummynet, last = [], [], [], 0
     for number, line in enumerate(text.splitlines(), 1):
         line = line.split("#")[0].strip()
-        if not line or LOAD.match(line):
+        if not line or load.match(line):
             continue
-        if m := RULE.match(line):
+        if m := rule.match(line):
             action, way, quick, on, proto, ports, user, flags = m.groups()
             last = len(ORDER)
             for p in words(proto):
@@ -69,9 +70,9 @@ def parse(file, text):
                         f"{action} {way}{quick or ''}{on or ''} proto {p} from any to any"
                         f" port {r} user = {user}{flags or ''}"
                     )
-        elif OTHER.match(line):
+        elif other.match(line):
             filters.append(line)
-        elif m := CALL.match(line):
+        elif m := anchor_call.match(line):
             kind, name = m.group(1), m.group(2)
             if ORDER.index(kind) < last and kind != "anchor":
                 die(f"{file}:{number}: Rules must be in order: options, normalization, queueing, translation, filtering")

@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -ES
+#!/usr/bin/python3 -IS
 """A stand-in for macOS's plutil -lint -s FILE."""
 import plistlib
 import sys
