@@ -45,6 +45,13 @@ async function lockIn(world: World): Promise<string> {
     .sort().join("\n");
 }
 
+/** What `status` says of the account: whether it is locked, and whether a reboot leaves it so. */
+async function toldBy(boot: Boot): Promise<[state: string, survivesReboot: boolean]> {
+  const { stdout } = await boot.fishnet("status", "--agent-user", AGENT.name, "--json");
+  const [account] = JSON.parse(stdout).accounts;
+  return [account.state, account.survivesReboot];
+}
+
 /** Waits until the account's lock is as it was: the unit that mends it runs after the other one. */
 async function mended(boot: Boot, world: World, lock: string, cause: string): Promise<void> {
   const end = Date.now() + 20_000;
@@ -73,6 +80,7 @@ for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftable
         lock = await lockIn(world);
         assert(lock.includes("5001"), lock);
         assertEquals(JSON.parse((await boot.fishnet("enable", ...enable)).stdout).changed, false);
+        assertEquals(await toldBy(boot), ["locked", true]);
         const units = [LOCK, "fishnet-repair.service", RELOAD];
         const verified = await boot.exec("systemd-analyze", "verify", ...units);
         assertEquals(verified, { code: 0, stdout: "", stderr: "" });
@@ -85,6 +93,7 @@ for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftable
         await using boot = on;
         assert(knocks(frames, CONTROL).every((count) => count > 0), `${knocks(frames, CONTROL)}`);
         assertEquals(knocks(frames, AGENT), NONE);
+        assertEquals(await toldBy(boot), ["locked", true]);
         assertEquals(await lockIn(world), lock);
 
         await t.step("stopping its units opens nothing", async () => {
