@@ -1,10 +1,10 @@
 /** The Debian package, by the tools of Debian: lintian, apt and dpkg, in a system of its own. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { must, type Result, run } from "../support/process.ts";
+import { must, run } from "../support/process.ts";
 import { OUTSIDE_V4, PYTHON, World } from "../support/world.ts";
+import { DebianSystem } from "./debian_system.ts";
 import { debianPackage, packagingTest, ROOT, temporaryFolder } from "./support.ts";
 
-const REPOSITORY = `${ROOT}packaging/debian/repository.sh`;
 const PROBE = `${ROOT}tests/support/probe.py`;
 
 packagingTest(
@@ -50,7 +50,7 @@ packagingTest(
   async (t) => {
     await using folder = await temporaryFolder();
     await using world = await World.create();
-    const system = await DebianSystem.create(folder.path, world);
+    const system = await DebianSystem.create(folder.path, world, ["man-db", "netbase"]);
     await system.publish(await debianPackage(folder.path));
     const [agent, other] = ["agent_runner", "second_agent"];
     for (const account of [agent, other]) await system.must("useradd", "--no-create-home", account);
@@ -157,116 +157,3 @@ packagingTest(
     });
   },
 );
-
-/** A small Debian in a folder: its own apt, dpkg and accounts, and the network of a world. */
-class DebianSystem {
-  readonly #folder: string;
-  readonly #world: World;
-  #key = "";
-
-  private constructor(folder: string, world: World) {
-    this.#folder = folder;
-    this.#world = world;
-  }
-
-  static async create(folder: string, world: World): Promise<DebianSystem> {
-    const system = new DebianSystem(folder, world);
-    const release = await Deno.readTextFile("/etc/os-release");
-    const suite = /^VERSION_CODENAME=(.*)$/m.exec(release)![1]!;
-    await must(
-      ...["mmdebstrap", "--quiet", "--variant=minbase", "--include=man-db,netbase"],
-      ...[suite, system.#tree, ...await aptSources()],
-    );
-    await must("cp", "--dereference", "/etc/resolv.conf", `${system.#tree}/etc/resolv.conf`);
-    // sudo looks its own host up, and no world has a name server.
-    await Deno.writeTextFile(`${system.#tree}/etc/hosts`, `127.0.0.1 ${Deno.hostname()}\n`);
-    const gnupg = `${folder}/gnupg`;
-    await Deno.mkdir(gnupg, { mode: 0o700 });
-    system.#key = await system.#makeKey("signing");
-    const other = await system.#makeKey("other");
-    const exported = await system.#gpg("--armor", "--export", other);
-    await Deno.writeTextFile(`${system.#tree}/srv/other-key.asc`, exported);
-    return system;
-  }
-
-  get #tree(): string {
-    return `${this.#folder}/tree`;
-  }
-
-  async #gpg(...args: string[]): Promise<string> {
-    return await must("gpg", "--batch", "--quiet", "--homedir", `${this.#folder}/gnupg`, ...args);
-  }
-
-  async #makeKey(name: string): Promise<string> {
-    const uid = `${name}@fishnet.example`;
-    await this.#gpg("--passphrase", "", "--quick-generate-key", uid, "ed25519", "sign", "never");
-    const listed = await this.#gpg("--with-colons", "--list-keys", uid);
-    return /^fpr:+([0-9A-F]{40}):/m.exec(listed)![1]!;
-  }
-
-  /** Puts a repository with the one package where the system has its source. */
-  async publish(debianPackage: string): Promise<void> {
-    const place = `${this.#tree}/srv/repository`;
-    await must("rm", "-rf", place);
-    const { code, stderr } = await run(
-      [REPOSITORY, place, this.#key, debianPackage],
-      { env: { GNUPGHOME: `${this.#folder}/gnupg` } },
-    );
-    assertEquals(code, 0, stderr);
-  }
-
-  /** Tells the system of the repository, and which key to trust for it. */
-  async addSource(key: string): Promise<void> {
-    const lines = [
-      ...["Types: deb", "URIs: copy:/srv/repository", "Suites: stable", "Components: main"],
-      `Signed-By: ${key}`,
-    ];
-    const place = `${this.#tree}/etc/apt/sources.list.d/fishnet.sources`;
-    await Deno.writeTextFile(place, lines.join("\n") + "\n");
-  }
-
-  #command(command: readonly string[]): string[] {
-    const enter = 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && ' +
-      'mount -t tmpfs tmpfs "$0/run" && exec chroot "$0" "$@"';
-    const environment = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"];
-    return [
-      ...["unshare", "--mount", "sh", "-c", enter, this.#tree, ...environment],
-      ...["DEBIAN_FRONTEND=noninteractive", ...command],
-    ];
-  }
-
-  /** Runs a command in the system, in the world's network. */
-  run(...command: readonly string[]): Promise<Result> {
-    return this.#world.exec(...this.#command(command));
-  }
-
-  /** The same for one that has to succeed. */
-  must(...command: readonly string[]): Promise<string> {
-    return this.#world.must(...this.#command(command));
-  }
-
-  /** Runs a command in the system, in this machine's network. */
-  outside(...command: readonly string[]): Promise<Result> {
-    return run(this.#command(command));
-  }
-
-  /** What dpkg knows of the package: two letters and the version. */
-  async installed(): Promise<string> {
-    return (await this.must("dpkg-query", "-W", "-f", "${db:Status-Abbrev}${Version}", "fishnet"));
-  }
-
-  /** Every file but what apt, dpkg and the man-db cache know for themselves. */
-  async files(): Promise<string[]> {
-    const found = await this.must(
-      ...["find", "/", "-xdev", "(", "-path", "/proc", "-o", "-path", "/srv"],
-      ...["-o", "-path", "/var/cache", "-o", "-path", "/var/log", "-o", "-path", "/var/lib/apt"],
-      ...["-o", "-path", "/var/lib/dpkg", ")", "-prune", "-o", "-print"],
-    );
-    return found.trim().split("\n").sort();
-  }
-}
-
-async function aptSources(): Promise<string[]> {
-  const files = await must("find", "/etc/apt", "-name", "*.sources", "-o", "-name", "sources.list");
-  return files.trim().split("\n").sort();
-}

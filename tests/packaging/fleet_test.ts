@@ -2,7 +2,8 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { must, type Result, run } from "../support/process.ts";
 import { World } from "../support/world.ts";
-import { binary, packagingTest, ROOT, temporaryFolder } from "./support.ts";
+import { DebianSystem } from "./debian_system.ts";
+import { binary, debianPackage, packagingTest, ROOT, temporaryFolder } from "./support.ts";
 
 const ROLES = `${ROOT}packaging/ansible/roles`;
 
@@ -15,6 +16,7 @@ packagingTest(
     const [agent, other] = [await world.account(), await world.account()];
     const before = await world.state();
     const variables = {
+      ansible_connection: "local",
       fishnet_install: "binary",
       fishnet_binary: await binary(),
       fishnet_path: `${folder.path}/fishnet`,
@@ -75,7 +77,7 @@ function playbook(
   Deno.writeTextFileSync(`${folder}/play.yml`, JSON.stringify(play));
   return run(
     world.command(
-      ...["ansible-playbook", "--connection", "local", "--inventory", "localhost,"],
+      ...["ansible-playbook", "--inventory", "localhost,"],
       ...[...flags, `${folder}/play.yml`],
     ),
     {
@@ -97,6 +99,40 @@ async function changes(running: Promise<Result>): Promise<number> {
   assertEquals(code, 0, stdout + stderr);
   return Number(/changed=(\d+)/.exec(stdout)![1]);
 }
+
+packagingTest(
+  "the Ansible role installs the package on another machine, once, and locks there",
+  { binary: true, root: true, world: true, tools: ["ansible-playbook", "mmdebstrap", "reprepro"] },
+  async () => {
+    await using folder = await temporaryFolder();
+    await using world = await World.create();
+    const packages = ["python3", "python3-apt", "sudo", "iproute2", "iptables"];
+    const system = await DebianSystem.create(folder.path, world, packages);
+    await system.forgetDebian();
+    await system.publish(await debianPackage(folder.path));
+    await system.must("useradd", "--no-create-home", "agent_runner");
+    // What Ansible takes for ssh goes into the system beside this one.
+    const ssh = `${folder.path}/ssh`;
+    const enter = system.command("sh", "-c").map((word) => `'${word}'`).join(" ");
+    await Deno.writeTextFile(ssh, `#!/bin/sh\nfor last; do :; done\nexec ${enter} "$last"\n`);
+    await Deno.chmod(ssh, 0o755);
+    const variables = {
+      ansible_connection: "ssh",
+      ansible_ssh_executable: ssh,
+      ansible_ssh_transfer_method: "piped",
+      fishnet_apt_uri: "copy:/srv/repository",
+      fishnet_apt_key: system.keyFile,
+      fishnet_persist: false, // no systemd runs there
+      fishnet_accounts: ["agent_runner"],
+    };
+    const play = () => playbook(world, folder.path, variables, []);
+    assertEquals(await changes(play()), 4, "the key, the source, the package, the lock");
+    assertEquals(await system.must("dpkg-query", "-W", "-f", "${Version}", "fishnet"), "0.1.0");
+    const status = await system.must("fishnet", "firewall", "status");
+    assertMatch(status, /agent_runner +\d+ +locked/);
+    assertEquals(await changes(play()), 0);
+  },
+);
 
 packagingTest(
   "Ansible reads the example playbook and the role that it uses",
