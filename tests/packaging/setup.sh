@@ -4,7 +4,7 @@
 set -eu
 packages='lintian reprepro gnupg ruby fish zsh bash bash-completion ansible-core mmdebstrap
   cloud-init mandoc man-db groff strace shellcheck dpkg-dev systemd-container
-  debian-archive-keyring'
+  debian-archive-keyring jq'
 command -v apt-get >/dev/null || exit 0
 [ "$(id -u)" -eq 0 ] || exit 0
 missing=''
