@@ -2,7 +2,7 @@
 # Installs what the tests need, where that is possible: on Debian, as root.
 # Elsewhere the tests that lack something say so, and are counted as skipped.
 set -eu
-packages='iptables nftables iproute2 sudo tcpdump python3 uidmap util-linux procps ufw'
+packages='iptables nftables iproute2 sudo tcpdump python3 uidmap util-linux procps zsh ufw'
 command -v apt-get >/dev/null || exit 0
 [ "$(id -u)" -eq 0 ] || exit 0
 missing=''

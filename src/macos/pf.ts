@@ -84,13 +84,16 @@ export function otherPorts(ports: readonly number[]): (readonly [number, number]
 }
 
 /**
- * The first step of every lock: root is never locked, nor what does not exist.
- * Other names with uid 0 may occur, and only the machine knows them.
+ * The first step of every lock: root is never locked, nor what does not exist. Other names with
+ * uid 0 may occur, and only the machine knows them. Nor is an account locked under a name that it
+ * does not have: macOS finds `Agent` for `agent`, in its directory and as a file, but pf does not.
  */
 export function pfGuardStep(account: Account): Step {
+  const { name } = account;
   return {
-    run: `sudo sh -ec 'u=${uidOf(account)}; test $u -gt 0'`,
-    why: "the account exists, and is not root under another name",
+    run: `sudo sh -ec 'u=${uidOf(account)}; test $u -gt 0; n=$(id -un $u); ` +
+      `test "$n" = ${name} || { echo "the account is called $n" >&2; exit 1; }'`,
+    why: "the account exists under this very name, and is not root under another",
   };
 }
 

@@ -254,6 +254,28 @@ standInTest(
   },
 );
 
+standInTest(
+  "an account that does not exist, is root, or is called otherwise, is not locked",
+  async (mac) => {
+    await mac.must("sh", "-c", "echo toor:x:0:0::/root:/bin/sh >>/etc/passwd");
+    await mac.must("sh", "-c", "echo Agent_A:x:64001:64001::/nonexistent:/bin/sh >>/etc/passwd");
+    const before = await mac.state();
+    for (
+      const [name, said] of [
+        ["nobody_there", "no such user"],
+        ["toor", "command failed (exit status 1)"],
+        ["Agent_A", `the account is called ${A}`],
+      ] as const
+    ) {
+      const { code, stdout } = await mac.apply("enable", { accounts: [name] });
+      assertEquals(code, 1);
+      assertStringIncludes(stdout, said);
+      assertStringIncludes(stdout, "nothing was changed");
+      assertEquals(await mac.state(), before);
+    }
+  },
+);
+
 const WHERE_IT_FAILS: readonly (readonly [string, string])[] = [
   ["-nf pf.conf", "the check of pf.conf"],
   ["-R -f -", "the running rules"],
@@ -364,14 +386,18 @@ standInTest(
     await mac.applied("disable", { accounts: [A] });
     // zsh is the login shell of macOS; "-i" because a person types these lines.
     for (const shell of [["sh"], ["bash", "-i"], ["zsh", "-f", "-i"]]) {
-      if ((await mac.exec("which", shell[0]!)).code !== 0) continue;
-      await t.step(shell.join(" "), async () => {
-        for (const [lines, state] of [[ENABLE, enabled], [DISABLE, before]] as const) {
-          await mac.paste(lines, ...shell);
-          assertEquals(await mac.state(), state);
-          await mac.paste(lines, ...shell);
-          assertEquals(await mac.state(), state, "twice is once");
-        }
+      const isThere = (await mac.exec("which", shell[0]!)).code === 0;
+      await t.step({
+        name: `${shell.join(" ")}${isThere ? "" : " (skipped: not installed)"}`,
+        ignore: !isThere,
+        async fn() {
+          for (const [lines, state] of [[ENABLE, enabled], [DISABLE, before]] as const) {
+            await mac.paste(lines, ...shell);
+            assertEquals(await mac.state(), state);
+            await mac.paste(lines, ...shell);
+            assertEquals(await mac.state(), state, "twice is once");
+          }
+        },
       });
     }
   },
