@@ -27,6 +27,8 @@ export interface PfFacts {
   readonly enabled: boolean;
   /** The running main rules, in their order. */
   readonly mainRules: readonly string[];
+  /** The interfaces that pf looks at no packet of (`set skip`). */
+  readonly skipped: readonly string[];
   /** The tokens of all references that pf knows. */
   readonly tokens: ReadonlySet<string>;
   /** The lines of /etc/pf.conf. */
@@ -51,6 +53,7 @@ const N = "$n";
 const SCRIPT = `
 section info pfctl -s info
 section rules pfctl -s rules
+section interfaces pfctl -v -s Interfaces
 section references pfctl -s References
 section conf cat /etc/pf.conf
 if test $# -eq 0; then
@@ -91,6 +94,7 @@ export function factsOf(sections: ReadonlyMap<string, Section>): PfFacts {
   return {
     enabled: status === "Enabled",
     mainRules: rulesIn(text("rules")),
+    skipped: [...text("interfaces").matchAll(/^(\S+) \(skip\)/gm)].map(([, name]) => name!),
     tokens: new Set(
       [...text("references").matchAll(/^\d+ .* (\d+) +\d+ days /gm)].map(([, t]) => t!),
     ),

@@ -57,6 +57,7 @@ function judge(account: AccountFacts, facts: PfFacts): AccountStatus {
       sound("a reference that keeps pf on", referenceFault(account, facts)),
       piece("the line in /etc/pf.conf", isInPfConf),
       callPiece(facts, remedy),
+      skipPiece(facts, onlyPorts),
       sound(`the rules in anchor ${anchorOf(name)}`, fault),
       piece("the file with the rules", hasFile),
     ]
@@ -96,6 +97,17 @@ function callPiece({ mainRules }: PfFacts, remedy: string): Piece {
     present: false,
     detail: `before it stands "${shadow}", which decides first: ` +
       `move our line in /etc/pf.conf above it and restart`,
+  };
+}
+
+/** A skipped interface has no rules at all; lo0 needs none unless loopback is limited. */
+function skipPiece({ skipped }: PfFacts, onlyPorts: readonly number[]): Piece {
+  const name = "pf looks at every interface";
+  const open = skipped.filter((device) => device !== "lo0" || onlyPorts.length > 0);
+  return open.length === 0 ? { name, present: true } : {
+    name,
+    present: false,
+    detail: `"set skip on ${open.join(" ")}" is in force: take it out of /etc/pf.conf and restart`,
   };
 }
 

@@ -353,8 +353,8 @@ async function recordOpenQuestions(agent: Who, outside: string): Promise<void> {
 
 async function recordMachine(): Promise<void> {
   record("sw_vers", await must("sw_vers"));
-  for (const what of ["info", "rules", "nat", "References", "Anchors"]) {
-    const { code, stdout, stderr } = await asRoot("pfctl", "-s", what);
+  for (const what of ["info", "rules", "nat", "References", "Anchors", "Interfaces"]) {
+    const { code, stdout, stderr } = await asRoot("pfctl", "-v", "-s", what);
     record(`pfctl -s ${what}`, `${stdout}${stderr}exit ${code}`);
   }
   const missing = await asRoot("pfctl", "-a", "com.fishnet.nowhere", "-s", "rules");

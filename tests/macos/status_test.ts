@@ -35,6 +35,7 @@ const LOCKED: Readonly<Record<string, Section>> = {
     text: `${CHATTER}Status: Enabled for 0 days 00:00:00           Debug: Urgent\n`,
   },
   rules: { code: 0, text: STOCK_RULES + CALL },
+  interfaces: { code: 0, text: "en0\n\tCleared:     Thu Jan  1 00:00:00 1970\nlo0 (skip)\n" },
   references: { code: 0, text: REFERENCES },
   conf: { code: 0, text: 'anchor "com.apple/*"\nanchor "com.fishnet.localonly/*"\n' },
   "account agent": { code: 0, text: "502\n" },
@@ -136,6 +137,16 @@ Deno.test("macOS: whatever is missing makes it partial, and says so", async (t) 
 Deno.test("macOS: a pass quick below our call, or a pass above it without quick, is no shadow", () => {
   assertEquals(judged({ rules: ok(`${STOCK_RULES}${CALL}pass quick all\n`) }).state, "locked");
   assertEquals(judged({ rules: ok(`pass out all\n${STOCK_RULES}${CALL}`) }).state, "locked");
+});
+
+Deno.test("macOS: an interface that pf skips is open; lo0 may be, unless loopback is limited", () => {
+  const open = judged({ interfaces: ok("en0 (skip)\n\tReferences: 3\nlo0 (skip)\n") });
+  assertEquals(faults(open), [
+    'pf looks at every interface: "set skip on en0" is in force: take it out of /etc/pf.conf and restart',
+  ]);
+  const limited = judged({ "loaded agent": ok(printed([3777]).join("\n")) });
+  assertEquals(limited.state, "partial");
+  assertEquals(limited.onlyPorts, [3777]);
 });
 
 Deno.test("macOS: a VPN's anchor above ours is noted, Apple's is not", () => {

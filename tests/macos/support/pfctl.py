@@ -114,6 +114,8 @@ def show(what, anchor):
         print("PID      Process Name                 TOKEN                    TIMESTAMP")
         for token in reversed(tokens):
             print(f"{4063:<8} {'pfctl':<28} {token:<24} 0 days 00:00:07")
+    elif what == "Interfaces":
+        print("en0\nlo0")
     elif what == "Anchors":
         below = path(f"anchors/{anchor}")
         for name in sorted(os.listdir(below)) if os.path.isdir(below) else []:
