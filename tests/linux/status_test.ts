@@ -411,6 +411,6 @@ worldTest("status colours a terminal, and none with NO_COLOR", async (world) => 
   const status = [...program(), "firewall", "status"].join(" ");
   const onTerminal = (env: string) =>
     world.must("script", "-qec", `env ${env} ${status}`, "/dev/null");
-  assertStringIncludes(await onTerminal("TERM=xterm"), "\x1b[32mlocked\x1b[39m");
+  assertStringIncludes(await onTerminal("-u NO_COLOR TERM=xterm"), "\x1b[32mlocked\x1b[39m");
   assert(!(await onTerminal("TERM=xterm NO_COLOR=1")).includes("\x1b["));
 });
