@@ -183,7 +183,7 @@ const PF_CONF_HOLD: Hold = {
   },
   release: {
     run: `sudo sh -ec '${NOBODY_LEFT}; grep -q ${quoted(CALL_PATTERN)} /etc/pf.conf || exit 0; ` +
-      `echo /etc/pf.conf; ${REMOVE_CALL}'`,
+      `echo /etc/pf.conf; mkdir -p -m 700 ${STATE_DIRECTORY}; ${REMOVE_CALL}'`,
     why: "take that line out of pf.conf when no account is left",
   },
 };

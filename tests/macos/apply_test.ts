@@ -218,6 +218,20 @@ standInTest("a stale token does no harm either while others keep pf on", async (
   assertStringIncludes(await mac.must("pfctl", "-s", "info"), "Status: Enabled");
 });
 
+standInTest("disable also cleans up what somebody has half removed", async (mac) => {
+  const before = await mac.state();
+  for (const removed of ["/var/db/fishnet", "/etc/pf.anchors/com.fishnet.localonly.*"]) {
+    await mac.applied("enable", { accounts: [A] });
+    await mac.must(
+      "sh",
+      "-c",
+      `pfctl -X $(sed -n "s/^Token : //p" /var/db/fishnet/*); rm -r ${removed}`,
+    );
+    await mac.applied("disable", { accounts: [A] });
+    assertEquals(await mac.state(), before);
+  }
+});
+
 standInTest(
   "with --persist a LaunchDaemon restores the lock at boot, also where pf.conf was not loaded",
   async (mac) => {
