@@ -257,8 +257,10 @@ function commandOf(kind: FirewallCommand, options: Options, { user, os }: Surrou
   const json = options.flag("json");
   const given = namesOf(options.values("agent-user"));
   switch (kind) {
-    case "enable":
-      return { kind, ...changeOf(options, given, user, os), ...lockOf(options) };
+    case "enable": {
+      const change = changeOf(options, given, user, os);
+      return { kind, ...change, ...lockOf(options, change.system) };
+    }
     case "disable":
       return { kind, ...changeOf(options, given, user, os) };
     case "status":
@@ -301,9 +303,15 @@ function changeOf(
   return { accounts, apply, system, backend, json, explain: options.flag("explain") };
 }
 
-function lockOf(options: Options): Pick<EnableCommand, "onlyPorts" | "persist" | "sessions"> {
+function lockOf(
+  options: Options,
+  system: System,
+): Pick<EnableCommand, "onlyPorts" | "persist" | "sessions"> {
   const [persist, sessions] = [options.flag("persist"), options.flag("sessions")];
   if (sessions && !persist) throw new FishnetError("--sessions needs --persist: give both");
+  if (sessions && system === "macos") {
+    throw new FishnetError("--sessions is for Linux with systemd: leave it out");
+  }
   return { onlyPorts: portsOf(options.values("only-port")), persist, sessions };
 }
 

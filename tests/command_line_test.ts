@@ -91,6 +91,10 @@ Deno.test("what the parser could only guess at is refused", () => {
     ],
     [["firewall", "enable", "--sessions"], "--sessions needs --persist: give both"],
     [
+      ["firewall", "enable", "--persist", "--sessions", "--os", "macos"],
+      "--sessions is for Linux with systemd: leave it out",
+    ],
+    [
       ["firewall", "enable", "--os", "macos", "--apply"],
       "--os only shows the plan for another system: leave out --apply",
     ],
