@@ -70,6 +70,12 @@ section plain iptables --version
 for command in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do
   section $command $command-save
 done
+# Some systems have the plain names alone.
+variant=legacy
+case $(iptables --version 2>&1) in *nf_tables*) variant=nft ;; esac
+command -v iptables-$variant-save >/dev/null || for command in iptables ip6tables; do
+  section $command-$variant $command-save
+done
 section rule4 ip -4 rule show
 section rule6 ip -6 rule show
 section nft nft list table inet fishnet

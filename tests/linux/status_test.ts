@@ -414,3 +414,23 @@ worldTest("status colours a terminal, and none with NO_COLOR", async (world) => 
   assertStringIncludes(await onTerminal("-u NO_COLOR TERM=xterm"), "\x1b[32mlocked\x1b[39m");
   assert(!(await onTerminal("TERM=xterm NO_COLOR=1")).includes("\x1b["));
 });
+
+worldTest("status reads the rules where iptables has its plain names alone", async (world) => {
+  const agent = await world.account();
+  await enable(world, agent, "iptables");
+  const layer = await Deno.makeTempDir();
+  try {
+    const { stdout } = await world.exec(
+      ...["unshare", "-m", "sh", "-ec"],
+      `mkdir "$0/changed" "$0/work"; mount -t overlay overlay ` +
+        `-o "lowerdir=/usr/sbin,upperdir=$0/changed,workdir=$0/work" /usr/sbin; cd /usr/sbin; ` +
+        `rm iptables* ip6tables*; for c in iptables ip6tables; do for s in "" -save; do ` +
+        `ln -s xtables-nft-multi $c$s; done; done; exec "$@"`,
+      ...[layer, ...program(), "firewall", "status", "--agent-user", agent, "--json"],
+    );
+    const { state, accounts } = JSON.parse(stdout) as StatusReport;
+    assertEquals([state, accounts[0]!.notes], ["locked", []]);
+  } finally {
+    await Deno.remove(layer, { recursive: true });
+  }
+});
