@@ -6,13 +6,7 @@ import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@st
 import { ANCHOR_CALL } from "../../src/macos/pf.ts";
 import { lineOf } from "../../src/plan.ts";
 import { planDisable, planEnable } from "../../src/planner.ts";
-import {
-  AGENTS,
-  type Options,
-  type StandIn,
-  standInTest,
-  STOCK_PF_CONF,
-} from "./support/stand_in.ts";
+import { AGENTS, type Options, StandIn, standInTest, STOCK_PF_CONF } from "./support/stand_in.ts";
 
 const [A, B] = AGENTS;
 
@@ -360,35 +354,36 @@ standInTest(
   },
 );
 
-standInTest(
-  "ended before any line, enable and disable heal when they run again",
-  async (mac, t) => {
-    // The LaunchDaemon's lines are for the test above: they take the most time.
-    const enable = planEnable([{ name: A }], { ...PLAN, persist: false }).map(lineOf);
-    const disable = DISABLE.slice(1);
-    const before = await mac.state();
-    await mac.paste(enable);
-    const enabled = await mac.state();
-    for (let lines = 1; lines < disable.length; lines++) {
-      await t.step(`before line ${lines + 1} of disable`, async () => {
-        await mac.paste([...disable.slice(0, lines), ...enable]);
-        assertEquals(await mac.state(), enabled);
-        await mac.paste([...disable.slice(0, lines), ...disable]);
-        assertEquals(await mac.state(), before);
+standInTest("ended before any line, enable and disable heal when they run again", async (mac) => {
+  // The LaunchDaemon's lines are for the test above: they take the most time.
+  const enable = planEnable([{ name: A }], { ...PLAN, persist: false }).map(lineOf);
+  const disable = DISABLE.slice(1);
+  const before = await mac.state();
+  await mac.paste(enable);
+  const enabled = await mac.state();
+  const ends = async (on: StandIn, lines: readonly string[], state: string) => {
+    await on.paste(lines);
+    assertEquals(await on.state(), state, lines.join("\n"));
+  };
+  const heal = {
+    async disable() {
+      for (let line = 1; line < disable.length; line++) {
+        await ends(mac, [...disable.slice(0, line), ...enable], enabled);
+        await ends(mac, [...disable.slice(0, line), ...disable], before);
         await mac.paste(enable);
-      });
-    }
-    await mac.paste(disable);
-    for (let lines = 2; lines < enable.length; lines++) {
-      await t.step(`before line ${lines + 1} of enable`, async () => {
-        await mac.paste([...enable.slice(0, lines), ...enable]);
-        assertEquals(await mac.state(), enabled);
-        await mac.paste([...disable, ...enable.slice(0, lines), ...disable]);
-        assertEquals(await mac.state(), before);
-      });
-    }
-  },
-);
+      }
+    },
+    async enable() {
+      await using other = await StandIn.create();
+      for (let line = 2; line < enable.length; line++) {
+        await ends(other, [...enable.slice(0, line), ...disable], before);
+        await ends(other, [...enable.slice(0, line), ...enable], enabled);
+        await other.paste(disable);
+      }
+    },
+  };
+  await Promise.all([heal.disable(), heal.enable()]); // on two machines, to be quick
+});
 
 standInTest(
   "the same lines pasted into a shell, line by line and twice, do what --apply does",
