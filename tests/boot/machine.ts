@@ -18,9 +18,6 @@ const PACKAGES = [
   ...["iptables", "nftables", "iproute2", "ufw", "firewalld", "python3"],
 ];
 
-/** Below the temporary folder, so that the machine is built once, and goes when that is cleaned. */
-const CACHE = "/var/tmp/fishnet-boot-tree-1";
-
 const ROOT = new URL("../../", import.meta.url).pathname;
 const KNOCK = new URL("knock.py", import.meta.url).pathname;
 
@@ -76,6 +73,14 @@ async function buildTree(): Promise<Result> {
   if (built.code === 0) await must("mv", "-T", parts, CACHE);
   else await run(["rm", "-rf", parts]);
   return built;
+}
+
+/** Where the tree stays, once built. Not below /tmp, where anybody may have put one for root to boot. */
+const CACHE = `/var/cache/fishnet-boot-tree-${await digestOf([SUITE, ...PACKAGES, CUSTOMIZE])}`;
+
+async function digestOf(words: readonly string[]): Promise<string> {
+  const bytes = new TextEncoder().encode(words.join(" "));
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 12);
 }
 
 const why = await whyNoMachine();
