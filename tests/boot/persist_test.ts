@@ -108,3 +108,18 @@ bootedTest(
     assertEquals(state.split(`uid-owner ${AGENT.uid} `).length, 5, "OUTPUT and POSTROUTING");
   },
 );
+
+bootedTest(
+  "the dry-run's lines, pasted into a shell, do what --apply does, once or twice",
+  async ({ machine, world, boot }) => {
+    const shown = await boot.fishnet("enable", "--agent-user", AGENT.name, "--persist");
+    const lines = shown.stdout.split("\n").filter((line) => line.startsWith("  "));
+    await Deno.writeTextFile(`${machine.root}/opt/lines`, lines.join("\n") + "\n");
+    await boot.must("sh", "-e", "/opt/lines");
+    await boot.must("bash", "-e", "/opt/lines");
+    const [etc, state] = [await machine.etc(), await world.state()];
+    const applied = await enable(boot, [AGENT.name], "--persist", "--json");
+    assertEquals(JSON.parse(applied.stdout).changed, false);
+    assertEquals([await machine.etc(), await world.state()], [etc, state]);
+  },
+);
