@@ -208,6 +208,14 @@ for (const { backend, variant, label } of WAYS) {
       },
     );
 
+    await t.step("subordinate uids, bound to the device, which no routing rule sees", async () => {
+      const boundAs = (accounts: readonly string[]) => async () => {
+        for (const who of accounts) await attempt(world, who, "udp_to_device", OUTSIDE_V4);
+      };
+      assertNotEquals(await world.captured("udp", boundAs(foreign)), [], "the control");
+      assertEquals(await world.captured("udp", boundAs(uids)), []);
+    });
+
     await t.step("uids beside those ranges, and of a longer name, are not locked", async () => {
       const frames = await world.captured("ip6 and udp", async () => {
         for (const uid of foreign) await attempt(world, uid, "udp", OUTSIDE_V6);

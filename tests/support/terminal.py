@@ -25,6 +25,7 @@ deadline = start + 30
 while True:
     if time.monotonic() > deadline:
         os.kill(child, signal.SIGKILL)
+        break
     if not select.select([terminal], [], [], 0.2)[0]:
         continue
     try:

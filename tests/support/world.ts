@@ -51,6 +51,9 @@ export function whyNoWorld(): string | undefined {
   return undefined;
 }
 
+/** Tells this process, and this worker of `deno test --parallel`, from every other. */
+const RUN = Math.floor(Math.random() * 300_000);
+
 let worlds = 0;
 
 /** Defines a test with a world of its own, or counts it as skipped and says why. */
@@ -81,9 +84,9 @@ export class World implements AsyncDisposable {
   readonly #children: Deno.ChildProcess[] = [];
 
   private constructor() {
-    const id = `${Deno.pid}-${++worlds}`;
+    const id = `${RUN}-${++worlds}`;
     // Above what useradd gives (SUB_UID_MAX of login.defs(5)), below 2^32.
-    this.firstUid = 700_000_000 + (Deno.pid % 10_000) * 300_000 + (worlds % 30) * 10_000;
+    this.firstUid = 700_000_000 + (RUN + worlds) * 10_000;
     this.inside = `fnin-${id}`;
     this.outside = `fnout-${id}`;
   }
@@ -141,7 +144,7 @@ export class World implements AsyncDisposable {
    * subordinate uids.
    */
   async account(options: { name?: string; args?: readonly string[] } = {}): Promise<string> {
-    const name = options.name ?? `fn${Deno.pid}_${worlds}_${this.#accounts.length}`;
+    const name = options.name ?? `fn${RUN}_${worlds}_${this.#accounts.length}`;
     await must("useradd", "--no-create-home", "--shell", "/bin/sh", ...options.args ?? [], name);
     this.#accounts.push(name);
     return name;
@@ -315,7 +318,7 @@ export class World implements AsyncDisposable {
  */
 async function editSubordinate(edit: (text: string) => string): Promise<void> {
   for (const file of ["/etc/subuid", "/etc/subgid"]) {
-    const mine = `${file}.${Deno.pid}`;
+    const mine = `${file}.${RUN}`;
     await Deno.writeTextFile(mine, `${Deno.pid}\0`);
     for (let tries = 0; (await run(["ln", mine, `${file}.lock`])).code !== 0; tries++) {
       if (tries === 100) throw new Error(`${file}.lock has been there for 5 seconds`);
