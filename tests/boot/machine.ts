@@ -28,10 +28,19 @@ async function whyNoMachine(): Promise<string | undefined> {
   for (const tool of ["systemd-nspawn", "mmdebstrap", "nsenter"]) {
     if ((await run(["sh", "-c", `command -v ${tool}`])).code !== 0) return `needs ${tool}`;
   }
-  if ((await run(["test", "-d", CACHE])).code === 0) return undefined;
-  const built = await buildTree();
-  return built.code === 0 ? undefined : `no Debian tree: ${built.stderr.trim().split("\n").pop()}`;
+  if ((await run(["test", "-d", CACHE])).code !== 0) {
+    const built = await buildTree();
+    if (built.code !== 0) return `no Debian tree: ${lastLine(built.stderr)}`;
+  }
+  // A container of its own may not be allowed here, whoever asks.
+  const tried = await run([
+    ...["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--read-only"],
+    ...["--private-network", "--directory", CACHE, "true"],
+  ]);
+  return tried.code === 0 ? undefined : `no container: ${lastLine(tried.stderr)}`;
 }
+
+const lastLine = (text: string) => text.trim().split("\n").pop();
 
 /**
  * What the tree has beside its packages: the accounts, and each way in which they start early. Its
