@@ -109,16 +109,21 @@ async function change(
   plan: (accounts: readonly Account[], backend: Backend) => Step[],
 ): Promise<void> {
   const backend = command.backend ?? "iptables";
-  const steps = plan(await accountsOf(command, backend), backend);
   if (!command.apply) {
+    const steps = plan(command.accounts.map((name) => ({ name })), backend);
     if (command.json) printPlan(command, backend, steps, { applied: false });
     else output.printDryRun(command.kind, steps, command.explain);
     return;
   }
-  const { applySteps } = await import("./src/apply.ts");
-  if (!command.json) output.printApplying(command.kind, steps.length);
-  const changes = await applySteps(steps, { onStep: output.printProgress })
-    .finally(output.clearProgress);
+  const { applyPlan } = await import("./src/apply.ts");
+  let steps: readonly Step[] = [];
+  const changes = await applyPlan(async () => plan(await accountsOf(command, backend), backend), {
+    onPlan: (planned) => {
+      steps = planned;
+      if (!command.json) output.printApplying(command.kind, steps.length);
+    },
+    onStep: output.printProgress,
+  }).finally(output.clearProgress);
   const { warnings, notCovered } = command.kind === "enable"
     ? await warningsAfter(command)
     : { warnings: [], notCovered: [] };
@@ -129,11 +134,9 @@ async function change(
   output.printWarnings(warnings, notCovered);
 }
 
-/** The accounts for the plan. Only `--apply` asks the machine about them. */
+/** The accounts for a plan that is to be applied, which the machine is asked about first. */
 async function accountsOf(command: ChangingCommand, backend: Backend): Promise<Account[]> {
-  if (!command.apply || command.system !== "linux") {
-    return command.accounts.map((name) => ({ name }));
-  }
+  if (command.system !== "linux") return command.accounts.map((name) => ({ name }));
   const { preflight } = await import("./src/linux/preflight.ts");
   return await preflight({ ...command, backend });
 }

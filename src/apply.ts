@@ -10,20 +10,30 @@ import { type LineResult, lockOutOtherRuns, runLine } from "./sudo.ts";
 
 /** How a run is watched from outside. */
 export interface Watcher {
+  /** Called once, when the plan is known and before its first step. */
+  onPlan(steps: readonly Step[]): void;
   /** Called before each step, counted from 1. */
   onStep(step: Step, number: number, total: number): void;
 }
 
 /**
- * Runs the steps in order, alone on this machine, and says how many of them
- * found something to do.
+ * Makes a plan and runs its steps in order, alone on this machine, and says how
+ * many of them found something to do. The plan is made when no other run can
+ * change any more what it depends on.
  *
- * @throws {FishnetError} that names the command that failed and what is left, if anything is.
+ * @throws {FishnetError} that names the command that failed and what is left, if anything is; and
+ * whatever `plan` throws.
  */
-export async function applySteps(steps: readonly Step[], watcher: Watcher): Promise<number> {
+export async function applyPlan(
+  plan: () => Promise<readonly Step[]>,
+  watcher: Watcher,
+): Promise<number> {
   using signals = new SignalTrap();
   const unlock = await lockOutOtherRuns();
   try {
+    const steps = await plan();
+    if (signals.caught !== undefined) throw await rolledBack([], signals.caught);
+    watcher.onPlan(steps);
     return await runSteps(steps, watcher, signals);
   } finally {
     await unlock();

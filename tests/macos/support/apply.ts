@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { applySteps } from "../../../src/apply.ts";
+import { applyPlan } from "../../../src/apply.ts";
 import { FishnetError } from "../../../src/errors.ts";
 import { statusOf } from "../../../src/status.ts";
 import { planDisable, planEnable } from "../../../src/planner.ts";
@@ -29,7 +29,8 @@ try {
     say(JSON.stringify(await statusOf(accounts, "macos")));
     Deno.exit();
   }
-  const changes = await applySteps(steps, {
+  const changes = await applyPlan(() => Promise.resolve(steps), {
+    onPlan() {},
     onStep(_step, number) {
       if (`${number}` !== stopAt) return;
       say("stopped");
