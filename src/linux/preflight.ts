@@ -20,6 +20,8 @@ export interface Intent {
   readonly backend: Backend;
   /** The ports of `enable --only-port`. */
   readonly onlyPorts?: readonly number[];
+  /** Whether `enable` puts the lock in force at boot, too. */
+  readonly persist?: boolean;
 }
 
 /**
@@ -41,6 +43,7 @@ export function preflightIn(machine: Machine, intent: Intent): Account[] {
     if (intent.kind === "enable") refuseOthers(account, machine);
     refuseOtherBackend(account, held, intent);
     refuseOtherPorts(account, held, intent);
+    refuseOtherBoot(account, held, machine, intent);
     return entry === undefined ? account : { name };
   });
 }
@@ -121,5 +124,20 @@ function refuseOtherPorts(
   const options = limited.map((port) => `--only-port ${port}`).join(" ");
   throw new FishnetError(
     `'${account.name}' is locked with ${options} already: use the same, or disable it first`,
+  );
+}
+
+/** Refuses a limit that the lock at boot would not have: what holds now has to hold then. */
+function refuseOtherBoot(
+  account: PasswdEntry,
+  held: readonly Held[],
+  { bootScripts }: Machine,
+  { onlyPorts, persist }: Intent,
+): void {
+  if (persist !== false || onlyPorts === undefined || onlyPorts.length === 0) return;
+  const limited = held.some((one) => one.ports !== undefined && concerns(account)(one));
+  if (limited || !bootScripts.has(account.uid)) return;
+  throw new FishnetError(
+    `'${account.name}' is locked with --persist: give it again, so that the ports hold at boot too`,
   );
 }

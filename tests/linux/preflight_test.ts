@@ -1,5 +1,8 @@
 /** What `--apply` refuses before anything is changed. */
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { FishnetError } from "../../src/errors.ts";
+import { machineOf } from "../../src/linux/inspect.ts";
+import { preflightIn } from "../../src/linux/preflight.ts";
 import { must } from "../support/process.ts";
 import { type World, worldTest } from "../support/world.ts";
 
@@ -114,6 +117,27 @@ for (const backend of ["iptables", "nftables"]) {
     await done(world, ...enable("9000"));
   });
 }
+
+Deno.test("a limit on loopback that the lock at boot would not have is refused", () => {
+  const boot = "/etc/fishnet-firewall/1001.sh:uid=1001\n";
+  const machineWith = (scripts: string) =>
+    machineOf(
+      new Map([
+        ["passwd", { code: 0, text: "agent:x:1001:1001::/home/agent:/bin/sh\n" }],
+        ["rule4", { code: 0, text: "0:\tfrom all lookup local\n" }],
+        ["boot-scripts", { code: 0, text: scripts }],
+      ]),
+    );
+  const intent = { kind: "enable", accounts: ["agent"], backend: "iptables" } as const;
+  assertThrows(
+    () => preflightIn(machineWith(boot), { ...intent, onlyPorts: [3777], persist: false }),
+    FishnetError,
+    "'agent' is locked with --persist: give it again",
+  );
+  preflightIn(machineWith(boot), { ...intent, onlyPorts: [3777], persist: true });
+  preflightIn(machineWith(boot), { ...intent, onlyPorts: [], persist: false });
+  preflightIn(machineWith(""), { ...intent, onlyPorts: [3777], persist: false });
+});
 
 worldTest("disable of an account that was never locked is no error", async (world) => {
   const agent = await world.account();
