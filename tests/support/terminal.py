@@ -20,13 +20,18 @@ answers = json.loads(sys.argv[1])
 child, terminal = pty.fork()
 if child == 0:
     os.execvp(sys.argv[2], sys.argv[2:])
-shown, seen, start = "", 0, time.monotonic()
+CTRL_C = "\x03"
+shown, seen, last, start = "", 0, "", time.monotonic()
 deadline = start + 30
 while True:
     if time.monotonic() > deadline:
         os.kill(child, signal.SIGKILL)
         break
-    if not select.select([terminal], [], [], 0.2)[0]:
+    if not select.select([terminal], [], [], 0.5)[0]:
+        if last == CTRL_C:
+            # sudo loses a signal that comes after its prompt and before its read: a person who sees
+            # nothing happen presses again.
+            os.write(terminal, CTRL_C.encode())
         continue
     try:
         data = os.read(terminal, 65536)
@@ -37,7 +42,8 @@ while True:
     shown += data.decode(errors="replace")
     while answers and (found := re.search(answers[0][0], shown[seen:])):
         seen += found.end()
-        os.write(terminal, answers.pop(0)[1].encode())
+        last = answers.pop(0)[1]
+        os.write(terminal, last.encode())
         start = time.monotonic()
 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 print(json.dumps({"code": code, "shown": shown, "seconds": time.monotonic() - start}))
