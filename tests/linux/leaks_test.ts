@@ -336,7 +336,37 @@ for (const { backend, variant, label } of WAYS) {
       const agent = await world.account();
       const other = await world.account();
       await serve(world, "outside");
+      await world.must("sysctl", "-qw", "net.ipv4.tcp_syncookies=2");
+      const [held, control] = [
+        await hold(world, agent, OUTSIDE_V4, "hold_on_device"),
+        await hold(world, other, OUTSIDE_V4, "hold_on_device"),
+      ];
       await change(world, "enable", agent, backend);
+      // Measured on Linux 6.18: iptables' owner needs a live socket, nftables stops both.
+      const asMeasured = backend === "iptables" ? assertNotEquals : assertEquals;
+
+      await t.step("a connection bound to a device before enable, to a neighbour", async () => {
+        const filter = `tcp dst port ${PORT}`;
+        assertNotEquals(await world.captured(filter, () => control.writeAndExit()), [], "control");
+        asMeasured(await world.captured(filter, () => held.writeAndExit()), []);
+      });
+
+      await t.step("a listener bound to a device, under syncookies, to a neighbour", async () => {
+        const delivered = async (account: string, port: number) => {
+          const listener = world.start(
+            world.commandAs(account, ...probe("listen_on_device", "-", port)),
+          );
+          const lines = linesOf(listener.stdout);
+          assertEquals((await lines.read()).value, "listening");
+          const connect = () => connectFromOutside(world, INSIDE_V4, port);
+          const filter = `tcp src port ${port} and tcp[13] & 8 != 0`; // with data: PSH
+          const frames = await world.captured(filter, connect);
+          await lines.cancel();
+          return frames;
+        };
+        assertNotEquals(await delivered(other, 5003), [], "control");
+        asMeasured(await delivered(agent, 5002), []);
+      });
 
       for (
         const [name, group, filter] of [

@@ -1,7 +1,8 @@
 /** `status` on real rules: what it says must be what the kernel has. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { AccountStatus, Piece, StatusReport } from "../../src/status.ts";
-import { must, run } from "../support/process.ts";
+import { run } from "../support/process.ts";
+import { ReadableProgram } from "../support/readable_program.ts";
 import { program, type Variant, type World, worldTest } from "../support/world.ts";
 
 type Backend = "iptables" | "nftables";
@@ -301,35 +302,19 @@ worldTest(
   },
 );
 
-const ROOT = new URL("../../", import.meta.url).pathname;
-
-/** A copy of the program, and of the modules that it needs, that the account may read. */
-async function programFor(account: string): Promise<string> {
-  const directory = await Deno.makeTempDir();
-  const { denoDir } = JSON.parse(await must(Deno.execPath(), "info", "--json"));
-  await must("cp", "-r", ...["main.ts", "src", "deno.json"].map((file) => ROOT + file), directory);
-  await must("cp", "-r", `${denoDir}/npm`, directory);
-  await must("chown", "-R", account, directory);
-  return directory;
-}
-
 worldTest("status without the right to look is unknown, never unlocked", async (world) => {
   const agent = await world.account();
   await enable(world, agent, "iptables");
-  const own = await programFor(agent);
-  try {
-    for (const command of ["status", "verify"]) {
-      const may = await world.as(
-        ...[agent, "env", `DENO_DIR=${own}`],
-        ...program().map((word) => word.replace(ROOT, `${own}/`)),
-        ...["firewall", command, "--agent-user", agent, "--json"],
-      );
-      const document = JSON.parse(may.stdout);
-      assertEquals([may.code, document.accounts[0].state], [3, "unknown"], may.stderr);
-      assertStringIncludes(may.stdout, "could not run as root: sudo: ");
-    }
-  } finally {
-    await Deno.remove(own, { recursive: true });
+  await using own = await ReadableProgram.for(agent);
+  for (const command of ["status", "verify"]) {
+    const may = await world.as(
+      ...[agent, "env", ...Object.entries(own.env).map(([name, value]) => `${name}=${value}`)],
+      ...own.command,
+      ...["firewall", command, "--agent-user", agent, "--json"],
+    );
+    const document = JSON.parse(may.stdout);
+    assertEquals([may.code, document.accounts[0].state], [3, "unknown"], may.stderr);
+    assertStringIncludes(may.stdout, "could not run as root: sudo: ");
   }
 });
 

@@ -5,9 +5,9 @@
  */
 import { assertEquals } from "@std/assert";
 import { must, type Result, run } from "./process.ts";
-import { PROGRAM, PYTHON, type World } from "./world.ts";
+import { ReadableProgram } from "./readable_program.ts";
+import { PYTHON, type World } from "./world.ts";
 
-const ROOT = new URL("../../", import.meta.url).pathname;
 const TERMINAL = await Deno.readTextFile(new URL("terminal.py", import.meta.url));
 
 /** What a terminal showed, how the program ended, and the seconds from the last answer to that. */
@@ -21,31 +21,19 @@ export interface Session {
 export class Operator implements AsyncDisposable {
   readonly password = "correct horse";
   readonly #world: World;
-  readonly #directory: string;
+  readonly #program: ReadableProgram;
 
-  private constructor(world: World, readonly name: string, directory: string) {
+  private constructor(world: World, readonly name: string, program: ReadableProgram) {
     this.#world = world;
-    this.#directory = directory;
+    this.#program = program;
   }
 
   /** Makes the user, a sudoers file that only this world sees, and a copy of the program. */
   static async in(world: World): Promise<Operator> {
-    const directory = await Deno.makeTempDir({ prefix: "fishnet-test-" });
-    await Deno.chmod(directory, 0o755);
-    const operator = new Operator(world, await world.account(), directory);
+    const name = await world.account();
+    const operator = new Operator(world, name, await ReadableProgram.for(name));
     const input = `${operator.name}:${operator.password}`;
     assertEquals((await run(["chpasswd"], { input })).code, 0);
-    await must(
-      "cp",
-      "-a",
-      ...["main.ts", "deno.json", "deno.lock", "src"].map((f) => ROOT + f),
-      directory,
-    );
-    const { denoDir } = JSON.parse(await must(Deno.execPath(), "info", "--json"));
-    await must("mkdir", `${directory}/deno`);
-    await must("cp", "-a", `${denoDir}/npm`, `${directory}/deno`);
-    await must("chmod", "-R", "a+rX", directory);
-    await must("chown", operator.name, `${directory}/deno`);
     await operator.allow("ALL");
     return operator;
   }
@@ -63,21 +51,17 @@ export class Operator implements AsyncDisposable {
   }
 
   #command(env: Readonly<Record<string, string>>, args: readonly string[]): string[] {
-    const binary = Deno.env.get("FISHNET_BIN");
-    const program = binary !== undefined
-      ? [binary]
-      : [...PROGRAM.slice(0, -1), `${this.#directory}/main.ts`];
     const variables = {
       PATH: "/usr/bin:/bin",
       TERM: "xterm",
       USER: this.name,
-      DENO_DIR: `${this.#directory}/deno`,
+      ...this.#program.env,
       ...env,
     };
     return this.#world.commandAs(
       this.name,
       ...["env", "-i", ...Object.entries(variables).map(([name, value]) => `${name}=${value}`)],
-      ...[...program, ...args],
+      ...[...this.#program.command, ...args],
     );
   }
 
@@ -97,6 +81,7 @@ export class Operator implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await must("rm", "-rf", this.#directory, `/run/sudo/ts/${this.name}`);
+    await this.#program[Symbol.asyncDispose]();
+    await must("rm", "-f", `/run/sudo/ts/${this.name}`);
   }
 }
