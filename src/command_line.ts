@@ -90,7 +90,7 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
     value: "USER",
     repeatable: true,
     on: ALL,
-    help: "Unix username of the AI agent; may be given several times (default: $USER)",
+    help: "Unix username of the AI agent, repeatable (default: $USER; status: every locked one)",
   },
   "apply": { on: CHANGES, help: "Execute the plan; without it, the plan is only shown" },
   "apply-system": { on: CHANGES, help: "The same as --apply" },

@@ -66,11 +66,21 @@ Exit codes:
   1  an error: nothing was changed, or the message says what is left
   3  status or verify found the account not fully locked
 
+All or nothing:
+  A step that fails, or Ctrl-C, undoes the ones before it. enable twice is
+  enable once; disable without an enable is no error. Two runs at once wait
+  for one another. After kill -9, run it again.
+
+Testing:
+  fishnet firewall verify --agent-user USER tries what must fail and what must
+  work. By hand: sudo -u USER curl https://api.openai.com/v1/models has to be
+  refused, sudo -u USER curl http://127.0.0.1:3777/health has to answer.
+
 Permissions:
   --apply runs its commands through sudo, which may ask for your password.
 
 Systems:
-  macOS (pf), Linux (iptables or nftables)
+  macOS (pf), Linux (iptables or nftables); no others, Windows for one
 `;
 
 function commandHelp(command: FirewallCommand): string {
