@@ -10,6 +10,7 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { PORT, probe } from "../tests/support/lock.ts";
 import { linesOf, must, run } from "../tests/support/process.ts";
 import {
   OUTSIDE_V4,
@@ -34,9 +35,8 @@ const TRAFFIC_SECONDS = quick ? 0.3 : 1;
 const LOCKED = quick ? [1, 10] : [1, 10, 100, 1000];
 const APPLIED = quick ? [1, 10] : long ? [1, 10, 100, 1000] : [1, 10, 100];
 
-const TRAFFIC = new URL("traffic.py", import.meta.url).pathname;
-const PROBE = new URL("../tests/support/probe.py", import.meta.url).pathname;
-const PORT = 4000;
+/** As text, for accounts that may not read where the sources lie. */
+const TRAFFIC = await Deno.readTextFile(new URL("traffic.py", import.meta.url));
 
 interface Row {
   readonly what: string;
@@ -213,7 +213,7 @@ async function refusal(backend: string): Promise<void> {
     for (const address of [OUTSIDE_V4, OUTSIDE_V6]) {
       const waits: number[] = [];
       for (let i = 0; i < 9; i++) {
-        const { stdout } = await world.as(agent, PYTHON, PROBE, vector, address, `${PORT}`);
+        const { stdout } = await world.as(agent, ...probe(vector, address));
         const waited = /after ([0-9.]+) ms/.exec(stdout)?.[1];
         if (waited === undefined) throw new Error(`${vector} to ${address} was not refused`);
         waits.push(Number(waited));
@@ -292,7 +292,7 @@ async function bystanders(backend: string): Promise<void> {
   const names = await addAccounts(locked, LOCKED.at(-1)!);
   for (const world of [empty, locked]) {
     const child = world.start(
-      ["ip", "netns", "exec", world.outside, PYTHON, TRAFFIC, "serve", `${PORT}`],
+      ["ip", "netns", "exec", world.outside, PYTHON, "-c", TRAFFIC, "serve", `${PORT}`],
     );
     const lines = linesOf(child.stdout);
     await lines.read();
@@ -302,7 +302,7 @@ async function bystanders(backend: string): Promise<void> {
     const seconds = `${TRAFFIC_SECONDS}`;
     const { code, stdout, stderr } = await world.as(
       bystander,
-      ...[PYTHON, TRAFFIC, kind, OUTSIDE_V4, `${PORT}`, seconds],
+      ...[PYTHON, "-c", TRAFFIC, kind, OUTSIDE_V4, `${PORT}`, seconds],
     );
     if (code !== 0) throw new Error(`the bystander's ${kind} failed: ${stderr}`);
     return Number(stdout);
