@@ -103,18 +103,21 @@ function heldByLockTable(table: Table | undefined): Held[] {
   return ([["drop", "post"], ["refuse", "out"]] as const).flatMap(([layer, chain]) => {
     const shadow = defect(table, LOCK, chain) ??
       (layer === "refuse" ? jail : undefined);
-    return table.elements.flatMap((element) =>
-      FAMILIES.map((family) => ({
-        first: element.first,
-        last: element.last,
-        layer,
-        family,
-        backend: "nftables" as const,
-        ...(element.comment === undefined ? {} : { owner: element.comment }),
-        ...(shadow === undefined ? {} : { shadow, mend: tableLine(LOCK) }),
-      }))
-    );
+    const fault = shadow === undefined ? {} : { shadow, mend: tableLine(LOCK) };
+    return table.elements.flatMap((element) => heldByElement(element, layer, fault));
   });
+}
+
+/** What an element holds in a layer: our tables cover both families. */
+function heldByElement(
+  { first, last, comment }: Table["elements"][number],
+  layer: Layer,
+  more: Partial<Held>,
+): Held[] {
+  const owner = comment === undefined ? {} : { owner: comment };
+  return FAMILIES.map((family): Held => (
+    { first, last, layer, family, backend: "nftables", ...owner, ...more }
+  ));
 }
 
 function heldByLoopbackTable(table: Table | undefined): Held[] {
@@ -128,19 +131,12 @@ function heldByLoopbackTable(table: Table | undefined): Held[] {
       (found?.join() === ports.join()
         ? undefined
         : `${LOOPBACK.name}: chain ${element.goto} was changed`);
-    return (["loopbackTcp", "loopbackOther"] as const).flatMap((layer) =>
-      FAMILIES.map((family) => ({
-        first: element.first,
-        last: element.last,
-        layer,
-        family,
-        backend: "nftables" as const,
-        ports,
-        ...(element.comment === undefined ? {} : { owner: element.comment }),
-        ...(shadow === undefined ? {} : { shadow }),
-        ...(broken === undefined ? {} : { mend: tableLine(LOOPBACK) }),
-      }))
-    );
+    const fault = {
+      ...(shadow === undefined ? {} : { shadow }),
+      ...(broken === undefined ? {} : { mend: tableLine(LOOPBACK) }),
+    };
+    return (["loopbackTcp", "loopbackOther"] as const)
+      .flatMap((layer) => heldByElement(element, layer, { ports, ...fault }));
   });
 }
 
