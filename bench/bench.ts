@@ -141,6 +141,11 @@ async function size(binary: string, hello: string): Promise<void> {
   atMost("binary, gzip -9", "hello-world", compressed, undefined, 3);
 }
 
+/** The accounts of a world here: uids in a row, and ranges in a row, as useradd gives them. */
+const FIRST_UID = 20_000;
+const FIRST_SUBORDINATE = 10_000_000;
+const RANGE = 65_536;
+
 /**
  * Gives a world accounts of its own: `ip netns exec` lays these files over /etc/passwd and
  * /etc/subuid there, so that a thousand accounts come and go with the world.
@@ -151,11 +156,11 @@ async function addAccounts(world: World, count: number): Promise<string[]> {
   await Deno.writeTextFile(
     `${etc}/passwd`,
     await Deno.readTextFile("/etc/passwd") +
-      names.map((name, i) => `${name}:x:${20_000 + i}:65534::/:/bin/sh\n`).join(""),
+      names.map((name, i) => `${name}:x:${FIRST_UID + i}:65534::/:/bin/sh\n`).join(""),
   );
   await Deno.writeTextFile(
     `${etc}/subuid`,
-    names.map((name, i) => `${name}:${10_000_000 + i * 65_536}:65536\n`).join(""),
+    names.map((name, i) => `${name}:${FIRST_SUBORDINATE + i * RANGE}:${RANGE}\n`).join(""),
   );
   return names;
 }
@@ -225,38 +230,43 @@ async function refusal(backend: string): Promise<void> {
 }
 
 /**
- * Locks many accounts in three commands, with what `enable` would leave. That it is a lock, the
- * program's own status has to say.
+ * Locks the accounts `from` to `to` in a few commands, with what `enable` would leave, where those
+ * below are locked. That it is a lock, the program's own status has to say.
  */
-async function lockMany(world: World, backend: string, names: readonly string[]): Promise<void> {
-  const owners = names.flatMap((name) => {
-    const i = Number(name.slice("bench".length));
-    const first = 10_000_000 + i * 65_536;
-    return [
-      { name, uids: `${20_000 + i}`, range: `${20_000 + i}-${20_000 + i}`, ranged: false },
-      {
-        name,
-        uids: `${first}-${first + 65_535}`,
-        range: `${first}-${first + 65_535}`,
-        ranged: true,
-      },
-    ];
-  });
-  const routing = owners.map(({ range }) =>
-    `rule add pref 77 uidrange ${range} prohibit protocol kernel\n`
-  ).join("");
+async function lockMany(world: World, backend: string, from: number, to: number): Promise<void> {
+  const all = [
+    { first: FIRST_UID, uids: 1 },
+    { first: FIRST_SUBORDINATE, uids: RANGE },
+  ];
+  // Accounts in a row share one routing rule, and their ranges another.
+  const routing = all.flatMap(({ first, uids }) => {
+    const rule = (verb: string, count: number) =>
+      `rule ${verb} pref 77 uidrange ${first}-${
+        first + count * uids - 1
+      } prohibit protocol kernel\n`;
+    return [rule("add", to), ...(from > 0 ? [rule("del", from)] : [])];
+  }).join("");
   for (const family of ["-4", "-6"]) await feed(world, routing, "ip", family, "-batch", "-");
+  const owners = Array.from({ length: to - from }, (_, i) => from + i).flatMap((i) =>
+    all.map(({ first, uids }) => {
+      const start = first + i * uids;
+      return {
+        name: `bench${i}`,
+        uids: uids === 1 ? `${start}` : `${start}-${start + uids - 1}`,
+        ranged: uids > 1,
+      };
+    })
+  );
   if (backend === "nftables") {
-    const [first] = names;
-    await world.must(...program(), ...enableOne(first!, backend));
-    const elements = owners.filter(({ name }) => name !== first)
-      .map(({ name, uids }) => `${uids} comment "${name}"`);
-    if (elements.length > 0) {
-      await feed(
-        world,
-        `add element inet fishnet locked { ${elements.join(", ")} }\n`,
-        ...["nft", "-f", "-"],
-      );
+    const first = `bench${from}`;
+    await world.must(...program(), ...enableOne(first, backend));
+    const others = owners.filter(({ name }) => name !== first);
+    for (const [set, ranged] of [["locked", false], ["subordinate", true]] as const) {
+      const elements = others.filter((owner) => owner.ranged === ranged)
+        .map(({ name, uids }) => `${uids} comment "${name}"`);
+      if (elements.length === 0) continue;
+      const line = `add element inet fishnet ${set} { ${elements.join(", ")} }\n`;
+      await feed(world, line, ...["nft", "-f", "-"]);
     }
   } else {
     const mangle = owners.map(({ name, uids }) =>
@@ -289,7 +299,7 @@ async function bystanders(backend: string): Promise<void> {
   await using empty = await World.create();
   await using locked = await World.create();
   const bystander = await empty.account();
-  const names = await addAccounts(locked, LOCKED.at(-1)!);
+  await addAccounts(locked, LOCKED.at(-1)!);
   for (const world of [empty, locked]) {
     const child = world.start(
       ["ip", "netns", "exec", world.outside, PYTHON, "-c", TRAFFIC, "serve", `${PORT}`],
@@ -324,7 +334,7 @@ async function bystanders(backend: string): Promise<void> {
   await compare(0);
   let done = 0;
   for (const count of LOCKED) {
-    await lockMany(locked, backend, names.slice(done, count));
+    await lockMany(locked, backend, done, count);
     done = count;
     await compare(count);
     if (count === 1000) await status(locked);

@@ -8,7 +8,7 @@ import type { Backend } from "../planner.ts";
 import { FAMILIES, type Family, type Machine, type Variant } from "./inspect.ts";
 import { LOCK, LOOPBACK, type Table as TableOfOurs, tableLine } from "./nftables.ts";
 import { type Rule, Shadows } from "./read_iptables.ts";
-import type { Table } from "./read_nftables.ts";
+import type { Element, Table } from "./read_nftables.ts";
 import type { RoutingRule } from "./read_routing.ts";
 import { ROUTING_PREFERENCE } from "./routing.ts";
 import { overlap, UidSet } from "./uid_range.ts";
@@ -104,13 +104,20 @@ function heldByLockTable(table: Table | undefined): Held[] {
     const shadow = defect(table, LOCK, chain) ??
       (layer === "refuse" ? jail : undefined);
     const fault = shadow === undefined ? {} : { shadow, mend: tableLine(LOCK) };
-    return table.elements.flatMap((element) => heldByElement(element, layer, fault));
+    return elementsOf(table, LOCK).flatMap((element) => heldByElement(element, layer, fault));
   });
+}
+
+/** The elements that the table's rules look for. */
+function elementsOf(table: Table, { uids, ranges }: TableOfOurs): Element[] {
+  return [...new Set([uids, ranges])].flatMap(({ name, first = 0 }) =>
+    (table.elements.get(name) ?? []).filter((element) => element.first >= first)
+  );
 }
 
 /** What an element holds in a layer: our tables cover both families. */
 function heldByElement(
-  { first, last, comment }: Table["elements"][number],
+  { first, last, comment }: Element,
   layer: Layer,
   more: Partial<Held>,
 ): Held[] {
@@ -123,7 +130,7 @@ function heldByElement(
 function heldByLoopbackTable(table: Table | undefined): Held[] {
   if (table === undefined) return [];
   const broken = defect(table, LOOPBACK, "out");
-  return table.elements.flatMap((element) => {
+  return elementsOf(table, LOOPBACK).flatMap((element) => {
     // The chain's name is what is left of the ports when its rules are gone.
     const ports = element.goto?.match(/\d+/g)?.map(Number) ?? [];
     const found = portsOf(table.chains.get(element.goto ?? ""));

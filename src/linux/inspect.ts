@@ -7,7 +7,6 @@
  */
 import { UnreadableError } from "../status.ts";
 import { readSections, type Section } from "../sections.ts";
-import { LOCK, LOOPBACK } from "./nftables.ts";
 import { BOOT_DIRECTORY, LOCK_UNIT, LOCK_WANTED_BY, UNIT_DIRECTORY } from "./persist.ts";
 import { parsePasswd, parseSubuid, type PasswdEntry, type SubuidEntry } from "./read_accounts.ts";
 import { parseIptablesSave, type Rule } from "./read_iptables.ts";
@@ -125,10 +124,8 @@ export function machineOf(sections: ReadonlyMap<string, Section>): Machine {
       ? (text("plain").includes("nf_tables") ? "nft" : "legacy")
       : undefined,
     routing: { 4: parseRoutingRules(text("rule4")), 6: parseRoutingRules(text("rule6")) },
-    lockTable: succeeded("nft") ? parseTable(text("nft"), LOCK.set) : undefined,
-    loopbackTable: succeeded("nft-loopback")
-      ? parseTable(text("nft-loopback"), LOOPBACK.set)
-      : undefined,
+    lockTable: succeeded("nft") ? parseTable(text("nft")) : undefined,
+    loopbackTable: succeeded("nft-loopback") ? parseTable(text("nft-loopback")) : undefined,
     bootScripts: uidsIn(text("boot-scripts"), /\/(\d+)\.sh:uid=\1$/),
     bootUnits: uidsIn(text("boot-units"), new RegExp(`/${LOCK_UNIT}(\\d+)\\.service$`)),
     sessions: parseSessions(text("session-marks"), text("session-slices")),

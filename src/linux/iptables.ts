@@ -196,25 +196,19 @@ function loopbackRelease(account: Account, family: Family): NonNullable<Hold["re
 
 const LIST_MANGLE = "iptables -w -t mangle -S POSTROUTING";
 
-/** Prints the ranges that the account's rules hold now, a line each. */
-function recordedRanges(account: Account): string {
-  return `${LIST_MANGLE} | sed -n "s/.*--uid-owner \\([0-9-]*\\) .*fishnet:${account.name}\\"* .*/\\1/p"`;
-}
-
-/** Succeeds when another account's rules hold the range `$r` too. */
-function heldByOthers(account: Account): string {
-  return `${LIST_MANGLE} | grep -v "fishnet:${account.name}\\"* " | ` +
-    `grep -q -e "--uid-owner ${LISTED_RANGE} .*fishnet:"`;
-}
+/** Prints the ranges that rules of ours hold now, a line each, of the lines that `which` selects. */
+const rangesHeld = (which: string) =>
+  `${LIST_MANGLE} | sed -n "${which}s/.*--uid-owner \\([0-9-]*\\) .*fishnet:.*/\\1/p"`;
 
 /** Everything that the iptables backend takes to lock one account, in order. */
 export function iptablesHolds(account: Account, onlyPorts: readonly number[]): Hold[] {
   const families = [IPV4, IPV6];
+  const ofAccount = `/fishnet:${account.name}\\"* /`;
   return [
     ...families.flatMap((family) => mangleHolds(account, family)),
     ...routingHolds(account, {
-      recorded: recordedRanges(account),
-      heldByOthers: heldByOthers(account),
+      recorded: rangesHeld(ofAccount),
+      others: rangesHeld(`${ofAccount}!`),
     }),
     ...families.flatMap((family) =>
       onlyPorts.length === 0

@@ -1,6 +1,8 @@
 /**
- * The nftables backend: a table of our own that covers both families. All
- * locked uids stand in one set, so the cost to others does not grow with it.
+ * The nftables backend: a table of our own that covers both families. Locked
+ * uids stand in a set that is a hash, and ranges of subordinate uids in one of
+ * intervals, which is searched for uids of their height alone: so the cost to
+ * others does not grow with the number of accounts.
  *
  * @module
  */
@@ -9,14 +11,24 @@ import type { Hold } from "../plan.ts";
 import { LISTED_RANGE, rangesStep, subordinateEntries, uidOf } from "./accounts.ts";
 import { routingHolds } from "./routing.ts";
 
-/** A table with one set, or map, of uids. */
+/** A set, or a map, of uids. */
+export interface Collection {
+  readonly kind: "set" | "map";
+  readonly name: string;
+  /** The lowest uid that is looked for in it, if not 0. */
+  readonly first?: number;
+}
+
+/** A table of ours. */
 export interface Table {
   readonly name: string;
-  readonly kind: "set" | "map";
-  readonly set: string;
+  /** Where the accounts' uids are. */
+  readonly uids: Collection;
+  /** Where the ranges of their subordinate uids are. */
+  readonly ranges: Collection;
   /**
-   * What nft reads to make it. `add` leaves what is there, the set's elements too; `flush chain`
-   * and the rules are one transaction, so a damaged table is mended without a gap (nft(8)).
+   * What nft reads to make it. `add` leaves what is there, the elements too; `flush chain` and the
+   * rules are one transaction, so a damaged table is mended without a gap (nft(8)).
    */
   readonly body: readonly string[];
   /** The rules that a sound table has: an extended regular expression, and how many match it. */
@@ -24,14 +36,23 @@ export interface Table {
   readonly ruleCount: number;
 }
 
+/**
+ * Where subordinate uids may begin: uids of ordinary accounts are below (useradd gives ranges from
+ * 100000 on, SUB_UID_MIN of login.defs(5)), and are not looked for among the ranges.
+ */
+export const FIRST_SUBORDINATE = 65536;
+
+const SUBORDINATE = `oifname != "lo" meta skuid >= ${FIRST_SUBORDINATE} meta skuid @subordinate`;
+
 /** The table that refuses, and drops, what leaves. */
 export const LOCK: Table = {
   name: "inet fishnet",
-  kind: "set",
-  set: "locked",
+  uids: { kind: "set", name: "locked" },
+  ranges: { kind: "set", name: "subordinate", first: FIRST_SUBORDINATE },
   body: [
     "add table inet fishnet",
-    "add set inet fishnet locked { type uid; flags interval; }",
+    "add set inet fishnet locked { type uid; }",
+    "add set inet fishnet subordinate { type uid; flags interval; }",
     "add chain inet fishnet jail",
     "add chain inet fishnet out { type filter hook output priority filter - 10; }",
     "add chain inet fishnet post { type filter hook postrouting priority srcnat + 10; }",
@@ -41,17 +62,21 @@ export const LOCK: Table = {
     "add rule inet fishnet jail meta l4proto tcp reject with tcp reset",
     "add rule inet fishnet jail reject with icmpx admin-prohibited",
     'add rule inet fishnet out oifname != "lo" meta skuid @locked goto jail',
+    `add rule inet fishnet out ${SUBORDINATE} goto jail`,
     'add rule inet fishnet post oifname != "lo" meta skuid @locked drop',
+    `add rule inet fishnet post ${SUBORDINATE} drop`,
   ],
-  rules: "@locked|reject with",
-  ruleCount: 4,
+  rules: "@|reject with",
+  ruleCount: 6,
 };
+
+const NARROWED: Collection = { kind: "map", name: "narrowed" };
 
 /** The table for `--only-port`: apart, because `ct` makes the kernel track connections. */
 export const LOOPBACK: Table = {
   name: "inet fishnet_loopback",
-  kind: "map",
-  set: "narrowed",
+  uids: NARROWED,
+  ranges: NARROWED,
   body: [
     "add table inet fishnet_loopback",
     "add map inet fishnet_loopback narrowed { type uid : verdict; flags interval; }",
@@ -69,7 +94,10 @@ function whereThereIs({ name }: Table): string {
   return `t=$(nft list tables) || exit 1; printf "%s\\n" "$t" | grep -qx "table ${name}" || exit 0`;
 }
 
-const listElements = ({ name, kind, set }: Table) => `nft list ${kind} ${name} ${set}`;
+const listTable = ({ name }: Table) => `nft list table ${name}`;
+
+const listElements = ({ name }: Table, collection: Collection) =>
+  `nft list ${collection.kind} ${name} ${collection.name}`;
 
 /** The line that makes the table, or mends it. */
 export function tableLine({ body }: Table): string {
@@ -79,10 +107,10 @@ export function tableLine({ body }: Table): string {
 function tableHold(table: Table): Hold {
   const { name, rules, ruleCount } = table;
   const release = `sudo sh -c '${whereThereIs(table)}; ` +
-    `${listElements(table)} | grep -q elements || { echo ${name}; nft delete table ${name}; }'`;
+    `${listTable(table)} | grep -q elements || { echo ${name}; nft delete table ${name}; }'`;
   return {
     take: {
-      check: `sudo sh -c 'test $(nft list table ${name} | grep -cE "${rules}") -eq ${ruleCount}'`,
+      check: `sudo sh -c 'test $(${listTable(table)} | grep -cE "${rules}") -eq ${ruleCount}'`,
       run: tableLine(table),
       why: `${name}: rules for every uid in its set, which others' flushes do not touch`,
       undo: [release],
@@ -91,16 +119,16 @@ function tableHold(table: Table): Hold {
   };
 }
 
-/** Prints the account's elements, a line each: what matches `part`, the uids alone by default. */
-function recorded(account: Account, table: Table, part = "\\2"): string {
-  return `${listElements(table)} | tr , "\\n" | sed -nE ` +
+/** Prints the account's elements of a listing, a line each: by default the uids alone. */
+function recorded(account: Account, listing: string, part = "\\2"): string {
+  return `${listing} | tr , "\\n" | sed -nE ` +
     `"s/^[^0-9]*(([0-9-]+) comment \\"${account.name}\\"( : goto [a-z0-9_]+)?).*/${part}/p"`;
 }
 
-/** Succeeds when another account's element is the range `$r`. */
-function heldByOthers(account: Account, table: Table): string {
-  return `${listElements(table)} | tr , "\\n" | grep -v "comment \\"${account.name}\\"" | ` +
-    `grep -q "[^0-9-]${LISTED_RANGE} comment"`;
+/** Prints the ranges that other accounts hold, a line each. */
+function heldByOthers(account: Account): string {
+  return `${listTable(LOCK)} | tr , "\\n" | sed -nE ` +
+    `"/comment \\"${account.name}\\"/!s/^[^0-9]*([0-9-]+) comment .*/\\1/p"`;
 }
 
 /**
@@ -113,42 +141,56 @@ function forEachDisjointRange(account: Account, body: string): string {
     `${body}; done`;
 }
 
-/** Puts the account's uid and ranges into a table's set; a map has a verdict for each. */
+/** Puts the account's uid and ranges into a table; a map has a verdict for each. */
 function elementHolds(
   account: Account,
   table: Table,
   verdict: string,
   whys: { readonly uid: string; readonly ranges: string; readonly release: string },
 ): Hold[] {
-  const { name, set } = table;
   const value = `comment \\"${account.name}\\"${verdict}`;
   // Not `get element`: nft 1.0.6 does not find an interval in a map.
-  const present = (uids: string) => `${listElements(table)} | grep -q "[^0-9-]${uids} ${value}"`;
+  const present = (collection: Collection, uids: string) =>
+    `${listElements(table, collection)} | grep -q "[^0-9-]${uids} ${value}"`;
+  const place = (collection: Collection) => `element ${table.name} ${collection.name}`;
   // Not `add`, which also succeeds where another account has the uids, whose disable frees them.
-  const add = (uids: string) => `nft create element ${name} ${set} "{ ${uids} ${value} }"`;
-  const remove = (uids: string) => `nft delete element ${name} ${set} "{ ${uids} }"`;
+  const add = (collection: Collection, uids: string) =>
+    `nft create ${place(collection)} "{ ${uids} ${value} }"`;
+  const inReach = ({ first = 0 }: Collection) =>
+    first === 0 ? "" : `[ \${r%-*} -ge ${first} ] || { ` +
+      `echo "subordinate uids below ${first} need --backend iptables" >&2; exit 1; }; `;
+  const remove = (collection: Collection, uids: string) =>
+    `nft delete ${place(collection)} "{ ${uids} }"`;
+  const release = (collection: Collection): NonNullable<Hold["release"]> => ({
+    run: `sudo sh -c '${whereThereIs(table)}; ` +
+      `${recorded(account, listElements(table, collection), "\\1")} | ` +
+      `while read e; do echo "$e"; ${remove(collection, "${e%% *}")} || exit 1; done'`,
+    undoEach: `sudo sh -ec 'for e; do nft add ${place(collection)} "{ $e }"; done' undo`,
+    why: whys.release,
+  });
+  const { uids, ranges } = table;
   const withUid = (command: string) => `sudo sh -c 'u=${uidOf(account)}; ${command}'`;
   return [
     {
       take: {
-        check: withUid(present("$u")),
-        run: withUid(add("$u")),
+        check: withUid(present(uids, "$u")),
+        run: withUid(add(uids, "$u")),
         why: whys.uid,
-        undo: [withUid(remove("$u"))],
+        undo: [withUid(remove(uids, "$u"))],
       },
-      release: {
-        run: `sudo sh -c '${whereThereIs(table)}; ${recorded(account, table, "\\1")} | ` +
-          `while read e; do echo "$e"; ${remove("${e%% *}")} || exit 1; done'`,
-        undoEach: `sudo sh -ec 'for e; do nft add element ${name} ${set} "{ $e }"; done' undo`,
-        why: whys.release,
-      },
+      release: release(uids),
     },
     {
       take: rangesStep(
-        { present: present(LISTED_RANGE), add: add("$r"), remove: remove("$r") },
+        {
+          present: present(ranges, LISTED_RANGE),
+          add: inReach(ranges) + add(ranges, "$r"),
+          remove: remove(ranges, "$r"),
+        },
         whys.ranges,
         (body) => forEachDisjointRange(account, body),
       ),
+      ...(ranges === uids ? {} : { release: release(ranges) }),
     },
   ];
 }
@@ -177,6 +219,10 @@ function portsHold(ports: readonly number[]): Hold {
   };
 }
 
+/** Runs a command where the table of the lock is there. */
+const whereLocked = (command: string) =>
+  `! nft list tables | grep -qx "table ${LOCK.name}" || ${command}`;
+
 /** Everything that the nftables backend takes to lock one account, in order. */
 export function nftablesHolds(account: Account, onlyPorts: readonly number[]): Hold[] {
   const limited = onlyPorts.length > 0;
@@ -193,8 +239,8 @@ export function nftablesHolds(account: Account, onlyPorts: readonly number[]): H
       release: "take the account and its subordinate uids out of the set",
     }),
     ...routingHolds(account, {
-      recorded: `nft list tables | grep -qx "table ${LOCK.name}" && ${recorded(account, LOCK)}`,
-      heldByOthers: heldByOthers(account, LOCK),
+      recorded: whereLocked(recorded(account, listTable(LOCK))),
+      others: whereLocked(heldByOthers(account)),
     }),
     ...(limited ? [portsHold(onlyPorts)] : []),
     ...loopback(elementHolds(account, LOOPBACK, ` : goto ${portsChain(onlyPorts)}`, {

@@ -12,20 +12,17 @@ export interface Element extends UidRange {
   readonly goto?: string;
 }
 
-/** A table: what its set holds, and the rules of each chain. */
+/** A table: what its sets and maps hold, and the rules of each chain. */
 export interface Table {
   /** A dormant table is there and does nothing (nft(8)). */
   readonly dormant: boolean;
-  readonly elements: readonly Element[];
+  readonly elements: ReadonlyMap<string, readonly Element[]>;
   /** Each chain's rules, after the hook that it hangs on, if any. */
   readonly chains: ReadonlyMap<string, readonly string[]>;
 }
 
-/**
- * Parses one table, with the elements of one of its sets or maps. What is not understood stays in
- * the chains as it was printed.
- */
-export function parseTable(text: string, set: string): Table {
+/** Parses one table. What is not understood of its chains stays in them as it was printed. */
+export function parseTable(text: string): Table {
   const chains = new Map<string, string[]>();
   let chain: string[] | undefined;
   let dormant = false;
@@ -37,7 +34,7 @@ export function parseTable(text: string, set: string): Table {
       if (line !== "") chain.push(normalised(line));
     } else if (/^flags\b.*\bdormant\b/.test(line)) dormant = true;
   }
-  return { dormant, elements: parseElements(setOf(text, set)), chains };
+  return { dormant, elements: parseCollections(text), chains };
 }
 
 /** Older versions of nft write `icmpx type …`; the policy is always printed. */
@@ -45,9 +42,10 @@ function normalised(rule: string): string {
   return rule.replace("icmpx type ", "icmpx ").replace(/; policy accept;$/, ";");
 }
 
-/** What stands between the braces of a set or a map. */
-function setOf(text: string, name: string): string {
-  return new RegExp(`^\\t(?:set|map) ${name} \\{\\n(.*?)\\n\\t\\}$`, "ms").exec(text)?.[1] ?? "";
+/** The elements of each set and each map, by its name. */
+function parseCollections(text: string): Map<string, Element[]> {
+  const collections = text.matchAll(/^\t(?:set|map) (\S+) \{\n(.*?)\n\t\}$/gms);
+  return new Map([...collections].map(([, name, body]) => [name!, parseElements(body!)]));
 }
 
 /** Elements are separated by commas, and lines may break after one. A comment may hold either. */

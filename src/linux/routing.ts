@@ -3,11 +3,16 @@
  * socket, which outlives the process, so it also stops what the kernel still
  * sends for a connection whose process is gone; and no firewall tool flushes it.
  *
+ * The kernel asks the rules one after another whenever anybody looks up a
+ * route. So uids that adjoin share a rule, whosever they are: a thousand accounts
+ * that were made in a row take two rules, one for them and one for their ranges.
+ *
  * @module
  */
 import type { Account } from "../account.ts";
 import type { Hold } from "../plan.ts";
-import { forEachRange, rangesStep, subordinateEntries, uidOf } from "./accounts.ts";
+import { subordinateEntries, uidOf } from "./accounts.ts";
+import type { UidRange } from "./uid_range.ts";
 
 /**
  * Any preference after the `local` table's 0 keeps loopback and the machine's
@@ -22,50 +27,81 @@ export interface Ranges {
    * /etc/subuid no longer has them.
    */
   readonly recorded: string;
-  /** Succeeds when another account holds `$r` there: then its routing rule stays. */
-  readonly heldByOthers: string;
+  /** Prints those of all other accounts: uids that one of them holds stay in their rule. */
+  readonly others: string;
 }
 
 /** The routing rules of one account: its uid and its subordinate ranges, IPv4 and IPv6. */
 export function routingHolds(account: Account, ranges: Ranges): Hold[] {
-  return [4, 6].flatMap((family): Hold[] => {
-    const present = (range: string) =>
-      `ip -${family} rule show pref ${ROUTING_PREFERENCE} uidrange ${range} | ` +
-      `grep -q "all uidrange ${range} prohibit"`;
-    // "protocol kernel" keeps systemd-networkd from removing the rule as foreign when it
-    // restarts (seen on systemd 252 and 257).
-    const add = (range: string) =>
-      `ip -${family} rule add pref ${ROUTING_PREFERENCE} uidrange ${range} ` +
-      `prohibit protocol kernel`;
-    const remove = (range: string) =>
-      `ip -${family} rule del pref ${ROUTING_PREFERENCE} uidrange ${range} prohibit`;
-    const release = `${present("$r")} || continue; ${ranges.heldByOthers} && continue; ` +
-      `echo $r; ${remove("$r")} || exit 1`;
-    const withUid = (command: string) => `sudo sh -c 'u=${uidOf(account)}; ${command}'`;
-    return [
-      {
-        take: {
-          check: withUid(present("$u-$u")),
-          run: withUid(add("$u-$u")),
-          why: `IPv${family}: the kernel finds no route off this machine for the account's sockets`,
-          undo: [withUid(remove("$u-$u"))],
-        },
-        release: {
-          run: `sudo sh -c '{ ${ranges.recorded}; u=${uidOf(account)} && echo $u && ` +
-            `${subordinateEntries(account)} | cut -d: -f2,3; } | ` +
-            `while IFS=: read a c; do r=$a\${c:+-$((a+c-1))}; r=\${r%-*}-\${r#*-}; ` +
-            `${release}; done'`,
-          undoEach: `sudo sh -ec 'for r; do ${present("$r")} || ${add("$r")}; done' undo`,
-          why: `IPv${family}: remove the routing rules of the account and its subordinate uids`,
-        },
-      },
-      {
-        take: rangesStep(
-          { present: present("$r"), add: add("$r"), remove: remove("$r") },
-          `IPv${family}: the same for each range of subordinate uids that the account may use`,
-          (body) => forEachRange(account, body),
-        ),
-      },
-    ];
-  });
+  const entries = `${subordinateEntries(account)} | cut -d: -f2,3`;
+  const undoEach = `${
+    shell('for c; do v=${c%% *}; c=${c#* }; swap "${c#*/}" "${c%/*}"; done')
+  } undo`;
+  return [{
+    take: {
+      run: shell(
+        `u=${uidOf(account)}; { echo $u:1; ${entries}; } | ` +
+          `while IFS=: read a c; do b=$((a+c-1)); for v in 4 6; do ${TAKE}; done; done`,
+      ),
+      why: "IPv4 and IPv6: the kernel finds no route off this machine for the account's sockets, " +
+        "nor for those of its subordinate uids; uids that adjoin share a rule",
+      undoEach,
+    },
+    release: {
+      run: shell(
+        `u=${uidOf(account)}; o=$(${ranges.others}); ` +
+          `{ ${ranges.recorded}; echo $u; ${entries}; } | ` +
+          `while IFS=: read a c; do r=$a\${c:+-$((a+c-1))}; a=\${r%-*}; b=\${r#*-}; ` +
+          `for x in $o; do [ \${x#*-} -lt $a ] || [ \${x%-*} -gt $b ] || continue 2; done; ` +
+          `for v in 4 6; do ${RELEASE}; done; done`,
+      ),
+      why: "IPv4 and IPv6: take the account and its subordinate uids out of the routing rules",
+      undoEach,
+    },
+  }];
 }
+
+/** The line that takes uids out of the routing rules, whosever they are. */
+export function cutLine(family: 4 | 6, { first, last }: UidRange): string {
+  return shell(`v=${family}; a=${first}; b=${last}; ${RELEASE}`);
+}
+
+function shell(command: string): string {
+  return `sudo sh -ec '${FUNCTIONS}; ${command}'`;
+}
+
+const rule = (verb: string) => `ip -$v rule ${verb} pref ${ROUTING_PREFERENCE}`;
+
+/**
+ * All of it is for one family, `$v`. `rules` prints the ranges that the rules hold, a line each.
+ * `swap NEW OLD` makes rules of the ranges NEW and then removes those of OLD, so that what both
+ * hold is never open. "protocol kernel" keeps systemd-networkd from removing a rule as foreign when
+ * it restarts (seen on systemd 252 and 257).
+ */
+const FUNCTIONS = `rules() { ${rule("show")} | ` +
+  `sed -n "s/^[0-9]*:.from all uidrange \\([0-9-]*\\) prohibit.*/\\1/p"; }; ` +
+  `swap() { for x in $1; do rules | grep -qx $x || ` +
+  `${rule("add")} uidrange $x prohibit protocol kernel; done; ` +
+  `for x in $2; do ! rules | grep -qx $x || ${rule("del")} uidrange $x prohibit; done; }`;
+
+/** For each rule, its range as `$f` to `$t`. */
+const forEachRule = (body: string) => `for x in $(rules); do f=\${x%-*}; t=\${x#*-}; ${body}; done`;
+
+/** Prints `FAMILY NEW/OLD`, for the undo, and then swaps. */
+const swap = (fresh: string, old: string) => `echo "$v ${fresh}/${old}"; swap "${fresh}" "${old}"`;
+
+/** Makes one rule of the uids `$a` to `$b` and of all that adjoin, where none holds them already. */
+const TAKE = `l=$a; h=$b; o=; ${
+  forEachRule(
+    "[ $f -gt $a ] || [ $t -lt $b ] || continue 2; " +
+      "[ $f -le $((b+1)) ] && [ $t -ge $((a-1)) ] || continue; " +
+      'o="$o $x"; [ $f -ge $l ] || l=$f; [ $t -le $h ] || h=$t',
+  )
+}; ${swap("$l-$h", "$o")}`;
+
+/** Cuts the uids `$a` to `$b` out of every rule. */
+const RELEASE = forEachRule(
+  "[ $t -ge $a ] && [ $f -le $b ] || continue; " +
+    'n=; [ $f -ge $a ] || n=$f-$((a-1)); [ $t -le $b ] || n="$n $((b+1))-$t"; ' +
+    swap("$n", "$x"),
+);

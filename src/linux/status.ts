@@ -9,7 +9,8 @@ import type { AccountStatus, LockState, Piece } from "../status.ts";
 import { type Held, heldBy, InForce, type Layer } from "./in_force.ts";
 import { FAMILIES, type Machine, readMachine } from "./inspect.ts";
 import { type PasswdEntry, subordinateRanges } from "./read_accounts.ts";
-import { printRange, type UidRange } from "./uid_range.ts";
+import { cutLine } from "./routing.ts";
+import { printRange, type UidRange, UidSet } from "./uid_range.ts";
 
 /**
  * What is in force for the accounts; for none, for every account that anything of a lock is there
@@ -74,27 +75,31 @@ class KnownAccounts {
     const names = new Set<string>();
     for (const { owner, first, last } of this.#held) {
       if (owner !== undefined && (first === last || this.#byName.has(owner))) names.add(owner);
-      const entry = first === last ? this.#byUid.get(first) : undefined;
-      if (entry !== undefined && !this.#isSubordinate(first)) names.add(entry.name);
+    }
+    const ofNobody = new UidSet(this.#held.filter(({ owner }) => owner === undefined));
+    const subordinate = new UidSet(this.#machine.subuid);
+    for (const { name, uid } of this.#byUid.values()) {
+      const own = { first: uid, last: uid };
+      if (ofNobody.covers(own) && !subordinate.covers(own)) names.add(name);
     }
     return [...names].sort().map((name) => this.named(name));
   }
 
   /** What holds uids that belong to no account, and remembers none. */
   leftOver(): Held[] {
-    const remembered = new Set(
-      this.#held.filter(({ owner }) => owner !== undefined).map(printRange),
-    );
-    const subordinate = new Set(this.#machine.subuid.map(printRange));
-    return this.#held.filter((one) =>
-      one.owner === undefined && !remembered.has(printRange(one)) &&
-      !subordinate.has(printRange(one)) &&
-      !(one.first === one.last && this.#byUid.has(one.first))
-    );
-  }
-
-  #isSubordinate(uid: number): boolean {
-    return this.#machine.subuid.some(({ first, last }) => first === uid && last === uid);
+    const known = new UidSet([
+      ...this.#held.filter(({ owner }) => owner !== undefined),
+      ...this.#machine.subuid,
+      ...[...this.#byUid.keys()].map((uid) => ({ first: uid, last: uid })),
+    ]);
+    return this.#held.filter(({ owner }) => owner === undefined).flatMap((one) => {
+      const parts = known.without(one);
+      const [first] = parts;
+      if (first === undefined) return [];
+      // A routing rule is for many accounts, and is cut; any other is for one.
+      if (one.layer !== "routing" || printRange(first) === printRange(one)) return [one];
+      return parts.map((part) => ({ ...one, ...part, removal: cutLine(one.family, part) }));
+    });
   }
 
   #account(entry: PasswdEntry, deleted: boolean): HeldAccount {

@@ -47,14 +47,32 @@ export class UidSet {
   }
 
   /** Whether every uid of the range is among them. */
-  covers({ first, last }: UidRange): boolean {
+  covers(range: UidRange): boolean {
+    const found = this.#ranges[this.#at(range.first)];
+    return found !== undefined && found.first <= range.first && range.last <= found.last;
+  }
+
+  /** The parts of the range that are not among them. */
+  without({ first, last }: UidRange): UidRange[] {
+    const parts: UidRange[] = [];
+    let next = first;
+    for (let i = this.#at(first); next <= last; i++) {
+      const found = this.#ranges[i];
+      const end = found === undefined ? last : Math.min(last, found.first - 1);
+      if (next <= end) parts.push({ first: next, last: end });
+      next = (found?.last ?? last) + 1;
+    }
+    return parts;
+  }
+
+  /** Where the first range stands that does not end before the uid. */
+  #at(uid: number): number {
     let [low, high] = [0, this.#ranges.length];
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (this.#ranges[middle]!.last < first) low = middle + 1;
+      if (this.#ranges[middle]!.last < uid) low = middle + 1;
       else high = middle;
     }
-    const found = this.#ranges[low];
-    return found !== undefined && found.first <= first && last <= found.last;
+    return low;
   }
 }

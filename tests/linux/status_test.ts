@@ -80,6 +80,7 @@ async function removals(world: World): Promise<string[]> {
   for (
     const [table, set, kind] of [
       ["inet fishnet", "locked", "set"],
+      ["inet fishnet", "subordinate", "set"],
       ["inet fishnet_loopback", "narrowed", "map"],
     ] as const
   ) {
@@ -279,6 +280,47 @@ worldTest(
     assertEquals([code, accounts.length, accounts[0]!.name], [3, 1, "uid 1800000000"]);
     await world.must("sh", "-c", accounts[0]!.pieces[0]!.remedy!);
     assertEquals(await world.state(), before);
+  },
+);
+
+worldTest(
+  "status: uids of nobody in a routing rule that an account shares are left over, and cut out",
+  async (world) => {
+    const agent = await world.account();
+    const uid = await uidOf(agent);
+    await enable(world, agent, "iptables");
+    const before = await world.state();
+    const rule = ["ip", "-6", "rule", "add", "pref", "77", "uidrange", `${uid}-${uid + 2}`];
+    await world.must(...rule, "prohibit");
+    await world.must(
+      ...["ip", "-6", "rule", "del", "pref", "77", "uidrange", `${uid}-${uid}`, "prohibit"],
+    );
+    const { accounts } = await statusJson(world);
+    assertEquals(
+      accounts.map(({ name, state }) => [name, state]).sort(),
+      [[agent, "locked"], [`uids ${uid + 1}-${uid + 2}`, "partial"]].sort(),
+    );
+    const { pieces } = accounts.find(({ name }) => name !== agent)!;
+    await world.must("sh", "-c", pieces[0]!.remedy!);
+    assertEquals((await world.state()).split("\n").sort(), before.split("\n").sort());
+  },
+);
+
+worldTest(
+  "status: accounts that only a shared routing rule is left of are partial",
+  async (world) => {
+    const agents = [await world.account(), await world.account()];
+    for (const agent of agents) await enable(world, agent, "nftables");
+    await world.must("nft", "flush", "ruleset");
+    const { code, accounts } = await statusJson(world);
+    assertEquals([code, accounts.map(({ name }) => name).sort()], [3, agents.sort()]);
+    for (const account of accounts) {
+      assertEquals(account.state, "partial");
+      assertEquals(
+        account.pieces.filter(({ present }) => present).map(({ name }) => name.slice(0, 18)),
+        ["IPv4: routing rule", "IPv4: routing rule", "IPv6: routing rule", "IPv6: routing rule"],
+      );
+    }
   },
 );
 
