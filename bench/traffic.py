@@ -6,6 +6,7 @@
 """
 
 import socket
+import struct
 import sys
 import threading
 import time
@@ -26,6 +27,8 @@ def tcp(address, port, seconds):
     requests, end = 0, time.perf_counter() + seconds
     while time.perf_counter() < end:
         with socket.create_connection((address, port), 5) as s:
+            # Closed by a reset: what waits in TIME_WAIT would hold up the connections after it.
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             s.sendall(b"hello\n")
             s.recv(64)
         requests += 1
@@ -38,6 +41,10 @@ def answer(listener):
         with connection:
             connection.recv(64)
             connection.sendall(b"hello\n")
+            try:
+                connection.recv(64)
+            except ConnectionResetError:
+                pass  # as tcp() closes it
 
 
 def swallow(port):

@@ -29,9 +29,9 @@ export async function applyPlan(
   watcher: Watcher,
 ): Promise<number> {
   using signals = new SignalTrap();
-  const unlock = await lockOutOtherRuns();
+  const unlock = await lockOutOtherRuns(signals.stopped);
   try {
-    const steps = await plan();
+    const steps = signals.caught === undefined ? await plan() : [];
     if (signals.caught !== undefined) throw await rolledBack([], signals.caught);
     watcher.onPlan(steps);
     return await runSteps(steps, watcher, signals);
@@ -106,14 +106,18 @@ const NOTHING_CHANGED = "nothing was changed";
 /** Notes the first signal that asks the program to stop, instead of dying of it half-way. */
 class SignalTrap implements Disposable {
   static readonly #signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  readonly #stopped = Promise.withResolvers<void>();
   readonly #listeners = SignalTrap.#signals.map((signal) => ({
     signal,
     listener: () => {
       this.caught ??= `stopped by ${signal}`;
+      this.#stopped.resolve();
     },
   }));
   /** What happened, once there was a signal. */
   caught: string | undefined;
+  /** Resolves with the first signal. */
+  readonly stopped: Promise<void> = this.#stopped.promise;
 
   constructor() {
     for (const { signal, listener } of this.#listeners) Deno.addSignalListener(signal, listener);

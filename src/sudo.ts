@@ -132,28 +132,29 @@ async function drain(
  * The lock is flock(2) on /etc/sudoers, which stands wherever sudo does and
  * only root can read: nobody else can take the lock, and no file is left behind.
  *
+ * @param stopped ends the wait: then nothing is locked
  * @throws {FishnetError} after {@link LOCK_TIMEOUT_SECONDS}, or where sudo is refused.
  */
-export async function lockOutOtherRuns(): Promise<() => Promise<void>> {
+export async function lockOutOtherRuns(stopped: Promise<unknown>): Promise<() => Promise<void>> {
   // "-b" puts it into a process group of its own, out of reach of the terminal's Ctrl-C.
   const child = spawnSudo(
     ["-b", "sh", "-c", lockScript(Deno.build.os)],
     "piped",
   );
   const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  // The shell is loaded while sudo asks its questions.
-  const [{ value }] = await Promise.all([reader.read(), loadShell()]);
-  if (!value?.startsWith("locked")) {
-    const said = (value ?? "") + await new Response(child.stderr).text();
+  // With "-b", sudo itself ends when it has asked its questions. Meanwhile the shell is loaded.
+  await Promise.all([child.status, loadShell()]);
+  const answer = await Promise.race([reader.read(), stopped.then(() => undefined)]);
+  const letGo = async () => {
     await child.stdin.close();
-    await child.status;
-    throw new FishnetError(`could not run as root: ${said.trim() || "sudo ended at once"}`);
-  }
-  return async () => {
-    await child.stdin.close();
-    await reader.read(); // the holder's end: now the lock is free
-    await Promise.all([reader.cancel(), child.stderr.cancel(), child.status]);
+    // The holder's end: now the lock is free. One that waits for it still will not hold it.
+    if (answer !== undefined) await reader.read();
+    await Promise.all([reader.cancel(), child.stderr.cancel()]);
   };
+  if (answer === undefined || answer.value?.startsWith("locked")) return letGo;
+  const said = (answer.value ?? "") + await new Response(child.stderr).text();
+  await child.stdin.close();
+  throw new FishnetError(`could not run as root: ${said.trim() || "sudo ended at once"}`);
 }
 
 /** A run takes seconds; one that takes this long waits at a password prompt that nobody reads. */

@@ -84,10 +84,10 @@ section boot-units find -L ${UNIT_DIRECTORY}/${LOCK_WANTED_BY}.wants -name '${LO
 slices() {
   units=
   for file in ${BOOT_DIRECTORY}/*.sessions; do
+    test -e "$file" || return 0
     file=\${file##*/}
     units="$units user-\${file%.sessions}.slice"
   done
-  # Without a match the pattern stands for itself, and is no unit that anything is known of.
   systemctl show -p Id -p IPAddressDeny -p IPAddressAllow -- $units
 }
 section session-marks find ${BOOT_DIRECTORY} -name '*.sessions'

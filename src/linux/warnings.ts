@@ -25,7 +25,7 @@ export async function linuxWarnings(accounts: readonly AccountStatus[]): Promise
   return [
     ...asked.flatMap((account) => warningsOf(account, sections)),
     ...setuidWarnings(textOf(sections, "setuid")),
-    ...relayWarnings(accounts, textOf(sections, "listeners")),
+    ...relayWarnings(accounts, textOf(sections, "sockets")),
     ...(accounts.length > asked.length
       ? [{
         reason: `only the first ${MAX_ACCOUNTS} accounts were asked about sudo, groups and sockets`,
@@ -57,7 +57,13 @@ const NETWORK_HELPERS = [
 
 const SCRIPT = `
 writable() {
-  sudo -n -u "$1" sh -c 'for s; do test ! -w "$s" || echo "$s"; done' sh ${ROOT_SOCKETS.join(" ")}
+  user=$1
+  shift
+  for s in ${ROOT_SOCKETS.join(" ")}; do
+    test ! -e "$s" || set -- "$@" "$s"
+  done
+  test $# -eq 0 ||
+    sudo -n -u "$user" sh -c 'for s; do test ! -w "$s" || echo "$s"; done' sh "$@"
 }
 setuid() {
   for directory in /usr/bin /usr/sbin /usr/local/bin /usr/local/sbin; do
@@ -66,14 +72,13 @@ setuid() {
     done
   done
 }
-section listeners ss -Hltun
-section connections ss -Htune
+section sockets ss -Htunae
 section addresses ip -o addr show
 section setuid setuid
 for account; do
   section "sudo $account" sudo -n -l -U "$account"
   section "groups $account" id -Gn -- "$account"
-  section "sockets $account" writable "$account"
+  section "write $account" writable "$account"
 done
 `;
 
@@ -88,12 +93,12 @@ function warningsOf(
   return [
     ...sudoWarnings(name, text(`sudo ${name}`)),
     ...groupWarnings(name, text(`groups ${name}`).trim().split(/\s+/)),
-    ...text(`sockets ${name}`).split("\n").filter((line) => line.startsWith("/")).map((socket) => ({
+    ...text(`write ${name}`).split("\n").filter((line) => line.startsWith("/")).map((socket) => ({
       account: name,
       reason: `may write to ${socket}, and so have root do anything for it`,
       remedy: "take that right from it",
     })),
-    ...connectionWarnings(name, uid, text("connections"), text("addresses")),
+    ...connectionWarnings(name, uid, text("sockets"), text("addresses")),
   ];
 }
 
@@ -145,6 +150,9 @@ function setuidWarnings(text: string): Warning[] {
   }));
 }
 
+/** The states of sockets without a peer. */
+const WAITING = ["LISTEN", "UNCONN"];
+
 /** One socket as `ss -Hn` prints it. */
 interface Socket {
   readonly protocol: string;
@@ -180,15 +188,15 @@ function plainAddress(text: string): string {
 export function connectionWarnings(
   account: string,
   uid: number | undefined,
-  connections: string,
+  sockets: string,
   addresses: string,
 ): Warning[] {
   const own = new Set(
     [...addresses.matchAll(/\binet6? ([0-9a-f.:]+)/g)].map(([, address]) => address),
   );
-  const outside = parseSockets(connections).filter((socket) =>
-    socket.uid === uid && !isLoopback(socket.peerAddress) && !own.has(socket.peerAddress) &&
-    socket.peerAddress !== "*"
+  const outside = parseSockets(sockets).filter((socket) =>
+    socket.uid === uid && !WAITING.includes(socket.state) && !isLoopback(socket.peerAddress) &&
+    !own.has(socket.peerAddress)
   );
   if (uid === undefined || outside.length === 0) return [];
   return [{
@@ -214,11 +222,13 @@ const RELAYS: Readonly<Record<number, string>> = {
 /** Services that an account reaches by loopback and that may pass things on. */
 export function relayWarnings(
   accounts: readonly Pick<AccountStatus, "name" | "onlyPorts">[],
-  listeners: string,
+  sockets: string,
 ): Warning[] {
   const found = new Map<string, { protocol: string; port: number }>();
-  for (const { protocol, localPort: port } of parseSockets(listeners)) {
-    if (Object.hasOwn(RELAYS, port)) found.set(`${protocol} ${port}`, { protocol, port });
+  for (const { protocol, state, localPort: port } of parseSockets(sockets)) {
+    if (WAITING.includes(state) && Object.hasOwn(RELAYS, port)) {
+      found.set(`${protocol} ${port}`, { protocol, port });
+    }
   }
   return [...found.values()].flatMap(({ protocol, port }) => {
     const reaching = accounts.filter(({ onlyPorts }) =>

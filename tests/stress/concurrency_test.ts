@@ -1,7 +1,8 @@
 /** Runs at the same time: they end as if one had waited for the other. */
 import { assert, assertEquals } from "@std/assert";
 import { change, WAYS } from "../support/lock.ts";
-import { worldTest } from "../support/world.ts";
+import { linesOf } from "../support/process.ts";
+import { program, worldTest } from "../support/world.ts";
 
 for (const { backend, variant, label } of WAYS) {
   // Between its check and its insert, only iptables leaves a gap.
@@ -39,4 +40,37 @@ for (const { backend, variant, label } of WAYS) {
     },
     variant,
   );
+}
+
+worldTest("a run that waits for another one ends at once when it is stopped", async (world) => {
+  const agent = await world.account();
+  const before = await world.state();
+  // Another run, as far as the lock tells.
+  const other = world.start(world.command("flock", "/etc/sudoers", "sh", "-c", "echo held; cat"), {
+    stdin: "piped",
+  });
+  const held = linesOf(other.stdout);
+  assertEquals((await held.read()).value, "held");
+  held.releaseLock();
+  const waits = world.start(
+    world.command(...program(), "firewall", "enable", "--agent-user", agent, "--apply"),
+  );
+  for (let tries = 0; !(await waitsForLock()); tries++) {
+    assert(tries < 200, "it never waited");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  waits.kill("SIGINT");
+  assertEquals((await waits.status).code, 1);
+  assertEquals(await world.state(), before);
+  await other.stdin.close();
+  await other.status;
+  await change(world, "enable", agent, "iptables"); // the lock is free again
+  await change(world, "disable", agent, "iptables");
+});
+
+/** Whether anybody waits for the lock between runs: flock(2), in /proc/locks, behind "->". */
+async function waitsForLock(): Promise<boolean> {
+  const { ino } = await Deno.stat("/etc/sudoers");
+  const locks = (await Deno.readTextFile("/proc/locks")).split("\n");
+  return locks.some((line) => line.includes("-> FLOCK") && line.includes(`:${ino} `));
 }
