@@ -31,9 +31,11 @@ export function guardStep(account: Account): Step {
 /**
  * Prints the account's lines of /etc/subuid, `NAME:FIRST:COUNT`. Entries go by
  * name or by uid (subuid(5)); a system without the file has no such entries.
+ *
+ * @param uid what stands for the uid, where a variable has it
  */
-export function subordinateEntries(account: Account): string {
-  return `grep -sE "^(${account.name}|${uidOf(account)}):" /etc/subuid`;
+export function subordinateEntries(account: Account, uid = uidOf(account)): string {
+  return `grep -sE "^(${account.name}|${uid}):" /etc/subuid`;
 }
 
 /** The range `$r`, as iptables and nft print it: one of a single uid is that uid alone. */

@@ -33,10 +33,8 @@ export interface Ranges {
 
 /** The routing rules of one account: its uid and its subordinate ranges, IPv4 and IPv6. */
 export function routingHolds(account: Account, ranges: Ranges): Hold[] {
-  const entries = `${subordinateEntries(account)} | cut -d: -f2,3`;
-  const undoEach = `${
-    shell('for c; do v=${c%% *}; c=${c#* }; swap "${c#*/}" "${c%/*}"; done')
-  } undo`;
+  const entries = `${subordinateEntries(account, "$u")} | cut -d: -f2,3`;
+  const undoEach = `${shell(UNDO)} undo`;
   return [{
     take: {
       run: shell(
@@ -74,34 +72,39 @@ const rule = (verb: string) => `ip -$v rule ${verb} pref ${ROUTING_PREFERENCE}`;
 
 /**
  * All of it is for one family, `$v`. `rules` prints the ranges that the rules hold, a line each.
- * `swap NEW OLD` makes rules of the ranges NEW and then removes those of OLD, so that what both
- * hold is never open. "protocol kernel" keeps systemd-networkd from removing a rule as foreign when
- * it restarts (seen on systemd 252 and 257).
+ * "protocol kernel" keeps systemd-networkd from removing a rule as foreign when it restarts (seen
+ * on systemd 252 and 257).
  */
 const FUNCTIONS = `rules() { ${rule("show")} | ` +
   `sed -n "s/^[0-9]*:.from all uidrange \\([0-9-]*\\) prohibit.*/\\1/p"; }; ` +
-  `swap() { for x in $1; do rules | grep -qx $x || ` +
-  `${rule("add")} uidrange $x prohibit protocol kernel; done; ` +
-  `for x in $2; do ! rules | grep -qx $x || ${rule("del")} uidrange $x prohibit; done; }`;
+  `has() { rules | grep -qx $1; }; ` +
+  `add() { ${rule("add")} uidrange $1 prohibit protocol kernel; }; ` +
+  `del() { ${rule("del")} uidrange $1 prohibit; }`;
 
 /** For each rule, its range as `$f` to `$t`. */
 const forEachRule = (body: string) => `for x in $(rules); do f=\${x%-*}; t=\${x#*-}; ${body}; done`;
 
-/** Prints `FAMILY NEW/OLD`, for the undo, and then swaps. */
-const swap = (fresh: string, old: string) => `echo "$v ${fresh}/${old}"; swap "${fresh}" "${old}"`;
-
-/** Makes one rule of the uids `$a` to `$b` and of all that adjoin, where none holds them already. */
+/**
+ * Makes one rule of the uids `$a` to `$b` and of all that adjoin, where none holds them already.
+ * Like RELEASE, it prints `FAMILY NEW/OLD` first, for the undo, and makes the new rules before it
+ * removes the old ones, so that what both hold is never open.
+ */
 const TAKE = `l=$a; h=$b; o=; ${
   forEachRule(
     "[ $f -gt $a ] || [ $t -lt $b ] || continue 2; " +
       "[ $f -le $((b+1)) ] && [ $t -ge $((a-1)) ] || continue; " +
       'o="$o $x"; [ $f -ge $l ] || l=$f; [ $t -le $h ] || h=$t',
   )
-}; ${swap("$l-$h", "$o")}`;
+}; echo "$v $l-$h/$o"; add $l-$h; for x in $o; do del $x; done`;
 
-/** Cuts the uids `$a` to `$b` out of every rule. */
+/** Cuts the uids `$a` to `$b` out of every rule. A run that was killed may have left the rest. */
 const RELEASE = forEachRule(
   "[ $t -ge $a ] && [ $f -le $b ] || continue; " +
     'n=; [ $f -ge $a ] || n=$f-$((a-1)); [ $t -le $b ] || n="$n $((b+1))-$t"; ' +
-    swap("$n", "$x"),
+    'echo "$v $n/$x"; for y in $n; do has $y || add $y; done; del $x',
 );
+
+/** Takes back what was printed, of which the last may not have been done. */
+const UNDO = "for c; do v=${c%% *}; c=${c#* }; " +
+  "for x in ${c#*/}; do has $x || add $x; done; " +
+  "for x in ${c%/*}; do ! has $x || del $x; done; done";
