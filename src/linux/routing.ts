@@ -49,8 +49,9 @@ export function routingHolds(account: Account, ranges: Ranges): Hold[] {
       run: shell(
         `u=${uidOf(account)}; o=$(${ranges.others}); ` +
           `{ ${ranges.recorded}; echo $u; ${entries}; } | ` +
-          `while IFS=: read a c; do r=$a\${c:+-$((a+c-1))}; a=\${r%-*}; b=\${r#*-}; ` +
-          `for x in $o; do [ \${x#*-} -lt $a ] || [ \${x%-*} -gt $b ] || continue 2; done; ` +
+          "while IFS=: read a c; do r=$a${c:+-$((a+c-1))}; echo ${r%-*} ${r#*-}; done | " +
+          "sort -u | while read a b; do " +
+          "for x in $o; do [ ${x#*-} -lt $a ] || [ ${x%-*} -gt $b ] || continue 2; done; " +
           `for v in 4 6; do ${RELEASE}; done; done`,
       ),
       why: "IPv4 and IPv6: take the account and its subordinate uids out of the routing rules",
@@ -101,10 +102,10 @@ const TAKE = `l=$a; h=$b; o=; ${
 const RELEASE = forEachRule(
   "[ $t -ge $a ] && [ $f -le $b ] || continue; " +
     'n=; [ $f -ge $a ] || n=$f-$((a-1)); [ $t -le $b ] || n="$n $((b+1))-$t"; ' +
-    'echo "$v $n/$x"; for y in $n; do has $y || add $y; done; del $x',
+    'echo "$v $n/$x"; for y in $n; do add $y || has $y; done; del $x',
 );
 
 /** Takes back what was printed, of which the last may not have been done. */
 const UNDO = "for c; do v=${c%% *}; c=${c#* }; " +
-  "for x in ${c#*/}; do has $x || add $x; done; " +
+  "for x in ${c#*/}; do add $x || has $x; done; " +
   "for x in ${c%/*}; do ! has $x || del $x; done; done";

@@ -56,7 +56,7 @@ here=${this.#directory}
 tool=${tool}
 case " $* " in *" -S "* | *" show "* | *" list "*) exec "$tool" "$@" ;; esac
 call=$(($(cat $here/calls) + 1))
-echo $call > $here/calls
+echo $call 1<> $here/calls # in place: a reader must not find it empty
 [ $call -eq $(cat $here/at) ] || exec "$tool" "$@"
 until [ -s $here/program ]; do sleep 0.01; done
 read program < $here/program
@@ -95,10 +95,12 @@ exec "$tool" "$@"
     }).spawn();
     await Deno.writeTextFile(`${this.#directory}/program`, `${child.pid}\n`);
     const { code, stdout, stderr } = await child.output();
-    assert(await this.calls() >= call, `call ${call} was never made`);
-    await this.clear();
     const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-    return { code, stdout: text(stdout), stderr: text(stderr) };
+    const result = { code, stdout: text(stdout), stderr: text(stderr) };
+    const calls = await this.calls();
+    assert(calls >= call, `call ${call} was never made, only ${calls}: ${result.stderr}`);
+    await this.clear();
+    return result;
   }
 
   /** How many changing calls there were since the last {@link clear} or {@link run}. */
