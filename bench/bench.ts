@@ -295,6 +295,15 @@ const enableOne = (name: string, backend: string) => [
   ...["firewall", "enable", "--agent-user", name, "--backend", backend, "--apply"],
 ];
 
+/** Traffic of `traffic.py`. */
+const KINDS = ["udp", "tcp"] as const;
+
+const HOOKS_ALONE = `table inet hooks {
+  chain out { type filter hook output priority filter - 10; }
+  chain post { type filter hook postrouting priority srcnat + 10; }
+}
+`;
+
 async function bystanders(backend: string): Promise<void> {
   await using empty = await World.create();
   await using locked = await World.create();
@@ -318,9 +327,10 @@ async function bystanders(backend: string): Promise<void> {
     return Number(stdout);
   };
   const withOne = new Map<string, number>();
+  const besideEmpty = (kind: string) => ratio(TRAFFIC_PAIRS, rate(locked, kind), rate(empty, kind));
   const compare = async (count: number) => {
-    for (const kind of ["udp", "tcp"]) {
-      const figures = await ratio(TRAFFIC_PAIRS, rate(locked, kind), rate(empty, kind));
+    for (const kind of KINDS) {
+      const figures = await besideEmpty(kind);
       const what = `bystander's ${kind} rate, ${backend}, ${count} locked`;
       atLeast(what, "an empty ruleset", figures, count === 1 ? 0.95 : undefined);
       if (count === 1) withOne.set(kind, figures.median);
@@ -332,6 +342,15 @@ async function bystanders(backend: string): Promise<void> {
     }
   };
   await compare(0);
+  if (backend === "nftables") {
+    // What any rule set costs, whatever it asks: the floor of the figures below.
+    await feed(locked, HOOKS_ALONE, ...["nft", "-f", "-"]);
+    for (const kind of KINDS) {
+      const what = `bystander's ${kind} rate, two hooks without a rule`;
+      atLeast(what, "an empty ruleset", await besideEmpty(kind));
+    }
+    await locked.must("nft", "delete", "table", "inet", "hooks");
+  }
   let done = 0;
   for (const count of LOCKED) {
     await lockMany(locked, backend, done, count);
