@@ -7,6 +7,13 @@
 import type { Account } from "../account.ts";
 import type { Step } from "../plan.ts";
 
+/**
+ * Succeeds where the kernel was started with `ipv6.disable=1`: there is no IPv6 to lock then, nor
+ * will there be, and the tools for it fail. That it is not there yet is no such proof: the kernel
+ * may load it later.
+ */
+export const NO_IPV6 = "grep -qsx 1 /sys/module/ipv6/parameters/disable";
+
 /** Prints the account's uid; fails where there is no such account. */
 export function uidOf(account: Account): string {
   return account.uid === undefined ? `$(id -u ${account.name})` : `${account.uid}`;

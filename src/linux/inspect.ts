@@ -61,8 +61,31 @@ export async function readMachine(names: readonly string[]): Promise<Machine> {
 }
 
 const SCRIPT = `
+scripts() {
+  for file in ${BOOT_DIRECTORY}/*.sh; do
+    test ! -s "$file" || { IFS= read -r line <"$file"; echo "$file:$line"; }
+  done
+}
+units() {
+  for file in ${UNIT_DIRECTORY}/${LOCK_WANTED_BY}.wants/${LOCK_UNIT}*.service; do
+    test ! -f "$file" || test ! -s "$file" || echo "$file"
+  done
+}
+marks() {
+  for file in ${BOOT_DIRECTORY}/*.sessions; do
+    test ! -e "$file" || echo "$file"
+  done
+}
+slices() {
+  units=
+  for file in $(marks); do
+    file=\${file##*/}
+    units="$units user-\${file%.sessions}.slice"
+  done
+  test -z "$units" || systemctl show -p Id -p IPAddressDeny -p IPAddressAllow -- $units
+}
 section passwd getent passwd
-section named getent passwd -- "$@"
+test $# -eq 0 || section named getent passwd -- "$@"
 section subuid cat /etc/subuid
 section ipv6 test -e /proc/net/if_inet6
 section plain iptables --version
@@ -79,18 +102,9 @@ section rule4 ip -4 rule show
 section rule6 ip -6 rule show
 section nft nft list table inet fishnet
 section nft-loopback nft list table inet fishnet_loopback
-section boot-scripts grep -sHxm1 'uid=[0-9]*' ${BOOT_DIRECTORY}/*.sh
-section boot-units find -L ${UNIT_DIRECTORY}/${LOCK_WANTED_BY}.wants -name '${LOCK_UNIT}*.service' -type f -size +0
-slices() {
-  units=
-  for file in ${BOOT_DIRECTORY}/*.sessions; do
-    test -e "$file" || return 0
-    file=\${file##*/}
-    units="$units user-\${file%.sessions}.slice"
-  done
-  systemctl show -p Id -p IPAddressDeny -p IPAddressAllow -- $units
-}
-section session-marks find ${BOOT_DIRECTORY} -name '*.sessions'
+section boot-scripts scripts
+section boot-units units
+section session-marks marks
 section session-slices slices
 `;
 

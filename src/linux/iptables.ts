@@ -9,7 +9,7 @@
  */
 import type { Account } from "../account.ts";
 import type { Hold, Step } from "../plan.ts";
-import { forEachRange, LISTED_RANGE, ownerOf, rangesStep, uidOf } from "./accounts.ts";
+import { forEachRange, LISTED_RANGE, NO_IPV6, ownerOf, rangesStep, uidOf } from "./accounts.ts";
 import { routingHolds } from "./routing.ts";
 
 /** One family's command, its name for a reader, and how its REJECT is saved. */
@@ -27,6 +27,7 @@ export const MAX_ONLY_PORTS = 15;
 
 /** A chain that rules of ours go into, first. */
 interface Chain {
+  readonly family: Family;
   /** The command with its table, `iptables -w -t mangle`. */
   readonly command: string;
   readonly name: string;
@@ -44,13 +45,21 @@ interface Rule {
   readonly saved: (owner: string) => string;
 }
 
+/** Runs a command, but succeeds without it where the kernel has not got the family at all. */
+function whereThereIs({ command }: Family, run: string): string {
+  return command === "iptables" ? run : `{ ${NO_IPV6} || { ${run}; }; }`;
+}
+
 /**
  * Succeeds when the chain has the rule and nothing above it can accept first.
  * Not `-C`: it does not see the position, and ip6tables-legacy 1.8.9 ignores the uid.
  */
 function present({ chain, saved }: Rule, owner: string): string {
-  return `${chain.command} -S ${chain.name} | ` +
-    `sed -nE "/^-P/d;/${chain.harmlessAbove}/!q;p" | grep -q "${saved(owner)}"`;
+  return whereThereIs(
+    chain.family,
+    `${chain.command} -S ${chain.name} | ` +
+      `sed -nE "/^-P/d;/${chain.harmlessAbove}/!q;p" | grep -q "${saved(owner)}"`,
+  );
 }
 
 const insert = (rule: Rule, owner: string) =>
@@ -78,9 +87,12 @@ function takeForRanges(account: Account, rule: Rule, why: string): Step {
 }
 
 /** Prints and removes the chain's rules that match a basic regular expression, all of them. */
-function removeAll({ command, name }: Chain, matching: string): string {
-  return `s=$(${command} -S ${name}) && printf "%s\\n" "$s" | ` +
-    `sed -n "s/^-A \\(${name} ${matching}\\)$/echo \\1; ${command} -D \\1/p" | sh -e`;
+function removeAll({ family, command, name }: Chain, matching: string): string {
+  return whereThereIs(
+    family,
+    `s=$(${command} -S ${name}) && printf "%s\\n" "$s" | ` +
+      `sed -n "s/^-A \\(${name} ${matching}\\)$/echo \\1; ${command} -D \\1/p" | sh -e`,
+  );
 }
 
 /** Puts back the rules that {@link removeAll} printed, without the quotes that `-S` prints. */
@@ -96,6 +108,7 @@ const marked = (account: Account) => `.* --comment \\"*fishnet:${account.name}\\
 
 function mangleHolds(account: Account, family: Family): Hold[] {
   const chain: Chain = {
+    family,
     command: `${family.command} -w -t mangle`,
     name: "POSTROUTING",
     harmlessAbove: "fishnet:",
@@ -128,8 +141,9 @@ function mangleHolds(account: Account, family: Family): Hold[] {
   ];
 }
 
-function outputChain({ command }: Family): Chain {
-  return { command: `${command} -w`, name: "OUTPUT", harmlessAbove: "fishnet:|-j REJECT" };
+function outputChain(family: Family): Chain {
+  const command = `${family.command} -w`;
+  return { family, command, name: "OUTPUT", harmlessAbove: "fishnet:|-j REJECT" };
 }
 
 function outputHold(account: Account, family: Family): Hold {

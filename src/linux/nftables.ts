@@ -148,6 +148,7 @@ function elementHolds(
   verdict: string,
   whys: { readonly uid: string; readonly ranges: string; readonly release: string },
 ): Hold[] {
+  const { uids, ranges } = table;
   const value = `comment \\"${account.name}\\"${verdict}`;
   // Not `get element`: nft 1.0.6 does not find an interval in a map.
   const present = (collection: Collection, uids: string) =>
@@ -166,9 +167,8 @@ function elementHolds(
       `${recorded(account, listElements(table, collection), "\\1")} | ` +
       `while read e; do echo "$e"; ${remove(collection, "${e%% *}")} || exit 1; done'`,
     undoEach: `sudo sh -ec 'for e; do nft add ${place(collection)} "{ $e }"; done' undo`,
-    why: whys.release,
+    why: collection === uids ? whys.release : `${whys.release}: its subordinate uids`,
   });
-  const { uids, ranges } = table;
   const withUid = (command: string) => `sudo sh -c 'u=${uidOf(account)}; ${command}'`;
   return [
     {
@@ -236,7 +236,7 @@ export function nftablesHolds(account: Account, onlyPorts: readonly number[]): H
     ...elementHolds(account, LOCK, "", {
       uid: "both families: refuse, and drop, what leaves the account by a real device",
       ranges: "the same for each range of subordinate uids (rootless containers, say)",
-      release: "take the account and its subordinate uids out of the set",
+      release: "take the account out of the set",
     }),
     ...routingHolds(account, {
       recorded: whereLocked(recorded(account, listTable(LOCK))),

@@ -11,7 +11,7 @@
  */
 import type { Account } from "../account.ts";
 import type { Hold } from "../plan.ts";
-import { subordinateEntries, uidOf } from "./accounts.ts";
+import { NO_IPV6, subordinateEntries, uidOf } from "./accounts.ts";
 import type { UidRange } from "./uid_range.ts";
 
 /**
@@ -39,7 +39,7 @@ export function routingHolds(account: Account, ranges: Ranges): Hold[] {
     take: {
       run: shell(
         `u=${uidOf(account)}; { echo $u:1; ${entries}; } | ` +
-          `while IFS=: read a c; do b=$((a+c-1)); for v in 4 6; do ${TAKE}; done; done`,
+          `while IFS=: read a c; do b=$((a+c-1)); for v in ${FAMILIES}; do ${TAKE}; done; done`,
       ),
       why: "IPv4 and IPv6: the kernel finds no route off this machine for the account's sockets, " +
         "nor for those of its subordinate uids; uids that adjoin share a rule",
@@ -52,7 +52,7 @@ export function routingHolds(account: Account, ranges: Ranges): Hold[] {
           "while IFS=: read a c; do r=$a${c:+-$((a+c-1))}; echo ${r%-*} ${r#*-}; done | " +
           "sort -u | while read a b; do " +
           "for x in $o; do [ ${x#*-} -lt $a ] || [ ${x%-*} -gt $b ] || continue 2; done; " +
-          `for v in 4 6; do ${RELEASE}; done; done`,
+          `for v in ${FAMILIES}; do ${RELEASE}; done; done`,
       ),
       why: "IPv4 and IPv6: take the account and its subordinate uids out of the routing rules",
       undoEach,
@@ -68,6 +68,8 @@ export function cutLine(family: 4 | 6, { first, last }: UidRange): string {
 function shell(command: string): string {
   return `sudo sh -ec '${FUNCTIONS}; ${command}'`;
 }
+
+const FAMILIES = `4 $(${NO_IPV6} || echo 6)`;
 
 const rule = (verb: string) => `ip -$v rule ${verb} pref ${ROUTING_PREFERENCE}`;
 

@@ -11,14 +11,14 @@
  */
 import type { Account } from "../account.ts";
 import type { Hold } from "../plan.ts";
-import { uidOf } from "./accounts.ts";
+import { NO_IPV6, uidOf } from "./accounts.ts";
 import { BOOT_DIRECTORY } from "./persist.ts";
 
 /** Where systemctl set-property puts what is to stay (systemd.unit(5)). */
 export const CONTROL_DIRECTORY = "/etc/systemd/system.control";
 
 /** Reserved for documentation (RFC 5737, RFC 3849): nobody's, so nothing is lost in between. */
-const ADDRESSES = `192.0.2.1 $(test ! -e /proc/net/if_inet6 || echo 2001:db8::1)`;
+const ADDRESSES = `192.0.2.1 $(${NO_IPV6} || echo 2001:db8::1)`;
 
 /** Says which slice, which mark and which two files are the account's: `$u`, `$s`, `$m`, `$d`, `$a`. */
 const namesOf = (account: Account) =>
