@@ -142,19 +142,31 @@ export async function lockOutOtherRuns(stopped: Promise<unknown>): Promise<() =>
     "piped",
   );
   const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  // With "-b", sudo itself ends when it has asked its questions. Meanwhile the shell is loaded.
-  await Promise.all([child.status, loadShell()]);
-  const answer = await Promise.race([reader.read(), stopped.then(() => undefined)]);
-  const letGo = async () => {
+  let said = "";
+  const hears = async (word: string): Promise<boolean> => {
+    while (!said.includes(word)) {
+      const { value, done } = await reader.read();
+      if (done) return false;
+      said += value;
+    }
+    return true;
+  };
+  // The shell is loaded while sudo asks its questions, which nothing else ends.
+  await Promise.all([hears("waiting\n"), loadShell()]);
+  const answer = await Promise.race([hears("locked\n"), stopped.then(() => "stopped" as const)]);
+  if (answer === false) {
+    said += await new Response(child.stderr).text();
+    await child.stdin.close();
+    await child.status;
+    const reason = said.replace("waiting\n", "").trim();
+    throw new FishnetError(`could not run as root: ${reason || "sudo ended at once"}`);
+  }
+  return async () => {
     await child.stdin.close();
     // The holder's end: now the lock is free. One that waits for it still will not hold it.
-    if (answer !== undefined) await reader.read();
+    if (answer === true) await Promise.all([reader.read(), child.status]);
     await Promise.all([reader.cancel(), child.stderr.cancel()]);
   };
-  if (answer === undefined || answer.value?.startsWith("locked")) return letGo;
-  const said = (answer.value ?? "") + await new Response(child.stderr).text();
-  await child.stdin.close();
-  throw new FishnetError(`could not run as root: ${said.trim() || "sudo ended at once"}`);
 }
 
 /** A run takes seconds; one that takes this long waits at a password prompt that nobody reads. */
@@ -164,15 +176,15 @@ const LOCK_TIMED_OUT =
   `another run of this program has not ended for ${LOCK_TIMEOUT_SECONDS} seconds`;
 
 /**
- * Shell that prints `locked` once it holds the lock, and holds it until its input ends. macOS
- * has no flock(1), and not in every version lockf(1); every version has perl.
+ * Shell that prints `waiting`, and `locked` once it holds the lock, and holds it until its input
+ * ends. macOS has no flock(1), and not in every version lockf(1); every version has perl.
  */
 export function lockScript(os: typeof Deno.build.os): string {
   if (os !== "darwin") {
-    return `flock -w ${LOCK_TIMEOUT_SECONDS} /etc/sudoers sh -c "echo locked; cat" || ` +
+    return `echo waiting; flock -w ${LOCK_TIMEOUT_SECONDS} /etc/sudoers sh -c "echo locked; cat" || ` +
       `echo "${LOCK_TIMED_OUT}" >&2`;
   }
-  return `exec perl -MFcntl=:flock -e '$SIG{ALRM} = sub { die "${LOCK_TIMED_OUT}\\n" }; ` +
+  return `echo waiting; exec perl -MFcntl=:flock -e '$SIG{ALRM} = sub { die "${LOCK_TIMED_OUT}\\n" }; ` +
     `alarm ${LOCK_TIMEOUT_SECONDS}; open(F, "<", "/etc/sudoers") or die "/etc/sudoers: $!\\n"; ` +
     `flock(F, LOCK_EX) or die "flock: $!\\n"; alarm 0; syswrite(STDOUT, "locked\\n"); ` +
     `1 while sysread(STDIN, $_, 4096)'`;

@@ -11,6 +11,7 @@ standInTest(
     const script = lockScript("darwin");
     await using first = mac.start("sh", "-c", script);
     const firstSays = linesOf(first.stdout);
+    assertEquals((await firstSays.read()).value, "waiting");
     assertEquals((await firstSays.read()).value, "locked");
     assertEquals(
       (await mac.exec("flock", "-n", "/etc/sudoers", "true")).code,
@@ -19,6 +20,7 @@ standInTest(
     );
     await using second = mac.start("sh", "-c", script);
     const secondSays = linesOf(second.stdout);
+    assertEquals((await secondSays.read()).value, "waiting");
     const next = secondSays.read();
     assertEquals(await Promise.race([next, firstSays.closed, quiet()]), "quiet");
     await first.stdin.close();
