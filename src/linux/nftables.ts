@@ -42,7 +42,17 @@ export interface Table {
  */
 export const FIRST_SUBORDINATE = 65536;
 
-const SUBORDINATE = `oifname != "lo" meta skuid >= ${FIRST_SUBORDINATE} meta skuid @subordinate`;
+/**
+ * The rules of a chain that does something to what leaves by a real device. Each rule and each
+ * question costs every packet of everybody: so loopback, whose index is 1 everywhere, is let go
+ * first, and once.
+ */
+const rulesOf = (chain: string, verdict: string) =>
+  [
+    'oif "lo" accept',
+    `meta skuid @locked ${verdict}`,
+    `meta skuid >= ${FIRST_SUBORDINATE} meta skuid @subordinate ${verdict}`,
+  ].map((rule) => `add rule inet fishnet ${chain} ${rule}`);
 
 /** The table that refuses, and drops, what leaves. */
 export const LOCK: Table = {
@@ -61,13 +71,11 @@ export const LOCK: Table = {
     "flush chain inet fishnet post",
     "add rule inet fishnet jail meta l4proto tcp reject with tcp reset",
     "add rule inet fishnet jail reject with icmpx admin-prohibited",
-    'add rule inet fishnet out oifname != "lo" meta skuid @locked goto jail',
-    `add rule inet fishnet out ${SUBORDINATE} goto jail`,
-    'add rule inet fishnet post oifname != "lo" meta skuid @locked drop',
-    `add rule inet fishnet post ${SUBORDINATE} drop`,
+    ...rulesOf("out", "goto jail"),
+    ...rulesOf("post", "drop"),
   ],
-  rules: "@|reject with",
-  ruleCount: 6,
+  rules: "@|reject with|accept$",
+  ruleCount: 8,
 };
 
 const NARROWED: Collection = { kind: "map", name: "narrowed" };
