@@ -29,7 +29,7 @@ const { quick, long } = parseArgs(Deno.args, { boolean: ["quick", "long"] }) as 
 };
 
 /** How often a pair is measured, and how long traffic flows; the quick form is for information. */
-const PAIRS = quick ? 5 : 21;
+const PAIRS = quick ? 15 : 21;
 const TRAFFIC_PAIRS = quick ? 3 : 7;
 const TRAFFIC_SECONDS = quick ? 0.3 : 1;
 const LOCKED = quick ? [1, 10] : [1, 10, 100, 1000];
