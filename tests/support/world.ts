@@ -54,6 +54,16 @@ export function whyNoWorld(): string | undefined {
 /** Tells this process, and this worker of `deno test --parallel`, from every other. */
 const RUN = Math.floor(Math.random() * 300_000);
 
+/** Makes neighbours known: a refusal comes from them as well. */
+const MEET = `
+import socket, sys
+for address in sys.argv[1:]:
+    try:
+        socket.create_connection((address, 9), 10).close()
+    except ConnectionRefusedError:
+        pass
+`;
+
 let worlds = 0;
 
 /** Defines a test with a world of its own, or counts it as skipped and says why. */
@@ -132,6 +142,9 @@ export class World implements AsyncDisposable {
       }
       await must("ip", "-n", inside, "route", "add", "default", "via", OUTSIDE_V4);
       await must("ip", "-n", inside, "-6", "route", "add", "default", "via", OUTSIDE_V6);
+      // A packet to a neighbour that has not answered yet waits in a queue behind every rule, and
+      // may leave a second later, when the account that sent it is locked.
+      await world.must(PYTHON, "-c", MEET, OUTSIDE_V4, OUTSIDE_V6);
       return world;
     } catch (error) {
       await world[Symbol.asyncDispose]();
