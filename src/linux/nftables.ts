@@ -40,7 +40,7 @@ export interface Table {
  * Where subordinate uids may begin: uids of ordinary accounts are below (useradd gives ranges from
  * 100000 on, SUB_UID_MIN of login.defs(5)), and are not looked for among the ranges.
  */
-export const FIRST_SUBORDINATE = 65536;
+const FIRST_SUBORDINATE = 65536;
 
 /**
  * The rules of a chain that does something to what leaves by a real device. Each rule and each
