@@ -375,7 +375,7 @@ for (const { backend, variant, label } of WAYS) {
         ] as const
       ) {
         await t.step(`joining a multicast group: the kernel sends an ${name} report`, async () => {
-          const frames = await world.captured(filter, async () => {
+          const frames = await world.capturedLater(filter, async () => {
             const joined = await attempt(world, agent, "join", group);
             assertEquals(joined.stdout, "sent\n");
           });
@@ -402,7 +402,7 @@ os.execvp(sys.argv[1], sys.argv[1:])`;
         assertEquals((await lines.read()).value, "listening");
         await lines.cancel();
         const relayed = () => attempt(world, agent, "tcp", "127.0.0.1", 1080);
-        assertNotEquals(await world.captured(`tcp dst port ${PORT}`, relayed), []);
+        assertNotEquals(await world.capturedLater(`tcp dst port ${PORT}`, relayed), []);
         await change(world, "enable", agent, backend, "--only-port", "3777");
         assertEquals(await world.captured(`tcp dst port ${PORT}`, relayed), []);
       });

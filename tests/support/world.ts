@@ -83,6 +83,48 @@ export function worldTest(
   });
 }
 
+/** A frame of root's to this port marks the end: what came before it has been captured. */
+const MARK_PORT = 9999;
+
+/** What tcpdump sees on the outside, a frame a line. */
+class Capture implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  readonly #frames: ReadableStreamDefaultReader<string>;
+  readonly #said: ReadableStreamDefaultReader<string>;
+
+  private constructor(outside: string, filter: string) {
+    this.#child = new Deno.Command("ip", {
+      args: [
+        ...["netns", "exec", outside, "tcpdump", "-i", "in0", "-n", "-l", "--immediate-mode"],
+        `(${filter}) or (udp and dst port ${MARK_PORT})`,
+      ],
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    this.#frames = linesOf(this.#child.stdout);
+    this.#said = linesOf(this.#child.stderr);
+  }
+
+  /** Resolves when nothing that is sent from now on is missed. */
+  static async start(outside: string, filter: string): Promise<Capture> {
+    const capture = new Capture(outside, filter);
+    let line = await capture.#said.read();
+    while (!line.done && !line.value.includes("listening on")) line = await capture.#said.read();
+    return capture;
+  }
+
+  /** The next frame; undefined when tcpdump has ended. */
+  async next(): Promise<string | undefined> {
+    return (await this.#frames.read()).value;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill("SIGTERM");
+    await Promise.all([this.#child.status, this.#frames.cancel(), this.#said.cancel()]);
+  }
+}
+
 /** Two joined network namespaces, and the accounts that a test made. */
 export class World implements AsyncDisposable {
   readonly inside: string;
@@ -265,37 +307,36 @@ export class World implements AsyncDisposable {
    * match a pcap filter, as tcpdump prints them.
    */
   async captured(filter: string, action: () => Promise<unknown>): Promise<string[]> {
-    const markPort = 9999;
-    const child = new Deno.Command("ip", {
-      args: [
-        ...["netns", "exec", this.outside, "tcpdump", "-i", "in0", "-n", "-l", "--immediate-mode"],
-        `(${filter}) or (udp and dst port ${markPort})`,
-      ],
-      stdin: "null",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    const said = linesOf(child.stderr);
-    for (let line = await said.read(); !line.done && !line.value.includes("listening on");) {
-      line = await said.read();
-    }
+    await using capture = await Capture.start(this.outside, filter);
+    await action();
+    return await this.#upToNow(capture);
+  }
+
+  /**
+   * The same for what is sent a while after the action, by a timer of the kernel or by another
+   * process: waits for the first frame, 20 seconds at most.
+   */
+  async capturedLater(filter: string, action: () => Promise<unknown>): Promise<string[]> {
+    await using capture = await Capture.start(this.outside, filter);
+    await action();
+    const first = capture.next();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const waited = new Promise((resolve) => timer = setTimeout(resolve, 20_000));
+    await Promise.race([first, waited]);
+    clearTimeout(timer);
+    return await this.#upToNow(capture, first);
+  }
+
+  /** The frames from `first` on, up to one of root's that is sent now. */
+  async #upToNow(capture: Capture, first = capture.next()): Promise<string[]> {
+    await this.must(
+      ...[PYTHON, "-c"],
+      `import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"end", ("${OUTSIDE_V4}", ${MARK_PORT}))`,
+    );
     const frames: string[] = [];
-    const reader = linesOf(child.stdout);
-    try {
-      await action();
-      // A frame of root's marks the end: what came before it has been captured.
-      await this.must(
-        ...[PYTHON, "-c"],
-        `import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"end", ("${OUTSIDE_V4}", ${markPort}))`,
-      );
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (done || value.includes(`${OUTSIDE_V4}.${markPort}:`)) return frames;
-        frames.push(value);
-      }
-    } finally {
-      child.kill("SIGTERM");
-      await Promise.all([child.status, reader.cancel(), said.cancel()]);
+    for (let frame = await first;; frame = await capture.next()) {
+      if (frame === undefined || frame.includes(`${OUTSIDE_V4}.${MARK_PORT}:`)) return frames;
+      frames.push(frame);
     }
   }
 
