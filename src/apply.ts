@@ -51,6 +51,7 @@ async function runSteps(
     const result = await runLine(lineOf(step));
     if (await changedSomething(step, result)) changes.push(changeOf(step, result));
     if (result.exitCode !== 0) {
+      if (result.exitCode > 128) await signals.heard();
       throw await rolledBack(changes, signals.caught ?? failureOf(step, result));
     }
     if (signals.caught !== undefined) throw await rolledBack(changes, signals.caught);
@@ -118,6 +119,14 @@ class SignalTrap implements Disposable {
   caught: string | undefined;
   /** Resolves with the first signal. */
   readonly stopped: Promise<void> = this.#stopped.promise;
+
+  /**
+   * Waits a moment for a signal. Ctrl-C goes to the whole terminal, and a command that died of it
+   * may be known before it is heard here.
+   */
+  async heard(): Promise<void> {
+    await Promise.race([this.stopped, new Promise((resolve) => setTimeout(resolve, 500))]);
+  }
 
   constructor() {
     for (const { signal, listener } of this.#listeners) Deno.addSignalListener(signal, listener);

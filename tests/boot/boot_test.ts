@@ -55,8 +55,12 @@ async function toldBy(boot: Boot): Promise<[state: string, survivesReboot: boole
 /** Waits until the account's lock is as it was: the unit that mends it runs after the other one. */
 async function mended(boot: Boot, world: World, lock: string, cause: string): Promise<void> {
   const end = Date.now() + 20_000;
-  while (await lockIn(world) !== lock && Date.now() < end) await boot.must("sleep", "0.1");
-  assertEquals(await lockIn(world), lock, cause);
+  let now = await lockIn(world);
+  while (now !== lock && Date.now() < end) {
+    await boot.must("sleep", "0.1");
+    now = await lockIn(world);
+  }
+  assertEquals(now, lock, cause);
   // What still runs for this cause must not mend what the next one breaks.
   await boot.must("systemctl", "stop", "fishnet-repair.service");
 }
@@ -112,6 +116,8 @@ for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftable
               // What may be lost is lost before, so that whoever puts it back is seen doing so.
               await boot.must("nft", "flush", "ruleset");
               await boot.must("systemctl", verb, firewall);
+              // For systemd it has started with its name on the bus, before it touches a rule.
+              if (firewall === "firewalld") await boot.until("firewall-cmd", "-q", "--state");
               await mended(boot, world, lock, verb);
             }
             await boot.must("systemctl", "stop", firewall);

@@ -17,11 +17,14 @@ export type Fault =
   | "SIGKILL"
   | "sudo is denied from then on";
 
+/** Waits until no thread of the program has anything to do: by then it has seen the signal. */
+const SEEN = 'while grep -q "^State:.R" /proc/"$program"/task/*/status; do sleep 0.01; done';
+
 const ACTIONS: Readonly<Record<Fault, string>> = {
   "fails before it has done its work": 'echo "broken" >&2; exit 9',
   "fails after it has done its work": '"$tool" "$@"; echo "broken" >&2; exit 9',
-  "SIGINT": 'kill -INT "$program"',
-  "SIGTERM": 'kill -TERM "$program"',
+  "SIGINT": `kill -INT "$program"; ${SEEN}`,
+  "SIGTERM": `kill -TERM "$program"; ${SEEN}`,
   "SIGKILL": 'kill -KILL "$program"',
   "sudo is denied from then on": "echo 'nobody ALL=ALL' > $here/../../sudoers",
 };
@@ -98,8 +101,8 @@ exec "$tool" "$@"
     const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
     const result = { code, stdout: text(stdout), stderr: text(stderr) };
     const calls = await this.calls();
-    assert(calls >= call, `call ${call} was never made, only ${calls}: ${result.stderr}`);
     await this.clear();
+    assert(calls >= call, `call ${call} was never made, only ${calls}: ${result.stderr}`);
     return result;
   }
 

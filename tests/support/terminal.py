@@ -21,14 +21,14 @@ child, terminal = pty.fork()
 if child == 0:
     os.execvp(sys.argv[2], sys.argv[2:])
 CTRL_C = "\x03"
-shown, seen, last, start = "", 0, "", time.monotonic()
+shown, seen, last, at_prompt, start = "", 0, "", False, time.monotonic()
 deadline = start + 30
 while True:
     if time.monotonic() > deadline:
         os.kill(child, signal.SIGKILL)
         break
     if not select.select([terminal], [], [], 0.5)[0]:
-        if last == CTRL_C:
+        if last == CTRL_C and at_prompt:
             # sudo loses a signal that comes after its prompt and before its read: a person who sees
             # nothing happen presses again.
             os.write(terminal, CTRL_C.encode())
@@ -42,6 +42,7 @@ while True:
     shown += data.decode(errors="replace")
     while answers and (found := re.search(answers[0][0], shown[seen:])):
         seen += found.end()
+        at_prompt = found.group().startswith("password")
         last = answers.pop(0)[1]
         os.write(terminal, last.encode())
         start = time.monotonic()

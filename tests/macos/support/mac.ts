@@ -138,13 +138,13 @@ export class MacAccount implements AsyncDisposable {
   }
 }
 
-/** Waits until a condition holds, for ten seconds at most. */
+/** Waits until a condition holds, for a minute at most: launchd starts a job once in ten seconds. */
 export async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 10_000; Date.now() < end;) {
+  for (const end = Date.now() + 60_000; Date.now() < end;) {
     if (await holds()) return;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  throw new Error(`not within 10 seconds: ${what}`);
+  throw new Error(`not within a minute: ${what}`);
 }
 
 /** The tokens of the references that pf knows. */
