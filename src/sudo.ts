@@ -129,8 +129,10 @@ async function drain(
  * waiting until the returned function is called or this process is gone: the
  * lock's holder reads a pipe from us, and ends when that closes.
  *
- * The lock is flock(2) on /etc/sudoers, which stands wherever sudo does and
- * only root can read: nobody else can take the lock, and no file is left behind.
+ * The lock is flock(2) on /etc/sudoers, or on /root where the system's sudoers
+ * file is elsewhere (openSUSE's is in /usr/etc, for all to read): only root can open
+ * either, so nobody else can take the lock. Neither is ever made: an empty sudoers
+ * file would take sudo from everybody.
  *
  * @param stopped ends the wait: then nothing is locked
  * @throws {FishnetError} after {@link LOCK_TIMEOUT_SECONDS}, or where sudo is refused.
@@ -181,8 +183,10 @@ const LOCK_TIMED_OUT =
  */
 export function lockScript(os: typeof Deno.build.os): string {
   if (os !== "darwin") {
-    return `echo waiting; flock -w ${LOCK_TIMEOUT_SECONDS} /etc/sudoers sh -c "echo locked; cat" || ` +
-      `echo "${LOCK_TIMED_OUT}" >&2`;
+    // Opened by the shell: flock(1) makes a file that it does not find.
+    return `echo waiting; f=/etc/sudoers; test -e $f || f=/root; exec 9<$f; ` +
+      `if flock -w ${LOCK_TIMEOUT_SECONDS} 9; then echo locked; cat; ` +
+      `else echo "${LOCK_TIMED_OUT}" >&2; fi`;
   }
   return `echo waiting; exec perl -MFcntl=:flock -e '$SIG{ALRM} = sub { die "${LOCK_TIMED_OUT}\\n" }; ` +
     `alarm ${LOCK_TIMEOUT_SECONDS}; open(F, "<", "/etc/sudoers") or die "/etc/sudoers: $!\\n"; ` +

@@ -74,3 +74,30 @@ async function waitsForLock(): Promise<boolean> {
   const locks = (await Deno.readTextFile("/proc/locks")).split("\n");
   return locks.some((line) => line.includes("-> FLOCK") && line.includes(`:${ino} `));
 }
+
+worldTest(
+  "the lock between runs makes no sudoers file where the system has none",
+  async (world) => {
+    const agent = await world.account();
+    const before = await world.state();
+    const etc = await Deno.makeTempDir({ dir: "/var/tmp" });
+    try {
+      // Its sudoers file elsewhere, as on openSUSE.
+      await world.must("cp", "-a", "/etc/.", etc);
+      await Deno.rename(`${etc}/sudoers`, `${etc}/their-sudoers`);
+      const plugin = "Plugin sudoers_policy sudoers.so sudoers_file=/etc/their-sudoers\n";
+      await Deno.writeTextFile(`${etc}/sudo.conf`, plugin);
+      await Deno.chmod(etc, 0o755);
+      for (const command of ["enable", "disable"]) {
+        await world.must(
+          ...["sh", "-c", 'mount --bind "$0" /etc && exec "$@"', etc, ...program()],
+          ...["firewall", command, "--agent-user", agent, "--apply"],
+        );
+        assert(!(await Array.fromAsync(Deno.readDir(etc))).some(({ name }) => name === "sudoers"));
+        assertEquals(await world.state() === before, command === "disable");
+      }
+    } finally {
+      await Deno.remove(etc, { recursive: true });
+    }
+  },
+);
