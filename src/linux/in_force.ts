@@ -81,18 +81,17 @@ const MARK = "fishnet:";
 
 /** The layer that a rule is of; one that is narrower than ours in any way is none. */
 function layerOf(rule: Rule): Layer | undefined {
-  const { table, chain, device, protocol, direction, otherThanPorts, target } = rule;
+  const { table, chain, device, protocol, direction, anyState, otherThanPorts, target } = rule;
   if (rule.narrower) return undefined;
   const refuses = target === "REJECT" || target === "DROP";
   const place = `${table} ${chain}`;
   if (device === "!lo") {
-    if ((protocol ?? direction ?? otherThanPorts) !== undefined) return undefined;
+    if ((protocol ?? direction ?? anyState ?? otherThanPorts) !== undefined) return undefined;
     if (place === "mangle POSTROUTING" && target === "DROP") return "drop";
     return place === "filter OUTPUT" && refuses ? "refuse" : undefined;
   }
-  if (device !== "lo" || place !== "filter OUTPUT" || direction !== "ORIGINAL" || !refuses) {
-    return undefined;
-  }
+  const judges = direction === "ORIGINAL" && anyState;
+  if (device !== "lo" || place !== "filter OUTPUT" || !judges || !refuses) return undefined;
   if (protocol === "tcp" && otherThanPorts !== undefined) return "loopbackTcp";
   return protocol === "!tcp" && otherThanPorts === undefined ? "loopbackOther" : undefined;
 }

@@ -10,6 +10,7 @@
 import type { Account } from "../account.ts";
 import type { Hold, Step } from "../plan.ts";
 import { forEachRange, LISTED_RANGE, NO_IPV6, ownerOf, rangesStep, uidOf } from "./accounts.ts";
+import { CONNTRACK_STATES } from "./read_iptables.ts";
 import { routingHolds } from "./routing.ts";
 
 /** One family's command, its name for a reader, and how its REJECT is saved. */
@@ -169,26 +170,31 @@ function outputHold(account: Account, family: Family): Hold {
 }
 
 /**
- * Loopback limited to the given TCP ports. Only packets of the original
- * direction are judged, so the account's own servers still answer.
+ * Matches all but replies, so the account's own servers still answer. The states are all there are:
+ * without them a packet that is not tracked matches no direction (xt_conntrack.c).
  */
+const NO_REPLY = `-m conntrack --ctstate ${CONNTRACK_STATES.join(",")} --ctdir ORIGINAL`;
+
+/** Loopback limited to the given TCP ports. */
 function loopbackHolds(account: Account, ports: readonly number[], family: Family): Hold[] {
-  const original = "-m conntrack --ctdir ORIGINAL";
   const chain = outputChain(family);
   const tcp: Rule = {
     chain,
     write: (owner) =>
-      `-o lo -p tcp -m owner --uid-owner ${owner} ${original} ` +
+      `-o lo -p tcp -m owner --uid-owner ${owner} ${NO_REPLY} ` +
       `-m multiport ! --dports ${ports.join(",")} ${markOf(account)} ` +
       `-j REJECT --reject-with tcp-reset`,
     saved: (owner) =>
-      `OUTPUT -o lo -p tcp .*--uid-owner ${owner} .* --dports ${ports.join(",")} .*tcp-reset`,
+      `OUTPUT -o lo -p tcp .*--uid-owner ${owner} .*,UNTRACKED .* --dports ${
+        ports.join(",")
+      } .*tcp-reset`,
   };
   const rest: Rule = {
     chain,
     write: (owner) =>
-      `-o lo ! -p tcp -m owner --uid-owner ${owner} ${original} ${markOf(account)} -j REJECT`,
-    saved: (owner) => `OUTPUT -o lo ! -p tcp .*--uid-owner ${owner} .*${family.unreachable}`,
+      `-o lo ! -p tcp -m owner --uid-owner ${owner} ${NO_REPLY} ${markOf(account)} -j REJECT`,
+    saved: (owner) =>
+      `OUTPUT -o lo ! -p tcp .*--uid-owner ${owner} .*,UNTRACKED .*${family.unreachable}`,
   };
   const tcpWhy = `${family.label}: on loopback, refuse TCP to any port but ${ports.join(", ")}`;
   const restWhy = `${family.label}: on loopback, refuse what is not TCP (a DNS stub, say)`;

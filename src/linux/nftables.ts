@@ -90,11 +90,12 @@ export const LOOPBACK: Table = {
     "add map inet fishnet_loopback narrowed { type uid : verdict; flags interval; }",
     "add chain inet fishnet_loopback out { type filter hook output priority filter - 10; }",
     "flush chain inet fishnet_loopback out",
-    'add rule inet fishnet_loopback out oifname "lo" ct direction original ' +
-    "meta skuid vmap @narrowed",
+    // Replies of the account's own servers. What is not tracked has no direction, and is judged.
+    'add rule inet fishnet_loopback out oifname "lo" ct direction reply accept',
+    'add rule inet fishnet_loopback out oifname "lo" meta skuid vmap @narrowed',
   ],
-  rules: "vmap @narrowed",
-  ruleCount: 1,
+  rules: "reply accept|vmap @narrowed",
+  ruleCount: 2,
 };
 
 /** Goes on only where the table is there: elsewhere nothing of ours is in it. */

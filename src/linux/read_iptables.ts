@@ -19,6 +19,8 @@ export interface Rule {
   readonly comment?: string;
   /** `--ctdir`. */
   readonly direction?: string;
+  /** `--ctstate` with every state: what is not tracked matches as well. */
+  readonly anyState?: boolean;
   /** The ports of `! --dports`. */
   readonly otherThanPorts?: readonly number[];
   /** Where `-j` leads; undefined for a rule that only counts. */
@@ -28,6 +30,9 @@ export interface Rule {
   /** The rule matches by something that is not above: nothing is known of what it lets out. */
   readonly narrower: boolean;
 }
+
+/** Every state of a packet, as iptables lists them (libxt_conntrack.c). */
+export const CONNTRACK_STATES = ["INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED"];
 
 /** All rules of all tables. Lines that are no rule are left out. */
 export function parseIptablesSave(text: string): Rule[] {
@@ -75,6 +80,10 @@ function parseRule(table: string, text: string): Rule {
         break;
       case "--ctdir":
         rule.direction = value;
+        break;
+      case "--ctstate":
+        if (value === CONNTRACK_STATES.join(",")) rule.anyState = true;
+        else rule.narrower = true;
         break;
       case "!--dports":
         rule.otherThanPorts = value.split(",").map(Number);

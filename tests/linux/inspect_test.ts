@@ -111,6 +111,8 @@ Deno.test("any condition added to a rule of the lock takes it out of the count",
     ...[
       "-m owner ! --uid-owner 1001",
       "-m conntrack --ctdir ORIGINAL",
+      "-m conntrack --ctstate INVALID,NEW,RELATED,ESTABLISHED,UNTRACKED",
+      "-m conntrack --ctstate NEW",
       "-m statistic --mode random",
     ],
   ];

@@ -56,6 +56,23 @@ for (const { backend, variant, label } of WAYS) {
       for (const vector of ["udp_answered", "tcp"]) await refused(vector, STUB, 53);
     });
 
+    await t.step("where connections are not tracked, all of that is refused, too", async () => {
+      const untrack = (change: "-A" | "-D") =>
+        Promise.all(["iptables", "ip6tables"].map((command) =>
+          world.must(
+            ...[command, "-w", "-t", "raw", change, "OUTPUT", "-o", "lo", "-j", "CT", "--notrack"],
+          )
+        ));
+      await untrack("-A");
+      for (const address of OWN_ADDRESSES) {
+        await refused("tcp", address, 9050);
+        await refused("udp_answered", address, 3777);
+        for (const uid of accounts) await allowed(uid, address, 3777);
+      }
+      for (const vector of ["udp_answered", "tcp"]) await refused(vector, STUB, 53);
+      await untrack("-D");
+    });
+
     await t.step("the account's own server still answers others", async () => {
       for (const address of OWN_ADDRESSES) {
         for (const vector of ["tcp", "udp_answered"]) {
