@@ -8,7 +8,7 @@
 import { UnreadableError } from "../status.ts";
 import { readSections, type Section } from "../sections.ts";
 import { BOOT_DIRECTORY, LOCK_UNIT, LOCK_WANTED_BY, UNIT_DIRECTORY } from "./persist.ts";
-import { parsePasswd, parseSubuid, type PasswdEntry, type SubuidEntry } from "./read_accounts.ts";
+import { parsePasswd, parseSubuid, type PasswdEntry, type Subuid } from "./read_accounts.ts";
 import { parseIptablesSave, type Rule } from "./read_iptables.ts";
 import { parseTable, type Table } from "./read_nftables.ts";
 import { parseRoutingRules, type RoutingRule } from "./read_routing.ts";
@@ -32,7 +32,7 @@ export interface SavedRules {
 /** The machine's state, as its own tools print it, parsed and not yet judged. */
 export interface Machine {
   readonly passwd: readonly PasswdEntry[];
-  readonly subuid: readonly SubuidEntry[];
+  readonly subuid: Subuid;
   /** False for a kernel without IPv6: it has none to lock. */
   readonly hasIpv6: boolean;
   readonly saved: readonly SavedRules[];

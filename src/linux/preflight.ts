@@ -9,8 +9,10 @@ import type { Account } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import type { Backend } from "../planner.ts";
 import { type Held, heldBy } from "./in_force.ts";
-import { type Machine, readMachine } from "./inspect.ts";
-import { type PasswdEntry, subordinateRanges } from "./read_accounts.ts";
+import { FAMILIES, type Machine, readMachine } from "./inspect.ts";
+import { type PasswdEntry, subordinateRanges, unclearLines } from "./read_accounts.ts";
+import { reachesLoopback } from "./read_routing.ts";
+import { ROUTING_PREFERENCE } from "./routing.ts";
 import { overlap, printRange } from "./uid_range.ts";
 
 /** What is about to be applied. */
@@ -40,7 +42,11 @@ export function preflightIn(machine: Machine, intent: Intent): Account[] {
   return intent.accounts.map((name) => {
     const entry = machine.passwd.find((known) => known.name === name);
     const account = entry ?? rememberedAccount(name, held, intent);
-    if (intent.kind === "enable") refuseOthers(account, machine);
+    if (intent.kind === "enable") {
+      refuseUnclear(account, machine);
+      refuseOthers(account, machine);
+      refuseWithoutLoopback(account, machine);
+    }
     refuseOtherBackend(account, held, intent);
     refuseOtherPorts(account, held, intent);
     refuseOtherBoot(account, held, machine, intent);
@@ -60,6 +66,28 @@ function rememberedAccount(name: string, held: readonly Held[], { kind }: Intent
   return { name, uid };
 }
 
+/** Refuses a line of /etc/subuid that may mean another range to whoever reads it next. */
+function refuseUnclear(account: PasswdEntry, { subuid }: Machine): void {
+  const [line] = unclearLines(subuid, account);
+  if (line === undefined) return;
+  throw new FishnetError(
+    `/etc/subuid has a line for '${account.name}' that is no range, ${JSON.stringify(line)}: ` +
+      `write ${account.name}:FIRST:COUNT there, in decimal numbers`,
+  );
+}
+
+/** Refuses where the kernel would ask our routing rule before it finds this machine's own addresses. */
+function refuseWithoutLoopback({ name }: PasswdEntry, { routing, hasIpv6 }: Machine): void {
+  for (const family of FAMILIES) {
+    if (family === 6 && !hasIpv6 || reachesLoopback(routing[family])) continue;
+    throw new FishnetError(
+      `refusing to lock '${name}', which would cut it off loopback as well: ip -${family} rule has ` +
+        `no 'from all lookup local' before ${ROUTING_PREFERENCE}; add it there with ` +
+        `sudo ip -${family} rule add pref 0 lookup local`,
+    );
+  }
+}
+
 /** Refuses a lock that would cut off root, or another account. */
 function refuseOthers(account: PasswdEntry, { passwd, subuid }: Machine): void {
   const { name, uid } = account;
@@ -77,6 +105,15 @@ function refuseOthers(account: PasswdEntry, { passwd, subuid }: Machine): void {
     );
   }
   const own = subordinateRanges(subuid, account);
+  const among = subuid.ranges.find((other) =>
+    !own.includes(other) && other.first <= uid && uid <= other.last
+  );
+  if (among !== undefined) {
+    throw new FishnetError(
+      `refusing to lock '${name}', whose uid ${uid} is one of the subordinate uids of ` +
+        `'${among.owner}' (${printRange(among)}): give the agent a uid of its own`,
+    );
+  }
   for (const range of own) {
     const refuse = (whom: string) =>
       new FishnetError(
@@ -88,7 +125,7 @@ function refuseOthers(account: PasswdEntry, { passwd, subuid }: Machine): void {
       other.uid !== uid && range.first <= other.uid && other.uid <= range.last
     );
     if (other !== undefined) throw refuse(`contain that of '${other.name}' (${other.uid})`);
-    const shared = subuid.find((other) => !own.includes(other) && overlap(other, range));
+    const shared = subuid.ranges.find((other) => !own.includes(other) && overlap(other, range));
     if (shared !== undefined) throw refuse(`overlap those of '${shared.owner}'`);
   }
 }

@@ -27,21 +27,38 @@ export function parsePasswd(text: string): PasswdEntry[] {
   return [...entries.values()];
 }
 
-/** The ranges in /etc/subuid; what is no range is left out, as newuidmap(1) does. */
-export function parseSubuid(text: string): SubuidEntry[] {
-  return text.split("\n").flatMap((line) => {
-    const match = /^([^:]+):(\d{1,10}):(\d{1,10})$/.exec(line);
-    const count = Number(match?.[3] ?? 0);
-    if (match === null || count === 0) return [];
-    const first = Number(match[2]);
-    return [{ owner: match[1]!, first, last: first + count - 1 }];
-  });
+/** What /etc/subuid says. */
+export interface Subuid {
+  readonly ranges: readonly SubuidEntry[];
+  /**
+   * Lines that are no range in decimal numbers. Others may take them for one: newuidmap(1) reads
+   * `0x…` and a leading 0 (strtoll(3)), a shell even more.
+   */
+  readonly unclear: readonly string[];
+}
+
+/** Reads /etc/subuid. */
+export function parseSubuid(text: string): Subuid {
+  const ranges: SubuidEntry[] = [];
+  const unclear: string[] = [];
+  for (const line of text.split("\n")) {
+    const match = /^([^:]+):(0|[1-9]\d{0,9}):([1-9]\d{0,9})$/.exec(line);
+    const first = Number(match?.[2]);
+    if (match === null) unclear.push(line);
+    else ranges.push({ owner: match[1]!, first, last: first + Number(match[3]) - 1 });
+  }
+  return { ranges, unclear };
+}
+
+/** The account's own among the lines that are no range. */
+export function unclearLines({ unclear }: Subuid, { name, uid }: PasswdEntry): string[] {
+  return unclear.filter((line) => line.startsWith(`${name}:`) || line.startsWith(`${uid}:`));
 }
 
 /** The account's subordinate ranges: entries go by its name or by its uid. */
 export function subordinateRanges(
-  subuid: readonly SubuidEntry[],
+  { ranges }: Subuid,
   { name, uid }: PasswdEntry,
 ): SubuidEntry[] {
-  return subuid.filter(({ owner }) => owner === name || owner === `${uid}`);
+  return ranges.filter(({ owner }) => owner === name || owner === `${uid}`);
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ROUTING_PREFERENCE } from "./routing.ts";
 import { parseRange, type UidRange } from "./uid_range.ts";
 
 /** One routing rule, in the order in which the kernel asks them. */
@@ -35,9 +36,18 @@ export function parseRoutingRules(text: string): RoutingRule[] {
   });
 }
 
+/** The rule that finds loopback and this machine's own addresses. */
+const LOCAL = /^from all lookup (local|255)( proto \S+)?$/;
+
+/** Whether an account that our rules hold still finds loopback: they may have come before it. */
+export function reachesLoopback(rules: readonly RoutingRule[]): boolean {
+  return rules.some(({ preference, text }) => preference < ROUTING_PREFERENCE && LOCAL.test(text));
+}
+
 function mayRoute(rule: string): boolean {
   if (/ (prohibit|unreachable|blackhole|nop)\b/.test(rule)) return false;
-  if (/^from all lookup (local|255)( proto \S+)?$/.test(rule)) return false;
+  if (LOCAL.test(rule)) return false;
+  if (rule.startsWith("not ")) return true;
   // What this machine sends itself comes in by lo; any other device is of forwarded packets.
   const device = /\biif (\S+)/.exec(rule)?.[1];
   return device === undefined || device === "lo";

@@ -8,8 +8,9 @@ import type { Backend } from "../planner.ts";
 import type { AccountStatus, LockState, Piece } from "../status.ts";
 import { type Held, heldBy, InForce, type Layer } from "./in_force.ts";
 import { FAMILIES, type Machine, readMachine } from "./inspect.ts";
-import { type PasswdEntry, subordinateRanges } from "./read_accounts.ts";
-import { cutLine } from "./routing.ts";
+import { type PasswdEntry, subordinateRanges, unclearLines } from "./read_accounts.ts";
+import { reachesLoopback } from "./read_routing.ts";
+import { cutLine, ROUTING_PREFERENCE } from "./routing.ts";
 import { printRange, type UidRange, UidSet } from "./uid_range.ts";
 
 /**
@@ -77,7 +78,7 @@ class KnownAccounts {
       if (owner !== undefined && (first === last || this.#byName.has(owner))) names.add(owner);
     }
     const ofNobody = new UidSet(this.#held.filter(({ owner }) => owner === undefined));
-    const subordinate = new UidSet(this.#machine.subuid);
+    const subordinate = new UidSet(this.#machine.subuid.ranges);
     for (const { name, uid } of this.#byUid.values()) {
       const own = { first: uid, last: uid };
       if (ofNobody.covers(own) && !subordinate.covers(own)) names.add(name);
@@ -89,7 +90,7 @@ class KnownAccounts {
   leftOver(): Held[] {
     const known = new UidSet([
       ...this.#held.filter(({ owner }) => owner !== undefined),
-      ...this.#machine.subuid,
+      ...this.#machine.subuid.ranges,
       ...[...this.#byUid.keys()].map((uid) => ({ first: uid, last: uid })),
     ]);
     return this.#held.filter(({ owner }) => owner === undefined).flatMap((one) => {
@@ -129,6 +130,8 @@ const LAYERS: Readonly<Record<Backend, Readonly<Partial<Record<Layer, string>>>>
   },
 };
 
+const families = ({ hasIpv6 }: Machine) => FAMILIES.filter((family) => family === 4 || hasIpv6);
+
 function judge(account: HeldAccount, machine: Machine, inForce: InForce): AccountStatus {
   const candidates = (["iptables", "nftables"] as const)
     .map((backend) => judgeBackend(account, machine, inForce, backend));
@@ -162,6 +165,13 @@ function judge(account: HeldAccount, machine: Machine, inForce: InForce): Accoun
           } removes them, then enable again`,
         ]
         : []),
+      ...families(machine).filter((family) => !reachesLoopback(machine.routing[family])).map((
+        family,
+      ) =>
+        `IPv${family}: a lock cuts it off loopback as well, where the routing rule ` +
+        `'from all lookup local' is not before ${ROUTING_PREFERENCE}: ` +
+        `sudo ip -${family} rule add pref 0 lookup local`
+      ),
       ...(machine.hasIpv6 ? [] : ["this kernel has no IPv6, so there is none to lock"]),
     ],
   };
@@ -192,12 +202,11 @@ function judgeBackend(
   inForce: InForce,
   backend: Backend,
 ): Judgement {
-  const families = FAMILIES.filter((family) => family === 4 || machine.hasIpv6);
   const [own] = account.ranges;
   const of = (layer: Layer) =>
-    families.flatMap((family) => inForce.of(layer, family, backend, own!));
+    families(machine).flatMap((family) => inForce.of(layer, family, backend, own!));
   const limit = (layer: Layer) =>
-    families.flatMap((family) =>
+    families(machine).flatMap((family) =>
       account.ranges.flatMap((range) => inForce.of(layer, family, backend, range))
     );
   const limits = [...limit("loopbackTcp"), ...limit("loopbackOther")];
@@ -215,7 +224,9 @@ function judgeBackend(
     .filter(([layer]) => limits.length > 0 || !layer.startsWith("loopback"));
   const pieces = layers.flatMap(([layer, label]) =>
     // One nft table is for both families, so one piece is.
-    (backend === "nftables" && layer !== "routing" ? [4 as const] : families).flatMap((family) =>
+    (backend === "nftables" && layer !== "routing" ? [4 as const] : families(machine)).flatMap((
+      family,
+    ) =>
       account.ranges
         // The page's rule is for the uid alone: POSTROUTING sees whatever OUTPUT sees.
         .filter((_, i) => i === 0 || layer !== "refuse" || backend === "nftables")
@@ -232,6 +243,15 @@ function judgeBackend(
         })
     )
   );
+  const untouched = pieces.every(({ present, detail }) => !present && detail === undefined);
+  for (const line of untouched ? [] : unclearLines(machine.subuid, account)) {
+    pieces.push({
+      name: `subordinate uids of the line ${JSON.stringify(line)}`,
+      present: false,
+      detail: "no range in decimal numbers",
+      remedy: `write ${account.name}:FIRST:COUNT there in /etc/subuid, and enable again`,
+    });
+  }
   if (sessions !== undefined) {
     pieces.push({
       name: `login sessions shut (user-${account.uid}.slice)`,

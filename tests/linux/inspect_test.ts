@@ -1,5 +1,5 @@
 /** The parsers of the machine's state, by cases and by property: no text may break or fool them. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import * as fc from "fast-check";
 import { heldBy } from "../../src/linux/in_force.ts";
 import { machineOf } from "../../src/linux/inspect.ts";
@@ -234,18 +234,35 @@ Deno.test("uid ranges are read strictly", () => {
   }
 });
 
-Deno.test("subuid(5): names and numbers own ranges; what is no range is left out", () => {
-  assertEquals(
-    parseSubuid("a:100:10\n1001:200:1\nb:x:1\nc:1\n#d:1:1\ne:5:0\n").map((
-      { owner, first, last },
-    ) => [
-      owner,
-      first,
-      last,
-    ]),
-    [["a", 100, 109], ["1001", 200, 200], ["#d", 1, 1]],
+Deno.test("subuid(5): names and numbers own ranges; what is no range is told apart", () => {
+  const { ranges, unclear } = parseSubuid(
+    "a:100:10\n1001:200:1\nb:x:1\nc:1\n#d:1:1\ne:5:0\nf:5:1\r\ng:0x10:1\nh:010:1\ni:0:1",
   );
+  assertEquals(ranges.map(({ owner, first, last }) => [owner, first, last]), [
+    ["a", 100, 109],
+    ["1001", 200, 200],
+    ["#d", 1, 1],
+    ["i", 0, 0],
+  ]);
+  assertEquals(unclear, ["b:x:1", "c:1", "e:5:0", "f:5:1\r", "g:0x10:1", "h:010:1"]);
   assertEquals(parsePasswd("a:x:7:7::/:\nbad\nb:x:no:1:::\n"), [{ name: "a", uid: 7 }]);
+});
+
+Deno.test("a line of /etc/subuid that is no range is a missing piece, where there is a lock", () => {
+  for (const line of ["agent:100000:65536\r", "1001:0x186a0:65536", "agent:100000:0"]) {
+    assertEquals(stateWith({ ...LOCKED, subuid: `${line}\n` }), "partial", line);
+    const nothing = "0:\tfrom all lookup local\n";
+    assertEquals(stateWith({ subuid: `${line}\n`, rule4: nothing, rule6: nothing }), "unlocked");
+  }
+  assertEquals(stateWith({ ...LOCKED, subuid: "other:100000:0\n# agent:\n" }), "locked");
+});
+
+Deno.test("status says where a lock cuts an account off loopback as well", () => {
+  const notes = (rule4: string) =>
+    statusIn(machineWith({ ...LOCKED, rule4 }), ["agent"])[0]!.notes!.join("\n");
+  assertEquals(notes(LOCKED.rule4), "");
+  const later = LOCKED.rule4.replace("0:\tfrom all lookup local", "100:\tfrom all lookup local");
+  assertMatch(notes(later), /^IPv4: a lock cuts it off loopback as well.* ip -4 rule add pref 0/);
 });
 
 Deno.test("nft elements keep their comments and verdicts; one with a timeout does not count", () => {
@@ -261,6 +278,18 @@ Deno.test("nft elements keep their comments and verdicts; one with a timeout doe
     { first: 5, last: 9, comment: "b" },
     { first: 20, last: 20, comment: "c", goto: "only_1" },
   ]);
+});
+
+Deno.test("a routing rule for all but forwarded packets may route this machine's own", () => {
+  for (
+    const [rule, mayRoute] of [
+      ["from all iif eth0 lookup main", false],
+      ["not from all iif eth0 lookup main", true],
+      ["from all lookup local", false],
+      ["not from all lookup local", true],
+      ["not from all fwmark 0xca6c prohibit", false],
+    ] as const
+  ) assertEquals(parseRoutingRules(`10:\t${rule}`)[0]!.mayRoute, mayRoute, rule);
 });
 
 Deno.test("a routing rule with any other condition prohibits nothing that counts", () => {

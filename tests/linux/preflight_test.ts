@@ -76,6 +76,39 @@ worldTest("enable refuses subordinate uids that are somebody else's", async (wor
   await done(world, "enable", agent);
 });
 
+worldTest("enable refuses a uid that is one of somebody else's subordinate uids", async (world) => {
+  const [agent, other] = [await world.account(), await world.account()];
+  const uid = Number(await must("id", "-u", agent));
+  await withSubuid(`${other}:${uid - 1}:3`, () =>
+    refused(
+      world,
+      new RegExp(`uid ${uid} is one of the subordinate uids of '${other}'`),
+      ...["enable", agent] as const,
+    ));
+});
+
+worldTest("enable refuses a line of /etc/subuid that others may read otherwise", async (world) => {
+  const agent = await world.account();
+  for (
+    const line of [`${agent}:0x77359400:10`, `${agent}:02000000000:10`, `${agent}:1950000000:0`]
+  ) {
+    const said = new RegExp(
+      `line for '${agent}' that is no range, "${line}": write ${agent}:FIRST`,
+    );
+    await withSubuid(line, () => refused(world, said, "enable", agent));
+  }
+});
+
+worldTest("enable refuses where a lock would come before loopback", async (world) => {
+  const agent = await world.account();
+  await world.must("ip", "-6", "rule", "add", "pref", "100", "lookup", "local");
+  await world.must("ip", "-6", "rule", "del", "pref", "0");
+  await refused(world, /off loopback as well: ip -6 rule has no .* add it/, "enable", agent);
+  // As the message says.
+  await world.must("ip", "-6", "rule", "add", "pref", "0", "lookup", "local");
+  await done(world, "enable", agent);
+});
+
 worldTest("overlapping ranges of the account itself are no reason to refuse", async (world) => {
   const agent = await world.account();
   const uid = (await must("id", "-u", agent)).trim();
