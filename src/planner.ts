@@ -56,7 +56,10 @@ function holdsOf(account: Account, options: LockOptions): Hold[] {
   if (system === "macos") return pfHolds(account, { onlyPorts, persist });
   const backendHolds = backend === "iptables" ? iptablesHolds : nftablesHolds;
   // At boot, the same steps with the uid for the name.
-  const atBoot = () => enableSteps(backendHolds({ ...account, uid: "$uid" }, onlyPorts));
+  const atBoot = () => ({
+    steps: enableSteps(backendHolds({ ...account, uid: "$uid" }, onlyPorts)),
+    onlyPorts,
+  });
   return [
     ...backendHolds(account, onlyPorts),
     ...persistHolds(account, persist ? atBoot() : undefined),

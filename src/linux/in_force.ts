@@ -7,6 +7,7 @@
 import type { Backend } from "../planner.ts";
 import { FAMILIES, type Family, type Machine, type Variant } from "./inspect.ts";
 import { LOCK, LOOPBACK, type Table as TableOfOurs, tableLine } from "./nftables.ts";
+import { type PasswdEntry, subordinateRanges } from "./read_accounts.ts";
 import { type Rule, Shadows } from "./read_iptables.ts";
 import type { Element, Table } from "./read_nftables.ts";
 import type { RoutingRule } from "./read_routing.ts";
@@ -203,6 +204,43 @@ function heldByRouting(rules: readonly RoutingRule[], family: Family): Held[] {
       removal: `${ip} del pref ${rule.preference} uidrange ${uids.first}-${uids.last} prohibit`,
     }];
   });
+}
+
+/** The single uids that rules, and scripts for boot, hold for each name: also those of before. */
+export function rememberedUids(
+  held: readonly Held[],
+  { bootScripts }: Machine,
+): Map<string, Set<number>> {
+  const uids = new Map<string, Set<number>>();
+  const remember = (name: string, uid: number) => {
+    const known = uids.get(name);
+    if (known === undefined) uids.set(name, new Set([uid]));
+    else known.add(uid);
+  };
+  for (const { owner, first, last } of held) {
+    if (owner !== undefined && first === last) remember(owner, first);
+  }
+  for (const [uid, { name }] of bootScripts) remember(name, uid);
+  return uids;
+}
+
+/**
+ * The account, as a plan takes it, with each uid that it was locked with and has no more: it was
+ * deleted, or got another uid. Where somebody else is locked with that uid, it is theirs.
+ */
+export function formerUids(
+  name: string,
+  entry: PasswdEntry | undefined,
+  { subuid }: Machine,
+  remembered: ReadonlyMap<string, ReadonlySet<number>>,
+): PasswdEntry[] {
+  const own = entry === undefined ? [] : subordinateRanges(subuid, entry);
+  return [...remembered.get(name) ?? []]
+    .filter((uid) =>
+      uid !== entry?.uid && !own.some(({ first, last }) => first <= uid && uid <= last)
+    )
+    .filter((uid) => ![...remembered].some(([other, uids]) => other !== name && uids.has(uid)))
+    .map((uid) => ({ name, uid }));
 }
 
 /** Answers, for any range of uids, which layers hold it. */

@@ -7,7 +7,14 @@
  */
 import { UnreadableError } from "../status.ts";
 import { readSections, type Section } from "../sections.ts";
-import { BOOT_DIRECTORY, LOCK_UNIT, LOCK_WANTED_BY, UNIT_DIRECTORY } from "./persist.ts";
+import {
+  BOOT_DIRECTORY,
+  type BootMark,
+  LOCK_UNIT,
+  LOCK_WANTED_BY,
+  parseBootMark,
+  UNIT_DIRECTORY,
+} from "./persist.ts";
 import { parsePasswd, parseSubuid, type PasswdEntry, type Subuid } from "./read_accounts.ts";
 import { parseIptablesSave, type Rule } from "./read_iptables.ts";
 import { parseTable, type Table } from "./read_nftables.ts";
@@ -43,7 +50,7 @@ export interface Machine {
   readonly lockTable: Table | undefined;
   readonly loopbackTable: Table | undefined;
   /** The uids with a script that would lock them at boot. */
-  readonly bootScripts: ReadonlySet<number>;
+  readonly bootScripts: ReadonlyMap<number, BootMark>;
   /** The uids with a unit that runs such a script at boot. */
   readonly bootUnits: ReadonlySet<number>;
   /** The uids whose login sessions were shut, and whether systemd still says so. */
@@ -140,7 +147,12 @@ export function machineOf(sections: ReadonlyMap<string, Section>): Machine {
     routing: { 4: parseRoutingRules(text("rule4")), 6: parseRoutingRules(text("rule6")) },
     lockTable: succeeded("nft") ? parseTable(text("nft")) : undefined,
     loopbackTable: succeeded("nft-loopback") ? parseTable(text("nft-loopback")) : undefined,
-    bootScripts: uidsIn(text("boot-scripts"), /\/(\d+)\.sh:uid=\1$/),
+    bootScripts: new Map(
+      text("boot-scripts").split("\n").flatMap((line) => {
+        const mark = parseBootMark(line);
+        return mark === undefined ? [] : [[mark.uid, mark] as const];
+      }),
+    ),
     bootUnits: uidsIn(text("boot-units"), new RegExp(`/${LOCK_UNIT}(\\d+)\\.service$`)),
     sessions: parseSessions(text("session-marks"), text("session-slices")),
   };

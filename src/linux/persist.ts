@@ -129,6 +129,23 @@ export const systemdStep: Step = {
   why: "systemd runs this system, and so will put the lock in force at boot",
 };
 
+/** What a script locks, when the rules that it makes are gone: it stands behind `uid=UID`. */
+export interface BootMark {
+  readonly name: string;
+  readonly onlyPorts: readonly number[];
+}
+
+const markOf = ({ name }: Account, onlyPorts: readonly number[]) =>
+  `# account ${name}${onlyPorts.length === 0 ? "" : `, only port ${onlyPorts.join(",")}`}`;
+
+/** Reads `/etc/fishnet-firewall/UID.sh:` and the first line of the script, which has the uid again. */
+export function parseBootMark(line: string): ({ readonly uid: number } & BootMark) | undefined {
+  const match = /\/(\d+)\.sh:uid=\1 # account ([\w-]+)(?:, only port ([\d,]+))?$/.exec(line);
+  if (match === null) return undefined;
+  const [, uid, name = "", ports] = match;
+  return { uid: Number(uid), name, onlyPorts: ports?.split(",").map(Number) ?? [] };
+}
+
 /**
  * The lines of `UID.sh` below its first, `uid=UID`: the steps as they stand in
  * the plan, each whether or not another failed, one script at a time.
@@ -151,14 +168,22 @@ function withoutSudo(line: string): string {
   return line.replace(/(^|\| )sudo /g, "$1");
 }
 
+/** What is put in force at boot. */
+export interface BootLock {
+  /** A plan for the account with the uid `$uid`. */
+  readonly steps: readonly Step[];
+  /** The ports that it limits loopback to. */
+  readonly onlyPorts: readonly number[];
+}
+
 /**
  * What makes a lock outlast a reboot: four holds that all accounts share, then
  * the account's own two.
  *
- * @param steps a plan for the account with the uid `$uid`, where the lock is to persist; else
- * nothing is taken, and what an earlier lock took is released
+ * @param lock what is to persist; without it nothing is taken, and what an earlier lock took is
+ * released
  */
-export function persistHolds(account: Account, steps: readonly Step[] | undefined): Hold[] {
+export function persistHolds(account: Account, lock: BootLock | undefined): Hold[] {
   const holds: Hold[] = [
     {
       take: unitStep(`${LOCK_UNIT}.service`, LOCK_UNIT_LINES, "the unit that locks at boot"),
@@ -180,7 +205,7 @@ export function persistHolds(account: Account, steps: readonly Step[] | undefine
     },
     { take: listenStep },
     {
-      take: scriptStep(account, steps ?? []),
+      ...(lock === undefined ? {} : { take: scriptStep(account, lock) }),
       release: {
         run: `sudo sh -ec '${scriptOf(account)}; set -- $f*; test -e $1 || exit 0; ` +
           `echo $f; flock ${BOOT_DIRECTORY} rm "$@"; ${REMOVE_FOLDER}'`,
@@ -192,7 +217,7 @@ export function persistHolds(account: Account, steps: readonly Step[] | undefine
       release: { run: unlinkLine(account), why: "systemd no longer locks the account at boot" },
     },
   ];
-  if (steps !== undefined) return holds;
+  if (lock !== undefined) return holds;
   return holds.flatMap(({ release }) => release === undefined ? [] : [{ release }]);
 }
 
@@ -271,11 +296,11 @@ const listenStep: Step = {
   undo: [SHARED_RELEASE],
 };
 
-function scriptStep(account: Account, steps: readonly Step[]): Step {
+function scriptStep(account: Account, { steps, onlyPorts }: BootLock): Step {
   return {
     run: writeLine({
       place: `umask 077; ${scriptOf(account)}; mkdir -p ${BOOT_DIRECTORY}`,
-      first: "uid=$u",
+      first: `"uid=$u ${markOf(account, onlyPorts)}"`,
       change: "rm -f $f.old; test ! -e $f || ln $f $f.old; echo $f; mv $f.new $f",
       cleanUp: REMOVE_FOLDER,
     }, bootScript(account, steps)),

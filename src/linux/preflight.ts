@@ -8,7 +8,7 @@
 import type { Account } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import type { Backend } from "../planner.ts";
-import { type Held, heldBy } from "./in_force.ts";
+import { formerUids, type Held, heldBy, rememberedUids } from "./in_force.ts";
 import { FAMILIES, type Machine, readMachine } from "./inspect.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./read_accounts.ts";
 import { reachesLoopback } from "./read_routing.ts";
@@ -27,8 +27,8 @@ export interface Intent {
 }
 
 /**
- * Reads the machine once, and gives the accounts for the plan: a deleted one with the uid that its
- * rules remember.
+ * Reads the machine once, and gives the accounts for the plan. A `disable` gets an account once more
+ * for each uid that it had when it was locked, and has no more: its rules hold numbers.
  *
  * @throws {FishnetError} for the first reason not to go on.
  */
@@ -39,31 +39,30 @@ export async function preflight(intent: Intent): Promise<Account[]> {
 /** The same, for a state that was read before. */
 export function preflightIn(machine: Machine, intent: Intent): Account[] {
   const held = heldBy(machine);
-  return intent.accounts.map((name) => {
+  const remembered = rememberedUids(held, machine);
+  return intent.accounts.flatMap((name) => {
     const entry = machine.passwd.find((known) => known.name === name);
-    const account = entry ?? rememberedAccount(name, held, intent);
-    if (intent.kind === "enable") {
-      refuseUnclear(account, machine);
-      refuseOthers(account, machine);
-      refuseWithoutLoopback(account, machine);
+    if (intent.kind === "disable") {
+      const former = formerUids(name, entry, machine, remembered);
+      if (entry === undefined && former.length === 0) {
+        throw new FishnetError(`the account '${name}' does not exist, and no rule remembers it`);
+      }
+      for (const { uid } of [...entry === undefined ? [] : [entry], ...former]) {
+        refuseOtherBackend({ name, uid }, held, intent);
+      }
+      return [...entry === undefined ? [] : [{ name }], ...former];
     }
-    refuseOtherBackend(account, held, intent);
-    refuseOtherPorts(account, held, intent);
-    refuseOtherBoot(account, held, machine, intent);
-    return entry === undefined ? account : { name };
+    if (entry === undefined) {
+      throw new FishnetError(`the account '${name}' does not exist: create it first`);
+    }
+    refuseUnclear(entry, machine);
+    refuseOthers(entry, machine);
+    refuseWithoutLoopback(entry, machine);
+    refuseOtherBackend(entry, held, intent);
+    refuseOtherPorts(entry, held, machine, intent);
+    refuseOtherBoot(entry, held, machine, intent);
+    return [{ name }];
   });
-}
-
-/** A deleted account can be unlocked still: its rules hold its uid. */
-function rememberedAccount(name: string, held: readonly Held[], { kind }: Intent): PasswdEntry {
-  const uid = held.find((one) => one.owner === name && one.first === one.last)?.first;
-  if (kind === "enable") {
-    throw new FishnetError(`the account '${name}' does not exist: create it first`);
-  }
-  if (uid === undefined) {
-    throw new FishnetError(`the account '${name}' does not exist, and no rule remembers it`);
-  }
-  return { name, uid };
 }
 
 /** Refuses a line of /etc/subuid that may mean another range to whoever reads it next. */
@@ -152,11 +151,12 @@ function refuseOtherBackend(
 function refuseOtherPorts(
   account: PasswdEntry,
   held: readonly Held[],
+  { bootScripts }: Machine,
   { onlyPorts }: Intent,
 ): void {
-  const limited = held.filter(concerns(account))
-    .find(({ ports }) => ports !== undefined && ports.length > 0)?.ports;
-  if (onlyPorts === undefined || limited === undefined) return;
+  const now = held.filter(concerns(account)).flatMap(({ ports }) => ports ?? []);
+  const limited = now.length > 0 ? [...new Set(now)] : bootScripts.get(account.uid)?.onlyPorts;
+  if (onlyPorts === undefined || limited === undefined || limited.length === 0) return;
   if (limited.toSorted().join() === onlyPorts.toSorted().join()) return;
   const options = limited.map((port) => `--only-port ${port}`).join(" ");
   throw new FishnetError(

@@ -6,7 +6,7 @@
 import { FishnetError } from "../errors.ts";
 import type { Backend } from "../planner.ts";
 import type { AccountStatus, LockState, Piece } from "../status.ts";
-import { type Held, heldBy, InForce, type Layer } from "./in_force.ts";
+import { formerUids, type Held, heldBy, InForce, type Layer, rememberedUids } from "./in_force.ts";
 import { FAMILIES, type Machine, readMachine } from "./inspect.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./read_accounts.ts";
 import { reachesLoopback } from "./read_routing.ts";
@@ -39,6 +39,8 @@ export function statusIn(machine: Machine, names: readonly string[]): AccountSta
 /** An account as the machine knows it, or as its rules remember it. */
 interface HeldAccount extends PasswdEntry {
   readonly deleted: boolean;
+  /** Uids that it was locked with and has no more. */
+  readonly former: readonly number[];
   /** The uid's own range, then the subordinate ranges that /etc/subuid has now. */
   readonly ranges: readonly UidRange[];
 }
@@ -50,23 +52,21 @@ class KnownAccounts {
   readonly #byName: ReadonlyMap<string, PasswdEntry>;
   readonly #byUid: ReadonlyMap<number, PasswdEntry>;
   /** The uids that rules remember for a name. */
-  readonly #remembered: ReadonlyMap<string | undefined, number>;
+  readonly #remembered: ReadonlyMap<string, ReadonlySet<number>>;
 
   constructor(machine: Machine, held: readonly Held[]) {
     this.#machine = machine;
     this.#held = held;
     this.#byName = new Map(machine.passwd.map((entry) => [entry.name, entry]));
     this.#byUid = new Map(machine.passwd.toReversed().map((entry) => [entry.uid, entry]));
-    this.#remembered = new Map(
-      held.filter(({ first, last }) => first === last).map(({ owner, first }) => [owner, first]),
-    );
+    this.#remembered = rememberedUids(held, machine);
   }
 
   /** @throws {FishnetError} for a name that neither the machine nor a rule knows. */
   named(name: string): HeldAccount {
     const entry = this.#byName.get(name);
     if (entry !== undefined) return this.#account(entry, false);
-    const uid = this.#remembered.get(name);
+    const uid = [...this.#remembered.get(name) ?? []].at(-1);
     if (uid === undefined) throw new FishnetError(`the account '${name}' does not exist`);
     return this.#account({ name, uid }, true);
   }
@@ -108,6 +108,8 @@ class KnownAccounts {
     return {
       ...entry,
       deleted,
+      former: deleted ? [] : formerUids(entry.name, entry, this.#machine, this.#remembered)
+        .map(({ uid }) => uid),
       ranges: [own, ...subordinateRanges(this.#machine.subuid, entry)],
     };
   }
@@ -157,6 +159,10 @@ function judge(account: HeldAccount, machine: Machine, inForce: InForce): Accoun
           } removes them`,
         ]
         : []),
+      ...account.former.map((uid) =>
+        `rules of uid ${uid}, which it had, are left: ` +
+        `${line("disable", account.name, backend)} removes them, then enable again`
+      ),
       ...variantNotes(account, machine, held),
       ...(other!.own > 0 && best!.own > 0
         ? [
@@ -212,16 +218,18 @@ function judgeBackend(
   const limits = [...limit("loopbackTcp"), ...limit("loopbackOther")];
   const onlyPorts = limits.find(({ ports }) => ports !== undefined && ports.length > 0)?.ports ??
     [];
+  const atBoot = machine.bootScripts.get(account.uid);
+  const wantedPorts = onlyPorts.length > 0 ? onlyPorts : atBoot?.onlyPorts ?? [];
   const sessions = machine.sessions.get(account.uid);
   const remedy = account.deleted
     ? line("disable", account.name, backend)
     : line("enable", account.name, backend, [
-      ...onlyPorts.map((port) => `--only-port ${port}`),
-      ...(machine.bootScripts.has(account.uid) || sessions !== undefined ? ["--persist"] : []),
+      ...wantedPorts.map((port) => `--only-port ${port}`),
+      ...(atBoot !== undefined || sessions !== undefined ? ["--persist"] : []),
       ...(sessions === undefined ? [] : ["--sessions"]),
     ]);
   const layers = (Object.entries(LAYERS[backend]) as [Layer, string][])
-    .filter(([layer]) => limits.length > 0 || !layer.startsWith("loopback"));
+    .filter(([layer]) => limits.length + wantedPorts.length > 0 || !layer.startsWith("loopback"));
   const pieces = layers.flatMap(([layer, label]) =>
     // One nft table is for both families, so one piece is.
     (backend === "nftables" && layer !== "routing" ? [4 as const] : families(machine)).flatMap((

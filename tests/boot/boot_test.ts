@@ -1,5 +1,5 @@
 /** From power-on to login, on a machine that really boots: what a persisted lock lets out. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { World } from "../support/world.ts";
 import { AGENT, type Boot, bootTest, CONTROL, Machine } from "./machine.ts";
 
@@ -89,6 +89,22 @@ for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftable
         const verified = await boot.exec("systemd-analyze", "verify", ...units);
         assertEquals(verified, { code: 0, stdout: "", stderr: "" });
         assertEquals(await boot.must("stat", "-c", "%a %U", "/etc/fishnet-firewall"), "700 root\n");
+      });
+
+      await t.step("after a flush, what status says brings all of it back", async () => {
+        await using world = await World.create();
+        await using boot = await machine.boot(world);
+        await boot.finished();
+        await boot.must("systemctl", "stop", "fishnet-repair.service");
+        await boot.must("nft", "flush", "ruleset");
+        assertNotEquals(await lockIn(world), lock);
+        const status = await boot.fishnet("status", "--agent-user", AGENT.name, "--json");
+        const [remedy] = JSON.parse(status.stdout).accounts[0].pieces.flatMap(
+          ({ remedy }: { remedy?: string }) => remedy ?? [],
+        );
+        const [, , ...args] = remedy.split(" "); // fishnet firewall …
+        assertEquals((await boot.fishnet(...args)).code, 0);
+        assertEquals(await lockIn(world), lock);
       });
 
       await t.step("from power-on, the account sends nothing, another one does", async (t) => {

@@ -416,7 +416,8 @@ worldTest(
       const { accounts: [status] } = JSON.parse(stdout || stderr) as StatusReport;
       return [status!.state, status!.survivesReboot];
     };
-    const script = `mkdir -p fishnet-firewall; echo uid=${uid} > fishnet-firewall/${uid}.sh; ` +
+    const script =
+      `mkdir -p fishnet-firewall; echo "uid=${uid} # account ${agent}" > fishnet-firewall/${uid}.sh; ` +
       `mkdir -p systemd/system/sysinit.target.wants`;
     const link =
       `ln -s ../fishnet@.service systemd/system/sysinit.target.wants/fishnet@${uid}.service`;
