@@ -58,6 +58,7 @@ function holdsOf(account: Account, options: LockOptions): Hold[] {
   // At boot, the same steps with the uid for the name.
   const atBoot = () => ({
     steps: enableSteps(backendHolds({ ...account, uid: "$uid" }, onlyPorts)),
+    backend,
     onlyPorts,
   });
   return [

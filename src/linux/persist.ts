@@ -20,6 +20,7 @@
  */
 import type { Account } from "../account.ts";
 import { type Hold, lineOf, type Step } from "../plan.ts";
+import type { Backend } from "../planner.ts";
 import { uidOf } from "./accounts.ts";
 
 /** Where the scripts are. /etc is there before any other file system is mounted. */
@@ -132,18 +133,27 @@ export const systemdStep: Step = {
 /** What a script locks, when the rules that it makes are gone: it stands behind `uid=UID`. */
 export interface BootMark {
   readonly name: string;
+  readonly backend: Backend;
   readonly onlyPorts: readonly number[];
 }
 
-const markOf = ({ name }: Account, onlyPorts: readonly number[]) =>
-  `# account ${name}${onlyPorts.length === 0 ? "" : `, only port ${onlyPorts.join(",")}`}`;
+const markOf = ({ name }: Account, { backend, onlyPorts }: BootLock) =>
+  `# account ${name} by ${backend}${
+    onlyPorts.length === 0 ? "" : `, only port ${onlyPorts.join(",")}`
+  }`;
 
 /** Reads `/etc/fishnet-firewall/UID.sh:` and the first line of the script, which has the uid again. */
 export function parseBootMark(line: string): ({ readonly uid: number } & BootMark) | undefined {
-  const match = /\/(\d+)\.sh:uid=\1 # account ([\w-]+)(?:, only port ([\d,]+))?$/.exec(line);
-  if (match === null) return undefined;
-  const [, uid, name = "", ports] = match;
-  return { uid: Number(uid), name, onlyPorts: ports?.split(",").map(Number) ?? [] };
+  const [, uid, name, backend, ports] =
+    /\/(\d+)\.sh:uid=\1 # account ([\w-]+) by (iptables|nftables)(?:, only port ([\d,]+))?$/
+      .exec(line) ?? [];
+  if (uid === undefined || name === undefined) return undefined;
+  return {
+    uid: Number(uid),
+    name,
+    backend: backend as Backend,
+    onlyPorts: ports?.split(",").map(Number) ?? [],
+  };
 }
 
 /**
@@ -172,6 +182,7 @@ function withoutSudo(line: string): string {
 export interface BootLock {
   /** A plan for the account with the uid `$uid`. */
   readonly steps: readonly Step[];
+  readonly backend: Backend;
   /** The ports that it limits loopback to. */
   readonly onlyPorts: readonly number[];
 }
@@ -296,14 +307,14 @@ const listenStep: Step = {
   undo: [SHARED_RELEASE],
 };
 
-function scriptStep(account: Account, { steps, onlyPorts }: BootLock): Step {
+function scriptStep(account: Account, lock: BootLock): Step {
   return {
     run: writeLine({
       place: `umask 077; ${scriptOf(account)}; mkdir -p ${BOOT_DIRECTORY}`,
-      first: `"uid=$u ${markOf(account, onlyPorts)}"`,
+      first: `"uid=$u ${markOf(account, lock)}"`,
       change: "rm -f $f.old; test ! -e $f || ln $f $f.old; echo $f; mv $f.new $f",
       cleanUp: REMOVE_FOLDER,
-    }, bootScript(account, steps)),
+    }, bootScript(account, lock.steps)),
     why: "the lines above, for boot: with the uid for the name, since names may not be known yet",
     undo: [
       `sudo sh -ec '${scriptOf(account)}; if test -e $f.old; then mv $f.old $f; ` +

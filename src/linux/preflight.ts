@@ -10,6 +10,7 @@ import { FishnetError } from "../errors.ts";
 import type { Backend } from "../planner.ts";
 import { formerUids, type Held, heldBy, rememberedUids } from "./in_force.ts";
 import { FAMILIES, type Machine, readMachine } from "./inspect.ts";
+import type { BootMark } from "./persist.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./read_accounts.ts";
 import { reachesLoopback } from "./read_routing.ts";
 import { ROUTING_PREFERENCE } from "./routing.ts";
@@ -58,7 +59,7 @@ export function preflightIn(machine: Machine, intent: Intent): Account[] {
     refuseUnclear(entry, machine);
     refuseOthers(entry, machine);
     refuseWithoutLoopback(entry, machine);
-    refuseOtherBackend(entry, held, intent);
+    refuseOtherBackend(entry, held, intent, machine.bootScripts.get(entry.uid));
     refuseOtherPorts(entry, held, machine, intent);
     refuseOtherBoot(entry, held, machine, intent);
     return [{ name }];
@@ -136,8 +137,10 @@ function refuseOtherBackend(
   account: PasswdEntry,
   held: readonly Held[],
   { kind, backend }: Intent,
+  atBoot?: BootMark,
 ): void {
   const backends = new Set(held.filter(concerns(account)).flatMap((one) => one.backend ?? []));
+  if (atBoot !== undefined) backends.add(atBoot.backend);
   if (backends.size === 0 || backends.has(backend)) return;
   const [other] = backends;
   throw new FishnetError(

@@ -275,8 +275,10 @@ function judgeBackend(
     onlyPorts,
     held,
     own: held.length,
-    // A whole lock counts most, then one with anything of its own; iptables where neither has.
-    rank: (present === pieces.length ? 1000 : 0) + (held.length > 0 ? 100 : 0),
+    // A whole lock counts most, then one with anything of its own, then what the next boot brings;
+    // iptables where there is none of it.
+    rank: (present === pieces.length ? 4 : 0) + (held.length > 0 ? 2 : 0) +
+      (atBoot?.backend === backend ? 1 : 0),
   };
 }
 

@@ -148,7 +148,7 @@ Deno.test("without IPv6 in the kernel there is none to lock; without its rules t
 });
 
 Deno.test("a lock survives a reboot where both its script and its unit are there", () => {
-  const scripts = "/etc/fishnet-firewall/1001.sh:uid=1001 # account agent\n";
+  const scripts = "/etc/fishnet-firewall/1001.sh:uid=1001 # account agent by iptables\n";
   const units = "/etc/systemd/system/sysinit.target.wants/fishnet@1001.service\n";
   const survives = (more: Readonly<Record<string, string>>) =>
     statusIn(machineWith({ ...LOCKED, ...more }), ["agent"])[0]!.survivesReboot;
@@ -166,7 +166,8 @@ Deno.test("a lock survives a reboot where both its script and its unit are there
 });
 
 Deno.test("what the script for boot limits is a piece of the lock, also when nothing else is left of it", () => {
-  const scripts = "/etc/fishnet-firewall/1001.sh:uid=1001 # account agent, only port 3777,8080\n";
+  const scripts =
+    "/etc/fishnet-firewall/1001.sh:uid=1001 # account agent by iptables, only port 3777,8080\n";
   const [status] = statusIn(machineWith({ ...LOCKED, "boot-scripts": scripts }), ["agent"]);
   assertEquals(status!.state, "partial");
   const missing = status!.pieces.filter(({ present }) => !present);
@@ -175,6 +176,15 @@ Deno.test("what the script for boot limits is a piece of the lock, also when not
     assertMatch(name, /loopback limit/);
     assertMatch(remedy!, / --only-port 3777 --only-port 8080 --persist --apply$/);
   }
+  const [flushed] = statusIn(
+    machineWith({ rule4: LOCKED.rule4, "boot-scripts": scripts.replace("iptables", "nftables") }),
+    ["agent"],
+  );
+  const remedies = new Set(flushed!.pieces.flatMap(({ remedy }) => remedy ?? []));
+  assertEquals([...remedies], [
+    "fishnet firewall enable --agent-user agent --backend nftables " +
+    "--only-port 3777 --only-port 8080 --persist --apply",
+  ]);
 });
 
 Deno.test("shut login sessions are a piece of their own, present while systemd says so", () => {

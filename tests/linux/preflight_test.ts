@@ -152,7 +152,7 @@ for (const backend of ["iptables", "nftables"]) {
 }
 
 Deno.test("a limit on loopback that the lock at boot would not have is refused", () => {
-  const boot = "/etc/fishnet-firewall/1001.sh:uid=1001 # account agent\n";
+  const boot = "/etc/fishnet-firewall/1001.sh:uid=1001 # account agent by iptables\n";
   const machineWith = (scripts: string) =>
     machineOf(
       new Map([

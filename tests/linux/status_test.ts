@@ -417,7 +417,7 @@ worldTest(
       return [status!.state, status!.survivesReboot];
     };
     const script =
-      `mkdir -p fishnet-firewall; echo "uid=${uid} # account ${agent}" > fishnet-firewall/${uid}.sh; ` +
+      `mkdir -p fishnet-firewall; echo "uid=${uid} # account ${agent} by iptables" > fishnet-firewall/${uid}.sh; ` +
       `mkdir -p systemd/system/sysinit.target.wants`;
     const link =
       `ln -s ../fishnet@.service systemd/system/sysinit.target.wants/fishnet@${uid}.service`;
