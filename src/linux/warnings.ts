@@ -25,6 +25,7 @@ export async function linuxWarnings(accounts: readonly AccountStatus[]): Promise
   return [
     ...asked.flatMap((account) => warningsOf(account, sections)),
     ...setuidWarnings(textOf(sections, "setuid")),
+    ...lentUidsWarnings(textOf(sections, "unix"), textOf(sections, "nsswitch")),
     ...relayWarnings(accounts, textOf(sections, "sockets")),
     ...(accounts.length > asked.length
       ? [{
@@ -75,6 +76,8 @@ setuid() {
 section sockets ss -Htunae
 section addresses ip -o addr show
 section setuid setuid
+section unix cat /proc/net/unix
+section nsswitch cat /etc/nsswitch.conf
 for account; do
   section "sudo $account" sudo -n -l -U "$account"
   section "groups $account" id -Gn -- "$account"
@@ -148,6 +151,26 @@ function setuidWarnings(text: string): Warning[] {
     reason: `${path} is setuid root and sends packets as root, whoever runs it`,
     remedy: `chmod u-s ${path}, or let only trusted groups run it`,
   }));
+}
+
+/**
+ * Where accounts get uids that no rule holds. systemd-nsresourced(8) lends ranges to any account that
+ * asks, out of one that all share; `subid` in nsswitch.conf may name a plugin for /etc/subuid (subuid(5)).
+ */
+export function lentUidsWarnings(unixSockets: string, nsswitch: string): Warning[] {
+  const source = /^subid:\s*(\S+)/m.exec(nsswitch)?.[1] ?? "files";
+  return [
+    ...(/ \/run\/systemd\/io\.systemd\.NamespaceResource$/m.test(unixSockets)
+      ? [{
+        reason: "systemd-nsresourced lends any account uids that are not locked",
+        remedy: "systemctl mask --now systemd-nsresourced.socket systemd-nsresourced.service",
+      }]
+      : []),
+    ...(source === "files" ? [] : [{
+      reason: `subordinate uids come from ${source}, and only those in /etc/subuid are locked`,
+      remedy: "have /etc/nsswitch.conf say 'subid: files', with the ranges in /etc/subuid",
+    }]),
+  ];
 }
 
 /** The states of sockets without a peer. */

@@ -149,3 +149,38 @@ Deno.test("no text that ss, id or sudo could print breaks the warnings", () => {
 Deno.test("a group with the name of an object's property is no warning", () => {
   assertEquals(groupWarnings("a", ["constructor", "toString", "__proto__"]), []);
 });
+
+worldTest("uids from elsewhere than /etc/subuid are warned of", async (world) => {
+  const agent = await world.account();
+  await enabled(world, agent);
+  const about = async () =>
+    reasons(await warnings(world, agent)).filter((reason) => / uids /.test(reason));
+  assertEquals(await about(), []);
+  // What systemd-nsresourced(8) listens on; the folder is seen by this process alone.
+  const listen = `import os, socket
+os.makedirs("/run/systemd")
+s = socket.socket(socket.AF_UNIX)
+s.bind("/run/systemd/io.systemd.NamespaceResource")
+s.listen()
+print("listening", flush=True)
+s.accept()`;
+  const service = world.start(
+    world.command("sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh", PYTHON, "-c", listen),
+  );
+  const lines = linesOf(service.stdout);
+  assertEquals((await lines.read()).value, "listening");
+  lines.releaseLock();
+  const lent = "systemd-nsresourced lends any account uids that are not locked";
+  assertEquals(await about(), [lent]);
+  const nsswitch = await Deno.readTextFile("/etc/nsswitch.conf");
+  const inside = `/etc/netns/${world.inside}/nsswitch.conf`;
+  await Deno.writeTextFile(inside, `${nsswitch}subid: sss\n`);
+  assertEquals(await about(), [
+    lent,
+    "subordinate uids come from sss, and only those in /etc/subuid are locked",
+  ]);
+  await Deno.writeTextFile(inside, `${nsswitch}subid: files\n`);
+  service.kill("SIGTERM");
+  await service.status;
+  assertEquals(await about(), []);
+});
