@@ -6,7 +6,7 @@
  */
 import { readSections, type Section } from "../sections.ts";
 import { UnreadableError } from "../status.ts";
-import { ANCHOR_ROOT, daemonFileOf, daemonOf, ruleFileOf, tokenFileOf } from "./pf.ts";
+import { ANCHOR_ROOT, anchorOf, daemonFileOf, daemonOf, ruleFileOf, tokenFileOf } from "./pf.ts";
 
 /** What is there for one account. */
 export interface AccountFacts {
@@ -27,6 +27,8 @@ export interface PfFacts {
   readonly enabled: boolean;
   /** The running main rules, in their order. */
   readonly mainRules: readonly string[];
+  /** The rules of the anchors that they call, where pfctl could print them. */
+  readonly called: ReadonlyMap<string, readonly string[]>;
   /** The interfaces that pf looks at no packet of (`set skip`). */
   readonly skipped: readonly string[];
   /** The tokens of all references that pf knows. */
@@ -56,16 +58,20 @@ section rules pfctl -s rules
 section interfaces pfctl -v -s Interfaces
 section references pfctl -s References
 section conf cat /etc/pf.conf
+pfctl -s rules 2>/dev/null | sed -n 's/^anchor "\\([^"]*\\)".*/\\1/p' | while IFS= read -r a; do
+  section "anchor $a" pfctl -a "$a" -s rules
+done
 if test $# -eq 0; then
   set -- $({
     ls ${ruleFileOf("*")} ${tokenFileOf("*")} ${daemonFileOf("*")} 2>/dev/null |
       sed -n 's|^/etc/pf.anchors/${ANCHOR_ROOT}[.]||p;s|.*/\\([^/]*\\)[.]token$|\\1|p;s|.*/${ANCHOR_ROOT}[.]\\(.*\\)[.]plist$|\\1|p'
-    pfctl -a ${ANCHOR_ROOT} -s Anchors 2>/dev/null | sed -n 's|^ *${ANCHOR_ROOT}/||p'
+    pfctl -a ${ANCHOR_ROOT} -s Anchors 2>/dev/null | sed -n 's|^ *${ANCHOR_ROOT}/[.]*||p'
   } | sort -u)
 fi
 for n; do
   section "account $n" id -u "$n"
-  section "loaded $n" pfctl -a ${ANCHOR_ROOT}/"$n" -s rules
+  case $n in _*) a=${anchorOf("_")}\${n#_} ;; *) a=${anchorOf("")}$n ;; esac
+  section "loaded $n" pfctl -a "$a" -s rules
   section "file $n" test -e ${ruleFileOf(N)}
   section "token $n" cat ${tokenFileOf(N)}
   section "plist $n" test -e ${daemonFileOf(N)}
@@ -94,6 +100,10 @@ export function factsOf(sections: ReadonlyMap<string, Section>): PfFacts {
   return {
     enabled: status === "Enabled",
     mainRules: rulesIn(text("rules")),
+    called: new Map(
+      [...sections.keys()].filter((name) => name.startsWith("anchor ") && succeeded(name))
+        .map((name) => [name.slice("anchor ".length), rulesIn(text(name))]),
+    ),
     skipped: [...text("interfaces").matchAll(/^(\S+) \(skip\)/gm)].map(([, name]) => name!),
     tokens: new Set(
       [...text("references").matchAll(/^\d+ .* (\d+) +\d+ days /gm)].map(([, t]) => t!),

@@ -32,8 +32,12 @@ export const NO_NEWLINE_MARK = " # the line above had no newline";
 
 const STATE_DIRECTORY = "/var/db/fishnet";
 
-/** The anchor with an account's rules. pf's names hold 63 characters: 22 + 32 fit. */
-export const anchorOf = (name: string) => `${ANCHOR_ROOT}/${name}`;
+/**
+ * The anchor with an account's rules. pf's names hold 63 characters: 22 + 33 fit. pfctl keeps names
+ * that begin with `_` to itself (pfctl.c), so such an account's anchor begins with a dot.
+ */
+export const anchorOf = (name: string) =>
+  `${ANCHOR_ROOT}/${name.startsWith("_") ? `.${name}` : name}`;
 
 /** The file with an account's rules. */
 export const ruleFileOf = (name: string) => `/etc/pf.anchors/${ANCHOR_ROOT}.${name}`;
@@ -169,7 +173,7 @@ const APPEND_CALL = editPfConf(
 
 /** Takes our line out. `n`: the file ends in a newline; `m`: our line is the last, and marked. */
 const REMOVE_CALL = editPfConf(
-  `n=$(tail -c 1 pf.conf | wc -l); awk -v n=$n -v c=${quoted(ANCHOR_CALL)} ` +
+  `n=; test -n "$(tail -c 1 pf.conf)" || n=1; awk -v n=$n -v c=${quoted(ANCHOR_CALL)} ` +
     `"index(\\$0,c)==1{m=/${NO_NEWLINE_MARK.trim()}/;next}` +
     `{printf \\"%s%s\\",s,\\$0;s=\\"\\n\\";m=0}END{if(n&&!m)printf s}" /etc/pf.conf >pf.conf`,
 );

@@ -86,18 +86,41 @@ function referenceFault({ token }: AccountFacts, { tokens }: PfFacts): string | 
     : "pf no longer knows ours: it ended with a restart, or with pfctl -d";
 }
 
-/** Our call, unless a rule before it lets pass at once what it should judge. */
-function callPiece({ mainRules }: PfFacts, remedy: string): Piece {
+/** Our call, unless something before it may let pass at once what it should judge. */
+function callPiece({ mainRules, called }: PfFacts, remedy: string): Piece {
   const name = "the call of our anchors in the running rules";
   const place = mainRules.indexOf(PRINTED_CALL);
   if (place < 0) return { name, present: false, remedy };
-  const shadow = mainRules.slice(0, place).find((rule) => /^pass\b.* quick\b/.test(rule));
-  return shadow === undefined ? { name, present: true } : {
+  const before = mainRules.slice(0, place);
+  const shadow = before.find((rule) => PASSES_QUICK.test(rule));
+  if (shadow !== undefined) {
+    return {
+      name,
+      present: false,
+      detail: `before it stands "${shadow}", which decides first: ` +
+        `move our line in /etc/pf.conf above it and restart`,
+    };
+  }
+  const anchor = foreignAnchors(before).find((anchor) => mayPassQuick(called.get(anchor)));
+  return anchor === undefined ? { name, present: true } : {
     name,
     present: false,
-    detail: `before it stands "${shadow}", which decides first: ` +
-      `move our line in /etc/pf.conf above it and restart`,
+    detail: `before it stands the anchor "${anchor}", which decides first what it passes quick: ` +
+      `end what it belongs to, disable and enable again, and start that after it`,
   };
+}
+
+const PASSES_QUICK = /^pass\b.* quick\b/;
+
+/** Rules that pfctl did not print, or that call others, may do anything. */
+function mayPassQuick(rules: readonly string[] | undefined): boolean {
+  return rules?.some((rule) => PASSES_QUICK.test(rule) || rule.startsWith("anchor ")) ?? true;
+}
+
+/** The anchors that rules call, but for those that macOS has. */
+function foreignAnchors(rules: readonly string[]): string[] {
+  return rules.flatMap((rule) => /^anchor "([^"]+)"/.exec(rule)?.[1] ?? [])
+    .filter((name) => !name.startsWith("com.apple"));
 }
 
 /** A skipped interface has no rules at all; lo0 needs none unless loopback is limited. */
@@ -114,12 +137,9 @@ function skipPiece({ skipped }: PfFacts, onlyPorts: readonly number[]): Piece {
 /** Anchors of others before ours may hold anything, and change at any time. */
 function foreignCalls({ mainRules }: PfFacts): string[] {
   const place = mainRules.indexOf(PRINTED_CALL);
-  return mainRules.slice(0, Math.max(place, 0)).flatMap((rule) => {
-    const name = /^anchor "([^"]+)"/.exec(rule)?.[1];
-    return name === undefined || name.startsWith("com.apple")
-      ? []
-      : [`the anchor "${name}" is called before ours: what it passes quick, ours does not see`];
-  });
+  return foreignAnchors(mainRules.slice(0, Math.max(place, 0))).map((name) =>
+    `the anchor "${name}" is called before ours: what it passes quick, ours does not see`
+  );
 }
 
 const BASE_RULES = [

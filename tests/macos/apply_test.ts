@@ -6,7 +6,14 @@ import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@st
 import { ANCHOR_CALL } from "../../src/macos/pf.ts";
 import { lineOf } from "../../src/plan.ts";
 import { planDisable, planEnable } from "../../src/planner.ts";
-import { AGENTS, type Options, StandIn, standInTest, STOCK_PF_CONF } from "./support/stand_in.ts";
+import {
+  AGENTS,
+  type Options,
+  SERVICE,
+  StandIn,
+  standInTest,
+  STOCK_PF_CONF,
+} from "./support/stand_in.ts";
 
 const [A, B] = AGENTS;
 
@@ -75,6 +82,21 @@ standInTest(
       ...["-X TOKEN", `${anchor(B)} -F rules`, "-X TOKEN", `${anchor(A)} -F rules`],
       "-R -f -",
     ]);
+  },
+);
+
+standInTest(
+  "an account whose name begins with an underscore is locked, found and freed",
+  async (mac) => {
+    const before = await mac.state();
+    await mac.applied("enable", { accounts: [SERVICE, A] });
+    const { accounts } = await mac.status();
+    assertEquals(accounts.map(({ name, state }) => [name, state]), [
+      [SERVICE, "locked"],
+      [A, "locked"],
+    ]);
+    await mac.applied("disable", { accounts: [SERVICE, A] });
+    assertEquals(await mac.state(), before);
   },
 );
 

@@ -151,8 +151,37 @@ Deno.test("macOS: an interface that pf skips is open; lo0 may be, unless loopbac
 
 Deno.test("macOS: a VPN's anchor above ours is noted, Apple's is not", () => {
   assertEquals(judged().notes, []);
-  const [note] = judged({ rules: ok(`${STOCK_RULES}anchor "mullvad" all\n${CALL}`) }).notes!;
-  assert(note!.startsWith('the anchor "mullvad" is called before ours'));
+  const rules = ok(`${STOCK_RULES}anchor "mullvad" all\n${CALL}`);
+  const harmless = judged({ rules, "anchor mullvad": ok(`${CHATTER}block drop all\n`) });
+  assertEquals(harmless.state, "locked");
+  assert(harmless.notes![0]!.startsWith('the anchor "mullvad" is called before ours'));
+});
+
+Deno.test("macOS: an anchor above ours that passes quick, or cannot be told, makes a lock partial", () => {
+  const rules = ok(`${STOCK_RULES}anchor "mullvad" all\n${CALL}`);
+  for (
+    const said of [
+      ok(`${CHATTER}pass out quick on utun4 all flags S/SA keep state\n`),
+      ok('anchor "mullvad/inner" all\n'),
+      { code: 1, text: "pfctl: Anchor or Ruleset does not exist.\n" },
+    ]
+  ) {
+    const status = judged({ rules, "anchor mullvad": said });
+    assertEquals(status.state, "partial");
+    assert(faults(status)[0]!.includes('before it stands the anchor "mullvad"'));
+  }
+  const after = ok(`${STOCK_RULES}${CALL}anchor "mullvad" all\n`);
+  assertEquals(judged({ rules: after }).state, "locked");
+});
+
+standInTest("macOS: status reads the anchors that others call before ours", async (mac) => {
+  const main = await mac.must("pfctl", "-s", "rules");
+  await mac.feed(`${main}anchor "vpn" all\n`, "pfctl", "-R", "-f", "-");
+  await mac.feed("pass quick on utun4 all\n", "pfctl", "-a", "vpn", "-f", "-");
+  await mac.applied("enable", { accounts: [AGENTS[0]] });
+  const { accounts: [status] } = await mac.status(AGENTS[0]);
+  assertEquals(status!.state, "partial");
+  assert(faults(status!)[0]!.includes('before it stands the anchor "vpn"'));
 });
 
 Deno.test("macOS: the ports of --only-port are read from the rules", async (t) => {

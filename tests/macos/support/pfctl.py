@@ -161,6 +161,8 @@ def main(argv):
             flags.add(letter)
     if anchor is not None and len(anchor) > 63:
         die("pfctl: anchor name too long")
+    if anchor is not None and (file or flush) and "/_" in f"/{anchor}":
+        die("pfctl: anchor names beginning with '_' cannot be modified from the command line")
     if what:
         show(what, anchor)
     if flush:

@@ -29,6 +29,9 @@ const HERE = new URL(".", import.meta.url).pathname;
 /** The account names that every stand-in has. */
 export const AGENTS = ["agent_a", "agent-b"] as const;
 
+/** One more, named as macOS names the accounts of its services. */
+export const SERVICE = "_agent";
+
 /** What a plan is made from, for `apply.ts`. */
 export interface Options {
   readonly accounts: readonly string[];
@@ -90,6 +93,9 @@ export class StandIn implements AsyncDisposable {
       for t in ${TOOLS.join(" ")}; do
         cp ${HERE}$t.py root/usr/sbin/$t; chmod 755 root/usr/sbin/$t
       done
+      mv root/usr/bin/wc root/usr/bin/wc.gnu
+      printf '#!/bin/sh\\n/usr/bin/wc.gnu "$@" | sed "s/^/       /"\\n' >root/usr/bin/wc
+      chmod 755 root/usr/bin/wc # BSD's wc writes blanks before its numbers
       echo ready; exec cat`;
     const holder = new Deno.Command("unshare", {
       args: ["--mount", "--propagation", "private", "sh", "-c", script],
@@ -110,7 +116,7 @@ export class StandIn implements AsyncDisposable {
   /** Accounts, and what a Mac has in /etc. */
   async #settle(): Promise<void> {
     // Not by useradd: the layer below shows the locks of whoever runs it on this machine.
-    const entries = AGENTS.map((agent, i) =>
+    const entries = [...AGENTS, SERVICE].map((agent, i) =>
       `${agent}:x:${64001 + i}:64001::/nonexistent:/bin/sh\n`
     );
     await this.write("/etc/passwd", `${await this.read("/etc/passwd")}${entries.join("")}`);
