@@ -108,7 +108,7 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   },
   "persist": {
     on: ["enable"],
-    help: "The lock is there again after a reboot, before the network is up",
+    help: "The lock is there again after a reboot, on Linux before the network is up",
   },
   "sessions": {
     on: ["enable"],

@@ -10,7 +10,6 @@
 import type { Account } from "../account.ts";
 import type { Hold, Step } from "../plan.ts";
 import { forEachRange, LISTED_RANGE, NO_IPV6, ownerOf, rangesStep, uidOf } from "./accounts.ts";
-import { CONNTRACK_STATES } from "./read_iptables.ts";
 import { routingHolds } from "./routing.ts";
 
 /** One family's command, its name for a reader, and how its REJECT is saved. */
@@ -169,11 +168,14 @@ function outputHold(account: Account, family: Family): Hold {
   };
 }
 
+/** Every state of a packet, as iptables lists them (libxt_conntrack.c). */
+export const CONNTRACK_STATES = "INVALID,NEW,RELATED,ESTABLISHED,UNTRACKED";
+
 /**
  * Matches all but replies, so the account's own servers still answer. The states are all there are:
  * without them a packet that is not tracked matches no direction (xt_conntrack.c).
  */
-const NO_REPLY = `-m conntrack --ctstate ${CONNTRACK_STATES.join(",")} --ctdir ORIGINAL`;
+const NO_REPLY = `-m conntrack --ctstate ${CONNTRACK_STATES} --ctdir ORIGINAL`;
 
 /** Loopback limited to the given TCP ports. */
 function loopbackHolds(account: Account, ports: readonly number[], family: Family): Hold[] {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { CONNTRACK_STATES } from "./iptables.ts";
 import { parseRange, type UidRange } from "./uid_range.ts";
 
 /** One rule, in the order in which its chain goes through it. */
@@ -30,9 +31,6 @@ export interface Rule {
   /** The rule matches by something that is not above: nothing is known of what it lets out. */
   readonly narrower: boolean;
 }
-
-/** Every state of a packet, as iptables lists them (libxt_conntrack.c). */
-export const CONNTRACK_STATES = ["INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED"];
 
 /** All rules of all tables. Lines that are no rule are left out. */
 export function parseIptablesSave(text: string): Rule[] {
@@ -82,7 +80,7 @@ function parseRule(table: string, text: string): Rule {
         rule.direction = value;
         break;
       case "--ctstate":
-        if (value === CONNTRACK_STATES.join(",")) rule.anyState = true;
+        if (value === CONNTRACK_STATES) rule.anyState = true;
         else rule.narrower = true;
         break;
       case "!--dports":

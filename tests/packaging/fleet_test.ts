@@ -30,6 +30,19 @@ packagingTest(
       assertEquals(await changes(play({}, "--check")), 2, "the program and the lock");
       assertEquals(await world.state(), before);
     });
+    await t.step(
+      "check mode does not look for a package before it names the repository",
+      async () => {
+        const key = `${folder.path}/key.asc`;
+        await Deno.writeTextFile(key, "");
+        const fromApt = {
+          fishnet_install: "package",
+          fishnet_apt_key: key,
+          fishnet_apt_uri: "https://example.org/apt",
+        };
+        assertEquals(await changes(play(fromApt, "--check")), 3, "the key, the source, the lock");
+      },
+    );
     await t.step("the first run installs and locks", async () => {
       assertEquals(await changes(play()), 2);
       assertMatch((await world.fishnet("firewall", "status")).stdout, /(.* locked .*\n){2}/);
