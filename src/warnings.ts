@@ -21,6 +21,7 @@ export const NOT_COVERED: Readonly<Record<System, readonly string[]>> = {
     "a socket that another account opened and handed over",
     "setuid-root programs, sudo, and groups that give root, which act as another account",
     "a relay on this machine (a DNS stub, a SOCKS or HTTP proxy), unless --only-port shuts it",
+    "sockets that are not IP (Bluetooth, InfiniBand, vsock from a virtual machine to its host)",
     "subordinate uids from elsewhere than /etc/subuid (systemd-nsresourced, a subid plugin)",
     "what the kernel sends by itself when a multicast group is joined (IGMP, MLD)",
     "with iptables, what is left to send, to a neighbour over IPv4, of a connection bound to a device",

@@ -218,7 +218,10 @@ export function rememberedUids(
     else known.add(uid);
   };
   for (const { owner, first, last } of held) {
-    if (owner !== undefined && first === last) remember(owner, first);
+    // A comment may hold anything; only a name can stand in a plan.
+    if (first === last && owner !== undefined && /^[A-Za-z_][\w-]{0,31}$/.test(owner)) {
+      remember(owner, first);
+    }
   }
   for (const [uid, { name }] of bootScripts) remember(name, uid);
   return uids;
@@ -239,8 +242,17 @@ export function formerUids(
     .filter((uid) =>
       uid !== entry?.uid && !own.some(({ first, last }) => first <= uid && uid <= last)
     )
-    .filter((uid) => ![...remembered].some(([other, uids]) => other !== name && uids.has(uid)))
+    .filter((uid) => otherNames(name, uid, remembered).length === 0)
     .map((uid) => ({ name, uid }));
+}
+
+/** The other names that a uid is locked for: the account was renamed, or the uid is a new account's. */
+export function otherNames(
+  name: string,
+  uid: number,
+  remembered: ReadonlyMap<string, ReadonlySet<number>>,
+): string[] {
+  return [...remembered].flatMap(([other, uids]) => other !== name && uids.has(uid) ? [other] : []);
 }
 
 /** Answers, for any range of uids, which layers hold it. */

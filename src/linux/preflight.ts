@@ -8,13 +8,15 @@
 import type { Account } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import type { Backend } from "../planner.ts";
-import { formerUids, type Held, heldBy, rememberedUids } from "./in_force.ts";
+import { formerUids, type Held, heldBy, otherNames, rememberedUids } from "./in_force.ts";
 import { FAMILIES, type Machine, readMachine } from "./inspect.ts";
 import type { BootMark } from "./persist.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./read_accounts.ts";
 import { reachesLoopback } from "./read_routing.ts";
 import { ROUTING_PREFERENCE } from "./routing.ts";
 import { overlap, printRange } from "./uid_range.ts";
+
+type Remembered = ReturnType<typeof rememberedUids>;
 
 /** What is about to be applied. */
 export interface Intent {
@@ -44,12 +46,15 @@ export function preflightIn(machine: Machine, intent: Intent): Account[] {
   return intent.accounts.flatMap((name) => {
     const entry = machine.passwd.find((known) => known.name === name);
     if (intent.kind === "disable") {
-      const former = formerUids(name, entry, machine, remembered);
+      const former = [
+        ...formerUids(name, entry, machine, remembered),
+        ...formerNames(entry, machine, remembered),
+      ];
       if (entry === undefined && former.length === 0) {
         throw new FishnetError(`the account '${name}' does not exist, and no rule remembers it`);
       }
-      for (const { uid } of [...entry === undefined ? [] : [entry], ...former]) {
-        refuseOtherBackend({ name, uid }, held, intent);
+      for (const account of [...entry === undefined ? [] : [entry], ...former]) {
+        refuseOtherBackend(account, held, intent);
       }
       return [...entry === undefined ? [] : [{ name }], ...former];
     }
@@ -58,12 +63,34 @@ export function preflightIn(machine: Machine, intent: Intent): Account[] {
     }
     refuseUnclear(entry, machine);
     refuseOthers(entry, machine);
+    refuseOtherName(entry, remembered);
     refuseWithoutLoopback(entry, machine);
     refuseOtherBackend(entry, held, intent, machine.bootScripts.get(entry.uid));
     refuseOtherPorts(entry, held, machine, intent);
     refuseOtherBoot(entry, held, machine, intent);
     return [{ name }];
   });
+}
+
+/** The account under each name that it was locked with and nobody has any more: it was renamed. */
+function formerNames(
+  entry: PasswdEntry | undefined,
+  { passwd }: Machine,
+  remembered: Remembered,
+): PasswdEntry[] {
+  if (entry === undefined) return [];
+  return otherNames(entry.name, entry.uid, remembered)
+    .filter((other) => !passwd.some(({ name }) => name === other))
+    .map((name) => ({ name, uid: entry.uid }));
+}
+
+/** Refuses a uid that is locked for another name: disabling one would open part of the other. */
+function refuseOtherName({ name, uid }: PasswdEntry, remembered: Remembered): void {
+  const [other] = otherNames(name, uid, remembered);
+  if (other === undefined) return;
+  throw new FishnetError(
+    `uid ${uid} of '${name}' is locked already, for '${other}', which had it: disable '${other}' first`,
+  );
 }
 
 /** Refuses a line of /etc/subuid that may mean another range to whoever reads it next. */

@@ -71,9 +71,9 @@ class KnownAccounts {
     return this.#account({ name, uid }, true);
   }
 
-  /** Every account that a rule was made for, in the order of their names. */
+  /** Every account that a rule was made for, or a script for boot, in the order of their names. */
   held(): HeldAccount[] {
-    const names = new Set<string>();
+    const names = new Set([...this.#machine.bootScripts.values()].map(({ name }) => name));
     for (const { owner, first, last } of this.#held) {
       if (owner !== undefined && (first === last || this.#byName.has(owner))) names.add(owner);
     }

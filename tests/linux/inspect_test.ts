@@ -187,6 +187,15 @@ Deno.test("what the script for boot limits is a piece of the lock, also when not
   ]);
 });
 
+Deno.test("an account that only the script for boot remembers is shown, and not as locked", () => {
+  const scripts = "/etc/fishnet-firewall/1001.sh:uid=1001 # account agent by iptables\n";
+  const local = "0:\tfrom all lookup local\n";
+  const machine = machineWith({ rule4: local, rule6: local, "boot-scripts": scripts });
+  assertEquals(statusIn(machine, []).map(({ name, state }) => [name, state]), [
+    ["agent", "unlocked"],
+  ]);
+});
+
 Deno.test("shut login sessions are a piece of their own, present while systemd says so", () => {
   const marks = "/etc/fishnet-firewall/1001.sessions\n";
   const slice = (deny: string, allow: string) =>

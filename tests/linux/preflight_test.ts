@@ -197,18 +197,33 @@ for (const backend of ["iptables", "nftables"]) {
       await done(world, "disable", agent, "--backend", backend);
       assertEquals(await world.state(), before);
 
-      // Somebody else who is locked with that uid by now stays so.
-      if (backend === "nftables") return; // whose set takes a uid once
+      // Whoever has that uid by now is not locked on top of it.
       await must("usermod", "-u", old, agent);
       await done(world, "enable", agent, "--backend", backend);
       await must("usermod", "-u", `${world.firstUid + 9000}`, agent);
       await must("usermod", "-u", old, other);
-      await done(world, "enable", other, "--backend", backend);
+      const taken = new RegExp(`uid ${old} of '${other}' is locked already, for '${agent}'`);
+      await refused(world, taken, "enable", other, "--backend", backend);
       await done(world, "disable", agent, "--backend", backend);
-      const others = await world.fishnet("firewall", "status", "--agent-user", other);
-      assertEquals(others.code, 0, others.stdout);
-      await done(world, "disable", other, "--backend", backend);
       assertEquals(await world.state(), before);
+    },
+  );
+
+  worldTest(
+    `${backend}: disable finds what an account left behind when it was renamed`,
+    async (world) => {
+      const agent = await world.account();
+      const before = await world.state();
+      await done(world, "enable", agent, "--backend", backend);
+      await must("usermod", "-l", `${agent}_new`, agent);
+      try {
+        const taken = new RegExp(`is locked already, for '${agent}', which had it`);
+        await refused(world, taken, "enable", `${agent}_new`, "--backend", backend);
+        await done(world, "disable", `${agent}_new`, "--backend", backend);
+        assertEquals(await world.state(), before);
+      } finally {
+        await must("usermod", "-l", agent, `${agent}_new`);
+      }
     },
   );
 }

@@ -52,7 +52,8 @@ async function onThisMac(t: Deno.TestContext): Promise<void> {
   await recordMachine();
   const found = await snapshot();
   await using first = await MacAccount.create(`fnfirst${Deno.pid}`);
-  await using second = await MacAccount.create(`fnsecond${Deno.pid}`);
+  // As macOS names the accounts of services: such an anchor has another name.
+  await using second = await MacAccount.create(`_fnsecond${Deno.pid}`);
   const names = [first.name, second.name];
   const [one, two]: Who[] = [{ account: first.name }, { account: second.name }];
   const firewall = async (command: "enable" | "disable", ...args: string[]) => {

@@ -162,6 +162,7 @@ export async function snapshot(): Promise<Record<string, string>> {
     status: /^Status: \w+/m.exec(info)![0],
     rules: await mustAsRoot("pfctl", "-s", "rules"),
     nat: await mustAsRoot("pfctl", "-s", "nat"),
+    dummynet: (await asRoot("pfctl", "-s", "dummynet")).stdout, // not every version knows it
     references: (await tokens()).join("\n"),
     pfConf: await mustAsRoot("cat", "/etc/pf.conf"),
     pfConfMode: await mustAsRoot("stat", "-f", "%Sp %u:%g", "/etc/pf.conf"),
