@@ -5,12 +5,12 @@
  * @module
  */
 import type { Backend } from "../planner.ts";
-import { FAMILIES, type Family, type Machine, type Variant } from "./inspect.ts";
+import { FAMILIES, familiesOf, type Family, type Machine, type Variant } from "./inspect.ts";
 import { LOCK, LOOPBACK, type Table as TableOfOurs, tableLine } from "./nftables.ts";
 import { type PasswdEntry, subordinateRanges } from "./read_accounts.ts";
 import { type Rule, Shadows } from "./read_iptables.ts";
 import type { Element, Table } from "./read_nftables.ts";
-import type { RoutingRule } from "./read_routing.ts";
+import { reachesLoopback, type RoutingRule } from "./read_routing.ts";
 import { ROUTING_PREFERENCE } from "./routing.ts";
 import { overlap, UidSet } from "./uid_range.ts";
 import type { UidRange } from "./uid_range.ts";
@@ -206,11 +206,17 @@ function heldByRouting(rules: readonly RoutingRule[], family: Family): Held[] {
   });
 }
 
+/** The families in which a lock cuts an account off loopback as well, and what mends that. */
+export function withoutLoopback(machine: Machine): { family: Family; remedy: string }[] {
+  return familiesOf(machine).filter((family) => !reachesLoopback(machine.routing[family]))
+    .map((family) => ({ family, remedy: `sudo ip -${family} rule add pref 0 lookup local` }));
+}
+
+/** For each name, the uids that it was ever locked with. */
+export type Remembered = ReadonlyMap<string, ReadonlySet<number>>;
+
 /** The single uids that rules, and scripts for boot, hold for each name: also those of before. */
-export function rememberedUids(
-  held: readonly Held[],
-  { bootScripts }: Machine,
-): Map<string, Set<number>> {
+export function rememberedUids(held: readonly Held[], { bootScripts }: Machine): Remembered {
   const uids = new Map<string, Set<number>>();
   const remember = (name: string, uid: number) => {
     const known = uids.get(name);
@@ -228,30 +234,25 @@ export function rememberedUids(
 }
 
 /**
- * The account, as a plan takes it, with each uid that it was locked with and has no more: it was
- * deleted, or got another uid. Where somebody else is locked with that uid, it is theirs.
+ * The uids that an account was locked with and has no more: it was deleted, or got another uid.
+ * Where somebody else is locked with one, it is theirs.
  */
 export function formerUids(
   name: string,
   entry: PasswdEntry | undefined,
   { subuid }: Machine,
-  remembered: ReadonlyMap<string, ReadonlySet<number>>,
-): PasswdEntry[] {
+  remembered: Remembered,
+): number[] {
   const own = entry === undefined ? [] : subordinateRanges(subuid, entry);
   return [...remembered.get(name) ?? []]
     .filter((uid) =>
       uid !== entry?.uid && !own.some(({ first, last }) => first <= uid && uid <= last)
     )
-    .filter((uid) => otherNames(name, uid, remembered).length === 0)
-    .map((uid) => ({ name, uid }));
+    .filter((uid) => otherNames(name, uid, remembered).length === 0);
 }
 
 /** The other names that a uid is locked for: the account was renamed, or the uid is a new account's. */
-export function otherNames(
-  name: string,
-  uid: number,
-  remembered: ReadonlyMap<string, ReadonlySet<number>>,
-): string[] {
+export function otherNames(name: string, uid: number, remembered: Remembered): string[] {
   return [...remembered].flatMap(([other, uids]) => other !== name && uids.has(uid) ? [other] : []);
 }
 

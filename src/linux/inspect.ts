@@ -57,6 +57,11 @@ export interface Machine {
   readonly sessions: ReadonlyMap<number, boolean>;
 }
 
+/** The families that there is something to lock of. */
+export function familiesOf({ hasIpv6 }: Machine): Family[] {
+  return FAMILIES.filter((family) => family === 4 || hasIpv6);
+}
+
 /**
  * Reads the machine. Names that the account list need not enumerate (LDAP, say) are looked up
  * one by one.

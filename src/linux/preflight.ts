@@ -8,15 +8,20 @@
 import type { Account } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import type { Backend } from "../planner.ts";
-import { formerUids, type Held, heldBy, otherNames, rememberedUids } from "./in_force.ts";
-import { FAMILIES, type Machine, readMachine } from "./inspect.ts";
+import {
+  formerUids,
+  type Held,
+  heldBy,
+  otherNames,
+  type Remembered,
+  rememberedUids,
+  withoutLoopback,
+} from "./in_force.ts";
+import { type Machine, readMachine } from "./inspect.ts";
 import type { BootMark } from "./persist.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./read_accounts.ts";
-import { reachesLoopback } from "./read_routing.ts";
 import { ROUTING_PREFERENCE } from "./routing.ts";
 import { overlap, printRange } from "./uid_range.ts";
-
-type Remembered = ReturnType<typeof rememberedUids>;
 
 /** What is about to be applied. */
 export interface Intent {
@@ -47,7 +52,7 @@ export function preflightIn(machine: Machine, intent: Intent): Account[] {
     const entry = machine.passwd.find((known) => known.name === name);
     if (intent.kind === "disable") {
       const former = [
-        ...formerUids(name, entry, machine, remembered),
+        ...formerUids(name, entry, machine, remembered).map((uid) => ({ name, uid })),
         ...formerNames(entry, machine, remembered),
       ];
       if (entry === undefined && former.length === 0) {
@@ -104,15 +109,13 @@ function refuseUnclear(account: PasswdEntry, { subuid }: Machine): void {
 }
 
 /** Refuses where the kernel would ask our routing rule before it finds this machine's own addresses. */
-function refuseWithoutLoopback({ name }: PasswdEntry, { routing, hasIpv6 }: Machine): void {
-  for (const family of FAMILIES) {
-    if (family === 6 && !hasIpv6 || reachesLoopback(routing[family])) continue;
-    throw new FishnetError(
-      `refusing to lock '${name}', which would cut it off loopback as well: ip -${family} rule has ` +
-        `no 'from all lookup local' before ${ROUTING_PREFERENCE}; add it there with ` +
-        `sudo ip -${family} rule add pref 0 lookup local`,
-    );
-  }
+function refuseWithoutLoopback({ name }: PasswdEntry, machine: Machine): void {
+  const [cut] = withoutLoopback(machine);
+  if (cut === undefined) return;
+  throw new FishnetError(
+    `refusing to lock '${name}', which would cut it off loopback as well: ip -${cut.family} rule ` +
+      `has no 'from all lookup local' before ${ROUTING_PREFERENCE}; add it there with ${cut.remedy}`,
+  );
 }
 
 /** Refuses a lock that would cut off root, or another account. */
@@ -184,9 +187,10 @@ function refuseOtherPorts(
   { bootScripts }: Machine,
   { onlyPorts }: Intent,
 ): void {
-  const now = held.filter(concerns(account)).flatMap(({ ports }) => ports ?? []);
-  const limited = now.length > 0 ? [...new Set(now)] : bootScripts.get(account.uid)?.onlyPorts;
-  if (onlyPorts === undefined || limited === undefined || limited.length === 0) return;
+  const limited =
+    held.filter(concerns(account)).find(({ ports = [] }) => ports.length > 0)?.ports ??
+      bootScripts.get(account.uid)?.onlyPorts ?? [];
+  if (onlyPorts === undefined || limited.length === 0) return;
   if (limited.toSorted().join() === onlyPorts.toSorted().join()) return;
   const options = limited.map((port) => `--only-port ${port}`).join(" ");
   throw new FishnetError(

@@ -6,10 +6,18 @@
 import { FishnetError } from "../errors.ts";
 import type { Backend } from "../planner.ts";
 import type { AccountStatus, LockState, Piece } from "../status.ts";
-import { formerUids, type Held, heldBy, InForce, type Layer, rememberedUids } from "./in_force.ts";
-import { FAMILIES, type Machine, readMachine } from "./inspect.ts";
+import {
+  formerUids,
+  type Held,
+  heldBy,
+  InForce,
+  type Layer,
+  type Remembered,
+  rememberedUids,
+  withoutLoopback,
+} from "./in_force.ts";
+import { familiesOf, type Machine, readMachine } from "./inspect.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./read_accounts.ts";
-import { reachesLoopback } from "./read_routing.ts";
 import { cutLine, ROUTING_PREFERENCE } from "./routing.ts";
 import { printRange, type UidRange, UidSet } from "./uid_range.ts";
 
@@ -52,7 +60,7 @@ class KnownAccounts {
   readonly #byName: ReadonlyMap<string, PasswdEntry>;
   readonly #byUid: ReadonlyMap<number, PasswdEntry>;
   /** The uids that rules remember for a name. */
-  readonly #remembered: ReadonlyMap<string, ReadonlySet<number>>;
+  readonly #remembered: Remembered;
 
   constructor(machine: Machine, held: readonly Held[]) {
     this.#machine = machine;
@@ -108,8 +116,7 @@ class KnownAccounts {
     return {
       ...entry,
       deleted,
-      former: deleted ? [] : formerUids(entry.name, entry, this.#machine, this.#remembered)
-        .map(({ uid }) => uid),
+      former: deleted ? [] : formerUids(entry.name, entry, this.#machine, this.#remembered),
       ranges: [own, ...subordinateRanges(this.#machine.subuid, entry)],
     };
   }
@@ -131,8 +138,6 @@ const LAYERS: Readonly<Record<Backend, Readonly<Partial<Record<Layer, string>>>>
     loopbackTcp: "loopback limit in table inet fishnet_loopback",
   },
 };
-
-const families = ({ hasIpv6 }: Machine) => FAMILIES.filter((family) => family === 4 || hasIpv6);
 
 function judge(account: HeldAccount, machine: Machine, inForce: InForce): AccountStatus {
   const candidates = (["iptables", "nftables"] as const)
@@ -171,12 +176,9 @@ function judge(account: HeldAccount, machine: Machine, inForce: InForce): Accoun
           } removes them, then enable again`,
         ]
         : []),
-      ...families(machine).filter((family) => !reachesLoopback(machine.routing[family])).map((
-        family,
-      ) =>
+      ...withoutLoopback(machine).map(({ family, remedy }) =>
         `IPv${family}: a lock cuts it off loopback as well, where the routing rule ` +
-        `'from all lookup local' is not before ${ROUTING_PREFERENCE}: ` +
-        `sudo ip -${family} rule add pref 0 lookup local`
+        `'from all lookup local' is not before ${ROUTING_PREFERENCE}: ${remedy}`
       ),
       ...(machine.hasIpv6 ? [] : ["this kernel has no IPv6, so there is none to lock"]),
     ],
@@ -208,11 +210,12 @@ function judgeBackend(
   inForce: InForce,
   backend: Backend,
 ): Judgement {
+  const families = familiesOf(machine);
   const [own] = account.ranges;
   const of = (layer: Layer) =>
-    families(machine).flatMap((family) => inForce.of(layer, family, backend, own!));
+    families.flatMap((family) => inForce.of(layer, family, backend, own!));
   const limit = (layer: Layer) =>
-    families(machine).flatMap((family) =>
+    families.flatMap((family) =>
       account.ranges.flatMap((range) => inForce.of(layer, family, backend, range))
     );
   const limits = [...limit("loopbackTcp"), ...limit("loopbackOther")];
@@ -232,7 +235,7 @@ function judgeBackend(
     .filter(([layer]) => limits.length + wantedPorts.length > 0 || !layer.startsWith("loopback"));
   const pieces = layers.flatMap(([layer, label]) =>
     // One nft table is for both families, so one piece is.
-    (backend === "nftables" && layer !== "routing" ? [4 as const] : families(machine)).flatMap((
+    (backend === "nftables" && layer !== "routing" ? [4 as const] : families).flatMap((
       family,
     ) =>
       account.ranges
@@ -252,9 +255,9 @@ function judgeBackend(
     )
   );
   const untouched = pieces.every(({ present, detail }) => !present && detail === undefined);
-  for (const line of untouched ? [] : unclearLines(machine.subuid, account)) {
+  for (const text of untouched ? [] : unclearLines(machine.subuid, account)) {
     pieces.push({
-      name: `subordinate uids of the line ${JSON.stringify(line)}`,
+      name: `subordinate uids of the line ${JSON.stringify(text)}`,
       present: false,
       detail: "no range in decimal numbers",
       remedy: `write ${account.name}:FIRST:COUNT there in /etc/subuid, and enable again`,

@@ -70,6 +70,7 @@ if test $# -eq 0; then
 fi
 for n; do
   section "account $n" id -u "$n"
+  # anchorOf, in shell
   case $n in _*) a=${anchorOf("_")}\${n#_} ;; *) a=${anchorOf("")}$n ;; esac
   section "loaded $n" pfctl -a "$a" -s rules
   section "file $n" test -e ${ruleFileOf(N)}
