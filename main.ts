@@ -10,9 +10,9 @@ import {
   parseCommandLine,
   type StatusCommand,
   type VerifyCommand,
-} from "./src/command_line.ts";
+} from "./src/cli/command_line.ts";
 import { FishnetError } from "./src/errors.ts";
-import * as output from "./src/output.ts";
+import * as output from "./src/cli/output.ts";
 import { lineOf, type Step, undoOf } from "./src/plan.ts";
 import type { Backend } from "./src/planner.ts";
 import type { Warning } from "./src/warnings.ts";
@@ -33,13 +33,13 @@ async function main(args: readonly string[]): Promise<number> {
 async function run(command: Command): Promise<number | void> {
   switch (command.kind) {
     case "help": {
-      const { helpText } = await import("./src/help.ts");
+      const { helpText } = await import("./src/cli/help.ts");
       return output.printText(helpText(command.topic));
     }
     case "version":
       return output.printText(`fishnet ${denoJson.version}\n`);
     case "completions": {
-      const { completionScript } = await import("./src/completions.ts");
+      const { completionScript } = await import("./src/cli/completions.ts");
       return output.printText(completionScript(command.shell));
     }
     case "enable": {
@@ -80,7 +80,7 @@ async function status({ accounts, system, json }: StatusCommand): Promise<number
   const notCovered = NOT_COVERED[system];
   if (json) output.printJson({ command: "status", os: system, ...report, warnings, notCovered });
   else {
-    const { statusLines } = await import("./src/status_text.ts");
+    const { statusLines } = await import("./src/cli/status_text.ts");
     output.printLines(() => statusLines(report, warnings, notCovered));
   }
   return report.state === "locked" ? 0 : NOT_LOCKED;
@@ -90,7 +90,7 @@ async function verify(command: VerifyCommand): Promise<number> {
   const { accounts, system, json } = command;
   const [{ verify }, { verifyLines }] = await Promise.all([
     import("./src/verify.ts"),
-    import("./src/verify_text.ts"),
+    import("./src/cli/verify_text.ts"),
   ]);
   const verifications = [];
   for (const name of accounts) {

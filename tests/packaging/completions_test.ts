@@ -1,6 +1,6 @@
 /** Completions in the real shells: what they propose, and that it is what the program accepts. */
 import { assert, assertEquals } from "@std/assert";
-import { COMMANDS, type FirewallCommand, OPTIONS, SHELLS } from "../../src/command_line.ts";
+import { COMMANDS, type FirewallCommand, OPTIONS, SHELLS } from "../../src/cli/command_line.ts";
 import { must } from "../support/process.ts";
 import { fishnet, packagingTest, temporaryFolder } from "./support.ts";
 

@@ -1,8 +1,8 @@
 /** The command line: what it accepts, and what it says of the rest. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { type Command, COMMANDS, OPTIONS, parseCommandLine } from "../src/command_line.ts";
-import { FishnetError } from "../src/errors.ts";
+import { type Command, COMMANDS, OPTIONS, parseCommandLine } from "../../src/cli/command_line.ts";
+import { FishnetError } from "../../src/errors.ts";
 
 const LINUX = { user: "agent_runner", os: "linux" };
 const parse = (...args: string[]) => parseCommandLine(args, LINUX);

@@ -4,7 +4,7 @@
  * @module
  */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
-import type { Verdict, Verification } from "./verify.ts";
+import type { Verdict, Verification } from "../verify.ts";
 
 const MARKS: Readonly<Record<Verdict, string>> = {
   proven: "ok",

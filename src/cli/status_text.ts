@@ -4,8 +4,8 @@
  * @module
  */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
-import type { AccountStatus, LockState, StatusReport } from "./status.ts";
-import type { Warning } from "./warnings.ts";
+import type { AccountStatus, LockState, StatusReport } from "../status.ts";
+import type { Warning } from "../warnings.ts";
 
 const PAINT: Readonly<Record<LockState, (text: string) => string>> = {
   locked: green,

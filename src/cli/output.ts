@@ -4,8 +4,8 @@
  * @module
  */
 import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
-import { lineOf, type Step } from "./plan.ts";
-import type { Warning } from "./warnings.ts";
+import { lineOf, type Step } from "../plan.ts";
+import type { Warning } from "../warnings.ts";
 
 /** The version of every JSON document: minor versions add, a major one breaks. */
 export const JSON_FORMAT_VERSION = "1.0";

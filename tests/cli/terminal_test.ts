@@ -1,7 +1,7 @@
 /** The program on a real terminal: the password, progress, colours, and Ctrl-C. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Operator } from "./support/operator.ts";
-import { worldTest } from "./support/world.ts";
+import { Operator } from "../support/operator.ts";
+import { worldTest } from "../support/world.ts";
 
 const CTRL_C = "\x03";
 const PROMPT = "password for [^:]*:";

@@ -6,10 +6,10 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { closestString } from "@std/text/closest-string";
-import { parseAccountName, refuseRoot } from "./account.ts";
-import { FishnetError } from "./errors.ts";
-import { MAX_ONLY_PORTS } from "./linux/iptables.ts";
-import type { Backend, System } from "./planner.ts";
+import { parseAccountName, refuseRoot } from "../account.ts";
+import { FishnetError } from "../errors.ts";
+import { MAX_ONLY_PORTS } from "../linux/iptables.ts";
+import type { Backend, System } from "../planner.ts";
 
 /** What `enable` and `disable` have in common. */
 export interface ChangeCommand {
