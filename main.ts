@@ -43,6 +43,7 @@ async function run(command: Command): Promise<number | void> {
       return output.printText(completionScript(command.shell));
     }
     case "enable": {
+      if (command.log) throw new FishnetError("--log is not in this version yet");
       const { planEnable } = await import("./src/planner.ts");
       return await change(
         command,
@@ -60,6 +61,8 @@ async function run(command: Command): Promise<number | void> {
       return await status(command);
     case "verify":
       return await verify(command);
+    case "log":
+      throw new FishnetError("log is not in this version yet");
     default: {
       const _: never = command;
       throw new Error(`unreachable: ${_}`);

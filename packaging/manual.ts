@@ -5,7 +5,7 @@
  * @module
  */
 import denoJson from "../deno.json" with { type: "json" };
-import { COMMANDS, OPTIONS } from "../src/cli/command_line.ts";
+import { COMMANDS, OPTIONS } from "../src/cli/options.ts";
 import { helpText } from "../src/cli/help.ts";
 import { BOOT_DIRECTORY, LOCK_UNIT, REPAIR_UNIT, UNIT_DIRECTORY } from "../src/linux/persist.ts";
 import { daemonFileOf, ruleFileOf, tokenFileOf } from "../src/macos/pf.ts";

@@ -1,9 +1,15 @@
 /**
- * The agent's account: which names are accepted, and how a plan refers to one.
+ * The agent's account: which names are accepted, how a plan refers to one, and where it lives.
  *
  * @module
  */
 import { FishnetError } from "./errors.ts";
+
+/** The systems with a packet filter that this program knows. */
+export type System = "linux" | "macos";
+
+/** Which of Linux's two rule sets carries a lock. */
+export type Backend = "iptables" | "nftables";
 
 /** The account that a plan is about. */
 export interface Account {

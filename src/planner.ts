@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { Account } from "./account.ts";
+import type { Account, Backend, System } from "./account.ts";
 import { guardStep } from "./linux/accounts.ts";
 import { iptablesHolds } from "./linux/iptables.ts";
 import { nftablesHolds } from "./linux/nftables.ts";
@@ -14,11 +14,7 @@ import { sessionsHolds } from "./linux/sessions.ts";
 import { pfGuardStep, pfHolds } from "./macos/pf.ts";
 import { disableSteps, enableSteps, type Hold, type Step } from "./plan.ts";
 
-/** The systems with a packet filter that this program knows. */
-export type System = "linux" | "macos";
-
-/** Which of Linux's two rule sets carries the lock. */
-export type Backend = "iptables" | "nftables";
+export type { Backend, System };
 
 /** What a lock consists of. */
 export interface LockOptions {

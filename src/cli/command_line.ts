@@ -1,24 +1,36 @@
 /**
- * The command line: what it accepts, described once. `--help`, the completions
- * and the manual page are written from this description.
+ * From an argument vector to a checked command.
  *
  * @module
  */
-import { parseArgs } from "@std/cli/parse-args";
-import { closestString } from "@std/text/closest-string";
-import { parseAccountName, refuseRoot } from "../account.ts";
+import { type Backend, parseAccountName, refuseRoot, type System } from "../account.ts";
 import { FishnetError } from "../errors.ts";
-import { MAX_ONLY_PORTS } from "../linux/iptables.ts";
-import type { Backend, System } from "../planner.ts";
+import { oneOf, type Options, readOptions, unknown } from "./arguments.ts";
+import {
+  COMMANDS,
+  type FirewallCommand,
+  FIRST_WORDS,
+  isFirewallCommand,
+  type Shell,
+  SHELLS,
+  type Topic,
+} from "./options.ts";
+
+/** What all subcommands have in common. */
+interface AboutAccounts {
+  /** `status` and `log`: none stands for every locked one. */
+  readonly accounts: readonly string[];
+  /** Whether they were named with --agent-user, and not taken from $USER. */
+  readonly accountsGiven: boolean;
+  readonly system: System;
+  readonly json: boolean;
+}
 
 /** What `enable` and `disable` have in common. */
-export interface ChangeCommand {
-  readonly accounts: readonly string[];
+export interface ChangeCommand extends AboutAccounts {
   readonly apply: boolean;
-  readonly system: System;
   /** Undefined where the user left the choice to the program. */
   readonly backend: Backend | undefined;
-  readonly json: boolean;
   readonly explain: boolean;
 }
 
@@ -27,19 +39,27 @@ export interface EnableCommand extends ChangeCommand {
   readonly onlyPorts: readonly number[];
   readonly persist: boolean;
   readonly sessions: boolean;
+  readonly log: boolean;
 }
 
-/** `status`: the accounts to look at; none stands for every locked one. */
-export interface StatusCommand {
-  readonly accounts: readonly string[];
-  readonly system: System;
-  readonly json: boolean;
+/** `status`: what is in force. */
+export interface StatusCommand extends AboutAccounts {
+  /** With all that no packet filter stops. */
+  readonly explain: boolean;
 }
 
 /** `verify`: as whom to try, and what. */
-export interface VerifyCommand extends StatusCommand {
+export interface VerifyCommand extends AboutAccounts {
   readonly target: { readonly host: string; readonly port: number } | undefined;
   readonly proxy: URL;
+}
+
+/** `log`: what the accounts tried. */
+export interface LogCommand extends AboutAccounts {
+  /** How far to look back, in seconds; undefined for not at all. */
+  readonly since: number | undefined;
+  readonly follow: boolean;
+  readonly summary: boolean;
 }
 
 /** One call of the program, checked: `main.ts` has nothing left to refuse. */
@@ -50,90 +70,8 @@ export type Command =
   | { readonly kind: "enable" } & EnableCommand
   | { readonly kind: "disable" } & ChangeCommand
   | { readonly kind: "status" } & StatusCommand
-  | { readonly kind: "verify" } & VerifyCommand;
-
-/** A level of `--help`. */
-export type Topic = "fishnet" | "firewall" | "completions" | FirewallCommand;
-
-/** A subcommand of `fishnet firewall`. */
-export type FirewallCommand = "enable" | "disable" | "status" | "verify";
-
-/** A shell that completions are written for. */
-export type Shell = typeof SHELLS[number];
-
-/** The shells that completions are written for. */
-export const SHELLS = ["bash", "zsh", "fish"] as const;
-
-/** One option: its value's name if it takes one, where it is accepted, and what it does. */
-export interface OptionSpec {
-  readonly value?: string;
-  readonly values?: readonly string[];
-  readonly repeatable?: true;
-  readonly on: readonly FirewallCommand[];
-  readonly help: string;
-}
-
-const CHANGES = ["enable", "disable"] as const;
-const ALL = ["enable", "disable", "status", "verify"] as const;
-
-/** What each subcommand does, in one line. */
-export const COMMANDS: Readonly<Record<FirewallCommand, string>> = {
-  enable: "Create the rules that keep the account on this machine",
-  disable: "Remove them; the machine is as it was before the first enable",
-  status: "Show what is in force, as the system itself tells it",
-  verify: "Try, as the account, what must fail and what must work",
-};
-
-/** Every option, in the order in which help lists them. */
-export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
-  "agent-user": {
-    value: "USER",
-    repeatable: true,
-    on: ALL,
-    help: "Unix username of the AI agent, repeatable (default: $USER; status: every locked one)",
-  },
-  "apply": { on: CHANGES, help: "Execute the plan; without it, the plan is only shown" },
-  "apply-system": { on: CHANGES, help: "The same as --apply" },
-  "backend": {
-    value: "BACKEND",
-    values: ["iptables", "nftables"],
-    on: CHANGES,
-    help: "Linux: which rule set carries the lock (default: iptables)",
-  },
-  "only-port": {
-    value: "PORT",
-    repeatable: true,
-    on: ["enable"],
-    help: "Limit loopback too to this TCP port; may be given several times",
-  },
-  "persist": {
-    on: ["enable"],
-    help: "The lock is there again after a reboot, on Linux before the network is up",
-  },
-  "sessions": {
-    on: ["enable"],
-    help: "With --persist, on Linux with systemd: shut the account's login sessions as a whole",
-  },
-  "target": {
-    value: "HOST:PORT",
-    on: ["verify"],
-    help: "What outside to try to reach (default: addresses reserved for documentation)",
-  },
-  "proxy": {
-    value: "URL",
-    on: ["verify"],
-    help: "What on this machine has to be reachable (default: http://127.0.0.1:3777/health)",
-  },
-  "os": {
-    value: "OS",
-    values: ["macos", "linux"],
-    on: CHANGES,
-    help: "Show the plan for another system (dry-run only)",
-  },
-  "json": { on: ALL, help: "Print one JSON document" },
-  "explain": { on: CHANGES, help: "Precede each line of the plan by why it is there" },
-  "help": { on: ALL, help: "Show this help" },
-};
+  | { readonly kind: "verify" } & VerifyCommand
+  | { readonly kind: "log" } & LogCommand;
 
 /** What parsing needs to know of the machine. */
 export interface Surroundings {
@@ -146,133 +84,73 @@ export interface Surroundings {
 /**
  * Turns an argument vector into a command.
  *
- * @throws {FishnetError} for anything that is not in the description above.
+ * @throws {FishnetError} for anything that is not in the description of `options.ts`.
  */
 export function parseCommandLine(args: readonly string[], surroundings: Surroundings): Command {
   const [first, second] = args;
-  if (first === undefined) {
-    throw new FishnetError("a command is required: fishnet firewall enable (see fishnet --help)");
-  }
-  if (isHelp(first)) return { kind: "help", topic: "fishnet" };
+  if (first === undefined || isHelp(first)) return helpFor(args.slice(1));
   if (first === "--version" || first === "-V") return { kind: "version" };
   if (first === "completions") return completionsOf(args.slice(1));
   if (first !== "firewall") {
-    throw unknown("command", first, ["firewall", "completions", "--help", "--version"]);
+    const known = [...Object.keys(FIRST_WORDS), "--help", "--version"];
+    throw unknown("command", first, [...known, ...Object.keys(COMMANDS)], "see fishnet --help");
   }
-  if (second === undefined) {
-    throw new FishnetError(
-      "a subcommand is required: fishnet firewall enable (see fishnet firewall --help)",
-    );
-  }
-  if (isHelp(second)) return { kind: "help", topic: "firewall" };
+  if (second === undefined || isHelp(second)) return helpFor(["firewall", ...args.slice(2)]);
   if (!isFirewallCommand(second)) {
-    throw unknown("subcommand", second, [...Object.keys(COMMANDS), "--help"]);
+    const known = [...Object.keys(COMMANDS), "--help"];
+    throw unknown("subcommand", second, known, "see fishnet firewall --help");
   }
   const rest = args.slice(2);
-  if (rest.some(isHelp)) return { kind: "help", topic: second };
+  if (rest.some((arg) => arg === "--help" || arg === "-h")) return { kind: "help", topic: second };
   return commandOf(second, readOptions(second, rest), surroundings);
 }
 
-const isHelp = (arg: string) => arg === "--help" || arg === "-h";
+const isHelp = (arg: string) => ["help", "--help", "-h"].includes(arg);
 
-function isFirewallCommand(word: string): word is FirewallCommand {
-  return Object.hasOwn(COMMANDS, word);
-}
-
-/** The options of one call: flags that were given, and values in their order. */
-interface Options {
-  flag(name: string): boolean;
-  values(name: string): readonly string[];
-  /** The value of an option that may be given once. */
-  value(name: string): string | undefined;
-}
-
-function readOptions(command: FirewallCommand, args: readonly string[]): Options {
-  const known = Object.entries(OPTIONS).filter(([, spec]) => spec.on.includes(command));
-  const valued = known.filter(([, spec]) => spec.value !== undefined).map(([name]) => name);
-  const flags = known.filter(([, spec]) => spec.value === undefined).map(([name]) => name);
-  const parsed = parseArgs(joinValues(args, valued, flags), {
-    boolean: flags,
-    string: valued,
-    collect: valued,
-  }) as Readonly<Record<string, unknown>>;
-  const values = (name: string) => (parsed[name] ?? []) as readonly string[];
-  for (const [name, spec] of known) {
-    if (!spec.repeatable && values(name).length > 1) {
-      throw new FishnetError(`--${name} is given more than once`);
-    }
-    for (const value of spec.values === undefined ? [] : values(name)) {
-      if (!spec.values?.includes(value)) {
-        throw unknown(`value for --${name}`, value, spec.values ?? []);
-      }
-    }
+/** `fishnet help firewall enable`: help for what is named. */
+function helpFor(words: readonly string[]): Command {
+  const [first, ...rest] = words.filter((word) => !isHelp(word));
+  const [topic, ...more] = first === "firewall" && rest.length > 0 ? rest : [first, ...rest];
+  const known = [...Object.keys(FIRST_WORDS), ...Object.keys(COMMANDS)];
+  if (more.length > 0) throw new FishnetError(`unexpected argument '${more[0]}'`);
+  if (topic !== undefined && !known.includes(topic)) {
+    throw unknown("topic", topic, known, "see fishnet --help");
   }
-  return { flag: (name) => parsed[name] === true, values, value: (name) => values(name)[0] };
-}
-
-/**
- * Writes `--option value` as `--option=value`, so that a value may be empty or
- * begin with a hyphen, and refuses what the parser would guess at.
- */
-function joinValues(
-  args: readonly string[],
-  valued: readonly string[],
-  flags: readonly string[],
-): string[] {
-  const joined: string[] = [];
-  for (let i = 0; i < args.length; i++) {
-    const arg = args[i]!;
-    const name = arg.replace(/^--/, "").replace(/=.*/s, "");
-    if (!arg.startsWith("-") || arg === "--") {
-      throw new FishnetError(`unexpected argument '${arg}'`);
-    }
-    if (!arg.startsWith("--") || ![...valued, ...flags].includes(name)) {
-      const options = [...valued, ...flags].map((option) => `--${option}`);
-      throw unknown("option", arg.replace(/=.*/s, ""), options);
-    }
-    if (arg === `--${name}` && valued.includes(name)) {
-      const value = args[++i];
-      if (value === undefined || value.startsWith("--")) {
-        throw new FishnetError(`--${name} needs a value`);
-      }
-      joined.push(`${arg}=${value}`);
-    } else if (arg !== `--${name}` && flags.includes(name)) {
-      throw new FishnetError(`--${name} takes no value`);
-    } else joined.push(arg);
-  }
-  return joined;
+  return { kind: "help", topic: (topic ?? "fishnet") as Topic };
 }
 
 function completionsOf(args: readonly string[]): Command {
   const [shell, extra] = args;
-  if (args.some(isHelp)) return { kind: "help", topic: "completions" };
+  if (args.some(isHelp)) return helpFor(["completions"]);
   if (shell === undefined) throw new FishnetError(`a shell is required: ${SHELLS.join(", ")}`);
   if (extra !== undefined) throw new FishnetError(`unexpected argument '${extra}'`);
   const found = SHELLS.find((known) => known === shell);
-  if (found === undefined) throw unknown("shell", shell, SHELLS);
+  if (found === undefined) throw unknown("shell", shell, SHELLS, oneOf(SHELLS));
   return { kind: "completions", shell: found };
 }
 
-function commandOf(kind: FirewallCommand, options: Options, { user, os }: Surroundings): Command {
-  const json = options.flag("json");
-  const given = namesOf(options.values("agent-user"));
+function commandOf(kind: FirewallCommand, options: Options, around: Surroundings): Command {
   switch (kind) {
     case "enable": {
-      const change = changeOf(options, given, user, os);
+      const change = changeOf(options, around);
       return { kind, ...change, ...lockOf(options, change.system) };
     }
     case "disable":
-      return { kind, ...changeOf(options, given, user, os) };
+      return { kind, ...changeOf(options, around) };
     case "status":
-      return { kind, accounts: given, system: systemOf(os), json };
+      return { kind, ...accountsOf(options, systemOf(around)), explain: options.flag("explain") };
     case "verify":
       return {
         kind,
-        accounts: given.length > 0 ? given : defaultAccount(user),
-        system: systemOf(os),
-        json,
+        ...accountsOf(options, systemOf(around), around),
         target: targetOf(options.value("target")),
         proxy: proxyOf(options.value("proxy") ?? "http://127.0.0.1:3777/health"),
+      };
+    case "log":
+      return {
+        kind,
+        ...accountsOf(options, systemOf(around)),
+        ...logOf(options, systemOf(around)),
       };
     default: {
       const _: never = kind;
@@ -281,55 +159,82 @@ function commandOf(kind: FirewallCommand, options: Options, { user, os }: Surrou
   }
 }
 
-function changeOf(
-  options: Options,
-  given: readonly string[],
-  user: string | undefined,
-  os: string,
-): ChangeCommand {
+/** Whose it is: the accounts that are named, or $USER where that is the default. */
+function accountsOf(options: Options, system: System, byDefault?: Surroundings): AboutAccounts {
+  const given = [...new Set(options.values("agent-user").map(parseAccountName))];
+  const accountsGiven = given.length > 0;
+  const accounts = accountsGiven || byDefault === undefined ? given : [currentUser(byDefault)];
+  return { accounts, accountsGiven, system, json: options.flag("json") };
+}
+
+function currentUser({ user }: Surroundings): string {
+  if (user === undefined || user === "") {
+    throw new FishnetError("agent user is required (--agent-user)");
+  }
+  return parseAccountName(user);
+}
+
+function changeOf(options: Options, around: Surroundings): ChangeCommand {
   const apply = options.flag("apply") || options.flag("apply-system");
   const chosen = options.value("os") as System | undefined;
   if (chosen !== undefined && apply) {
     throw new FishnetError("--os only shows the plan for another system: leave out --apply");
   }
-  const system = chosen ?? systemOf(os);
+  const system = chosen ?? systemOf(around);
   const backend = options.value("backend") as Backend | undefined;
   if (backend !== undefined && system === "macos") {
     throw new FishnetError("--backend is for Linux; macOS has pf alone");
   }
-  const accounts = given.length > 0 ? given : defaultAccount(user);
-  accounts.forEach(refuseRoot);
-  const json = options.flag("json");
-  return { accounts, apply, system, backend, json, explain: options.flag("explain") };
+  const about = accountsOf(options, system, around);
+  about.accounts.forEach(refuseRoot);
+  return { ...about, apply, backend, explain: options.flag("explain") };
 }
 
 function lockOf(
   options: Options,
   system: System,
-): Pick<EnableCommand, "onlyPorts" | "persist" | "sessions"> {
+): Pick<EnableCommand, "onlyPorts" | "persist" | "sessions" | "log"> {
   const [persist, sessions] = [options.flag("persist"), options.flag("sessions")];
+  const log = options.flag("log");
   if (sessions && !persist) throw new FishnetError("--sessions needs --persist: give both");
   if (sessions && system === "macos") {
     throw new FishnetError("--sessions is for Linux with systemd: leave it out");
   }
-  return { onlyPorts: portsOf(options.values("only-port")), persist, sessions };
+  if (log && system === "macos") {
+    throw new FishnetError("--log is for Linux, whose audit records it: leave it out");
+  }
+  return { onlyPorts: portsOf(options.values("only-port")), persist, sessions, log };
 }
 
-function systemOf(os: string): System {
+function logOf(
+  options: Options,
+  system: System,
+): Pick<LogCommand, "since" | "follow" | "summary"> {
+  if (system === "macos") {
+    throw new FishnetError("log is for Linux, whose audit records what an account tries");
+  }
+  const [follow, summary] = [options.flag("follow"), options.flag("summary")];
+  if (follow && summary) {
+    throw new FishnetError("--summary counts what is recorded, --follow has no end: give one");
+  }
+  const since = options.value("since") ?? (follow ? undefined : "1h");
+  return { since: since === undefined ? undefined : secondsOf(since), follow, summary };
+}
+
+function systemOf({ os }: Surroundings): System {
   if (os === "darwin") return "macos";
   if (os === "linux") return "linux";
   throw new FishnetError("firewall command is not supported on this OS");
 }
 
-function namesOf(given: readonly string[]): string[] {
-  return [...new Set(given.map(parseAccountName))];
-}
+const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
 
-function defaultAccount(user: string | undefined): string[] {
-  if (user === undefined || user === "") {
-    throw new FishnetError("agent user is required (--agent-user)");
+function secondsOf(text: string): number {
+  const [, count, unit] = /^([1-9][0-9]{0,4})([smhd])$/.exec(text) ?? [];
+  if (count === undefined || unit === undefined) {
+    throw new FishnetError(`invalid duration '${text}': must be as in 30s, 10m, 2h, 1d`);
   }
-  return [parseAccountName(user)];
+  return Number(count) * UNITS[unit]!;
 }
 
 function targetOf(text: string | undefined): VerifyCommand["target"] {
@@ -349,6 +254,9 @@ function proxyOf(text: string): URL {
   return url;
 }
 
+/** The kernel's xt_multiport takes no more in one rule (XT_MULTI_PORTS, linux/netfilter/xt_multiport.h). */
+const MAX_ONLY_PORTS = 15;
+
 function portsOf(given: readonly string[]): number[] {
   const ports = given.map((text) => {
     const port = Number(text);
@@ -362,9 +270,4 @@ function portsOf(given: readonly string[]): number[] {
     throw new FishnetError(`--only-port takes at most ${MAX_ONLY_PORTS} ports`);
   }
   return distinct;
-}
-
-function unknown(what: string, word: string, known: readonly string[]): FishnetError {
-  const nearest = closestString(word, [...known]);
-  return new FishnetError(`unknown ${what} '${word}': did you mean '${nearest}'?`);
 }

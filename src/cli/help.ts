@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { COMMANDS, type FirewallCommand, OPTIONS, type Topic } from "./command_line.ts";
+import { COMMANDS, type FirewallCommand, OPTIONS, type Topic } from "./options.ts";
 
 /** The help for one level of the command line, ending in a newline. */
 export function helpText(topic: Topic): string {
@@ -18,6 +18,7 @@ export function helpText(topic: Topic): string {
     case "disable":
     case "status":
     case "verify":
+    case "log":
       return commandHelp(topic);
     default: {
       const _: never = topic;

@@ -22,9 +22,6 @@ interface Family {
 const IPV4: Family = { command: "iptables", label: "IPv4", unreachable: "icmp-port-unreachable" };
 const IPV6: Family = { command: "ip6tables", label: "IPv6", unreachable: "icmp6-port-unreachable" };
 
-/** xt_multiport holds 15 ports (iptables-extensions(8)). */
-export const MAX_ONLY_PORTS = 15;
-
 /** A chain that rules of ours go into, first. */
 interface Chain {
   readonly family: Family;
