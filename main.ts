@@ -12,6 +12,7 @@ import {
   type VerifyCommand,
 } from "./src/cli/command_line.ts";
 import { FishnetError } from "./src/errors.ts";
+import { disableOutcome, enableOutcome, proxyHint } from "./src/cli/outcome_text.ts";
 import * as output from "./src/cli/output.ts";
 import { lineOf, type Step, undoOf } from "./src/plan.ts";
 import type { Backend } from "./src/planner.ts";
@@ -34,13 +35,13 @@ async function run(command: Command): Promise<number | void> {
   switch (command.kind) {
     case "help": {
       const { helpText } = await import("./src/cli/help.ts");
-      return output.printText(helpText(command.topic));
+      return output.printText((width) => helpText(command.topic, width));
     }
     case "version":
-      return output.printText(`fishnet ${denoJson.version}\n`);
+      return output.printScript(`fishnet ${denoJson.version}\n`);
     case "completions": {
       const { completionScript } = await import("./src/cli/completions.ts");
-      return output.printText(completionScript(command.shell));
+      return output.printScript(completionScript(command.shell));
     }
     case "enable": {
       if (command.log) throw new FishnetError("--log is not in this version yet");
@@ -73,7 +74,7 @@ async function run(command: Command): Promise<number | void> {
 /** The exit code for an account that is not fully locked, or not known to be. */
 const NOT_LOCKED = 3;
 
-async function status({ accounts, system, json }: StatusCommand): Promise<number> {
+async function status({ accounts, system, json, explain }: StatusCommand): Promise<number> {
   const [{ statusOf }, { NOT_COVERED, warningsFor }] = await Promise.all([
     import("./src/status.ts"),
     import("./src/warnings.ts"),
@@ -84,7 +85,8 @@ async function status({ accounts, system, json }: StatusCommand): Promise<number
   if (json) output.printJson({ command: "status", os: system, ...report, warnings, notCovered });
   else {
     const { statusLines } = await import("./src/cli/status_text.ts");
-    output.printLines(() => statusLines(report, warnings, notCovered));
+    const view = { warnings, notCovered, explain };
+    output.printLines((width) => statusLines(report, view, width));
   }
   return report.state === "locked" ? 0 : NOT_LOCKED;
 }
@@ -98,7 +100,7 @@ async function verify(command: VerifyCommand): Promise<number> {
   const verifications = [];
   for (const name of accounts) {
     const verification = await verify(name, command);
-    if (!json) output.printLines(() => verifyLines(verification));
+    if (!json) output.printLines((width) => verifyLines(verification, width));
     verifications.push(verification);
   }
   if (json) output.printJson({ command: "verify", os: system, accounts: verifications });
@@ -115,7 +117,7 @@ async function change(
   if (!command.apply) {
     const steps = plan(command.accounts.map((name) => ({ name })), backend);
     if (command.json) printPlan(command, backend, steps, { applied: false });
-    else output.printDryRun(command.kind, steps, command.explain);
+    else output.printDryRun(command.kind, steps.map(lineAndWhy), command.explain);
     return;
   }
   const { applyPlan } = await import("./src/apply.ts");
@@ -125,17 +127,29 @@ async function change(
       steps = planned;
       if (!command.json) output.printApplying(command.kind, steps.length);
     },
-    onStep: output.printProgress,
-  }).finally(output.clearProgress);
-  const { warnings, notCovered } = command.kind === "enable"
-    ? await warningsAfter(command)
-    : { warnings: [], notCovered: [] };
+    onStep: (step) => {
+      if (!command.json) output.printCommand(lineOf(step), command.explain ? step.why : undefined);
+    },
+  });
+  const { outcome, warnings, notCovered } = command.kind === "enable"
+    ? await factsAfter(command, changes > 0)
+    : {
+      outcome: disableOutcome(command.accounts, changes > 0),
+      warnings: [],
+      notCovered: [],
+    };
   if (command.json) {
-    const outcome = { applied: true, changed: changes > 0, warnings, notCovered };
-    printPlan(command, backend, steps, outcome);
-  } else output.printComplete(command.kind);
+    const result = { applied: true, changed: changes > 0, warnings, notCovered };
+    printPlan(command, backend, steps, result);
+  } else {
+    if (changes === 0) output.printAlreadyInForce(command.kind);
+    output.printOutcome(outcome);
+    output.printComplete(command.kind);
+  }
   output.printWarnings(warnings, notCovered);
 }
+
+const lineAndWhy = (step: Step) => ({ line: lineOf(step), why: step.why });
 
 /** The accounts for a plan that is to be applied, which the machine is asked about first. */
 async function accountsOf(command: ChangingCommand, backend: Backend): Promise<Account[]> {
@@ -145,7 +159,7 @@ async function accountsOf(command: ChangingCommand, backend: Backend): Promise<A
 }
 
 /** What an administrator should know after an enable. */
-async function warningsAfter({ accounts, system }: ChangingCommand) {
+async function factsAfter({ accounts, system }: ChangingCommand, changed: boolean) {
   const [{ statusOf }, { NOT_COVERED, warningsFor, wholeness }] = await Promise.all([
     import("./src/status.ts"),
     import("./src/warnings.ts"),
@@ -153,6 +167,10 @@ async function warningsAfter({ accounts, system }: ChangingCommand) {
   const report = await statusOf(accounts, system);
   const others = await warningsFor(report.accounts, system);
   return {
+    outcome: [
+      ...enableOutcome(report.accounts, changed),
+      proxyHint(report.accounts.flatMap(({ onlyPorts }) => onlyPorts)),
+    ],
     warnings: [...wholeness(report.accounts), ...others],
     notCovered: NOT_COVERED[system],
   };

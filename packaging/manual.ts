@@ -16,7 +16,7 @@ import { daemonFileOf, ruleFileOf, tokenFileOf } from "../src/macos/pf.ts";
  * @param date of the version, as in 2026-01-31.
  */
 export function manualPage(date: string): string {
-  const help = sectionsOf(helpText("firewall"));
+  const help = sectionsOf(helpText("firewall", Infinity));
   return [
     `.TH FISHNET-FIREWALL 8 ${date} "fishnet ${denoJson.version}"`,
     // Options are copied out of a manual page: no word of it is broken at a line's end.

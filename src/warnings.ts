@@ -13,6 +13,13 @@ export interface Warning {
   readonly account?: string;
   readonly reason: string;
   readonly remedy: string;
+  /** Which comes first: 1 for a lock that is open, -1 for what can wait; 0 where it is left out. */
+  readonly urgency?: number;
+}
+
+/** Warnings in the order in which they are shown; equally urgent ones as they came. */
+export function mostUrgentFirst(warnings: readonly Warning[]): Warning[] {
+  return warnings.toSorted((a, b) => (b.urgency ?? 0) - (a.urgency ?? 0));
 }
 
 /** What no packet filter can close, in the words that the README uses too. */
@@ -53,11 +60,11 @@ function lostAtReboot(names: readonly string[]): Warning[] {
   const [first, ...others] = names;
   if (first === undefined) return [];
   if (others.length === 0) {
-    return [{ account: first, reason: "the lock is gone after a reboot", remedy }];
+    return [{ account: first, reason: "the lock is gone after a reboot", remedy, urgency: -1 }];
   }
   const more = names.length > 5 ? `, and ${names.length - 5} more` : "";
   const reason = `the locks of ${names.slice(0, 5).join(", ")}${more} are gone after a reboot`;
-  return [{ reason, remedy }];
+  return [{ reason, remedy, urgency: -1 }];
 }
 
 /** A lock that is not whole although its plan was carried out: something else lets pass. */
@@ -67,5 +74,6 @@ export function wholeness(accounts: readonly AccountStatus[]): Warning[] {
       account: name,
       reason: `the lock is not whole (${state})`,
       remedy: `fishnet firewall status --agent-user ${name} says what is missing and what mends it`,
+      urgency: 1,
     }));
 }

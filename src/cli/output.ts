@@ -4,8 +4,9 @@
  * @module
  */
 import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
-import { lineOf, type Step } from "../plan.ts";
-import type { Warning } from "../warnings.ts";
+import { mostUrgentFirst, type Warning } from "../warnings.ts";
+import { type Width, wrap } from "./layout.ts";
+import { LIMITS_HINT, warningText } from "./outcome_text.ts";
 
 /** The version of every JSON document: minor versions add, a major one breaks. */
 export const JSON_FORMAT_VERSION = "1.0";
@@ -13,15 +14,24 @@ export const JSON_FORMAT_VERSION = "1.0";
 /** `enable` or `disable`, as the reference page prints it. */
 export type Action = "enable" | "disable";
 
-/** The dry-run, to the letter of the reference page. */
-export function printDryRun(action: Action, steps: readonly Step[], explain: boolean): void {
-  const lines = steps.flatMap((step) => [
-    ...(explain ? [colour(`  # ${step.why}`, dim)] : []),
-    `  ${lineOf(step)}`,
+/** One command of a dry-run. */
+export interface PlanLine {
+  /** The command; the lines after the first belong to a quoted text, or to a loop. */
+  readonly line: string;
+  readonly why: string;
+  /** It is a loop over several lines: each may be indented, as none is of a quoted text. */
+  readonly loop?: boolean;
+}
+
+/** The dry-run, to the letter of the reference page; pasted into a shell it does what it says. */
+export function printDryRun(action: Action, plan: readonly PlanLine[], explain: boolean): void {
+  const commands = plan.flatMap(({ line, why, loop }) => [
+    ...(explain ? [colour(`  # ${why}`, dim)] : []),
+    `  ${loop ? line.replaceAll("\n", "\n  ") : line}`,
   ]);
   print([
     colour(`Firewall ${action}: dry-run`, bold),
-    ...lines,
+    ...commands,
     "Re-run with --apply (or --apply-system) to execute.",
   ]);
 }
@@ -36,15 +46,46 @@ export function printComplete(action: Action): void {
   print([`Firewall ${action}: complete.`]);
 }
 
-/** A text that is printed as it is. */
-export function printText(text: string): void {
+/** A command as it runs, and before it why, where that is wanted. */
+export function printCommand(line: string, why?: string): void {
+  const [first, ...more] = line.split("\n");
+  const lines = [
+    ...(why === undefined ? [] : [`# ${why}`]),
+    first!,
+    ...more.map((one) => `  ${one}`),
+  ];
+  say(lines.map(visible));
+}
+
+/** What a step waits for, at once and not when it is over. */
+export function printWaiting(text: string): void {
+  say(wrapped(`waiting: ${text}`));
+}
+
+/** That there was nothing to do. */
+export function printAlreadyInForce(action: Action): void {
+  say([action === "enable" ? "already in force" : "nothing to take away"]);
+}
+
+/** What came of it: standard output has nothing but the reference page's lines. */
+export function printOutcome(lines: readonly string[]): void {
+  say(lines.flatMap(wrapped));
+}
+
+/** A text for a person, made for the terminal's width; without a terminal for 80 columns. */
+export function printText(text: (width: number) => string): void {
+  write(Deno.stdout, text(widthOf(Deno.stdout) ?? 80));
+}
+
+/** A text that a program reads, as it is. */
+export function printScript(text: string): void {
   write(Deno.stdout, text);
 }
 
-/** Lines for a person; they are made when it is known whether colours are wanted. */
-export function printLines(lines: () => readonly string[]): void {
+/** Lines for a person; they are made when width is known, and whether colours are wanted. */
+export function printLines(lines: (width: Width) => readonly string[]): void {
   setColorEnabled(Deno.stdout.isTerminal() && !Deno.noColor);
-  print(lines().map((line) => line.replace(CONTROLS_BUT_COLOURS, escaped)));
+  print(lines(widthOf(Deno.stdout)));
 }
 
 /** One JSON document. */
@@ -55,51 +96,64 @@ export function printJson(document: Readonly<Record<string, unknown>>): void {
   );
 }
 
-/** An error, as the reference page prints it. */
+/** An error, as the reference page prints it; what a command said stays as that command said it. */
 export function printError(message: string): void {
-  write(Deno.stderr, `${colour("[fishnet]", red, Deno.stderr)} ${withoutControls(message)}\n`);
+  const [first, ...more] = message.split("\n").map(visible);
+  const prefix = colour("[fishnet]", red, Deno.stderr);
+  const lines = /\bsudo \S+ -/.test(first!)
+    ? [`${prefix} ${first}`]
+    : wrap(`${prefix} ${first}`, widthOf(Deno.stderr), INDENT);
+  write(Deno.stderr, [...lines, ...more].join("\n") + "\n");
 }
 
-/** What an administrator should know, a line each, and what is never covered, in one. */
+/** What an administrator should know, the most urgent first, and where the rest is said. */
 export function printWarnings(
   warnings: readonly Warning[],
   notCovered: readonly string[],
 ): void {
-  for (const { account, reason, remedy } of warnings) {
-    const text = [account, reason].filter((part) => part !== undefined).join(": ");
-    write(
-      Deno.stderr,
-      `${colour("[fishnet] warning:", yellow, Deno.stderr)} ${withoutControls(text)}; ${remedy}\n`,
-    );
-  }
-  if (notCovered.length === 0) return;
-  const note = `no packet filter stops: ${notCovered.join("; ")}`;
-  write(Deno.stderr, `${colour("[fishnet]", dim, Deno.stderr)} ${note}\n`);
+  const prefix = colour("[fishnet] warning:", yellow, Deno.stderr);
+  const lines = mostUrgentFirst(warnings).flatMap((warning) =>
+    wrap(`${prefix} ${warningText(warning)}`, widthOf(Deno.stderr), INDENT)
+  );
+  if (lines.length > 0) write(Deno.stderr, lines.join("\n") + "\n");
+  if (notCovered.length > 0) say(wrapped(LIMITS_HINT));
 }
 
-/** Shows control characters instead of sending them: a bad name may hold any. */
-function withoutControls(text: string): string {
-  // deno-lint-ignore no-control-regex
-  return text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, escaped);
+/** How far the lines after the first stand in. */
+const INDENT = 2;
+
+/** Lines on standard error, marked as the program's own. */
+function say(lines: readonly string[]): void {
+  if (lines.length === 0) return;
+  const prefix = colour("[fishnet]", dim, Deno.stderr);
+  write(Deno.stderr, lines.map((line) => `${prefix} ${line}\n`).join(""));
 }
 
-/** The colours of lines are ours; a rule of somebody else's may hold any other control character. */
-// deno-lint-ignore no-control-regex
-const CONTROLS_BUT_COLOURS = /(?!\x1b\[\d{1,2}m)[\x00-\x1f\x7f-\x9f]/g;
-
-function escaped(character: string): string {
-  return `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`;
+/** A sentence in lines that leave room for the mark before them. */
+function wrapped(text: string): string[] {
+  const width = widthOf(Deno.stderr);
+  return wrap(text, width === undefined ? undefined : width - "[fishnet] ".length, INDENT);
 }
 
-/** Shows on a terminal how far a plan is; elsewhere nothing. */
-export function printProgress(step: Step, number: number, total: number): void {
-  if (!Deno.stderr.isTerminal()) return;
-  write(Deno.stderr, `\r\x1b[K[${number}/${total}] ${step.why.slice(0, 60)}`);
+/** Shows what a terminal obeys instead of sending it: a bad name, or a rule, may hold anything. */
+function visible(text: string): string {
+  return text.replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (character) =>
+      character === "\t"
+        ? character
+        : `\\x${character.codePointAt(0)!.toString(16).padStart(2, "0")}`,
+  );
 }
 
-/** Removes the line that {@link printProgress} left. */
-export function clearProgress(): void {
-  if (Deno.stderr.isTerminal()) write(Deno.stderr, "\r\x1b[K");
+/** Columns below which words can't be kept whole; a terminal that doesn't know its width says 0. */
+const MIN_WIDTH = 20;
+
+/** The width that lines are to have: undefined where nobody looks. */
+function widthOf(to: typeof Deno.stdout): Width {
+  if (!to.isTerminal()) return undefined;
+  const { columns } = Deno.consoleSize();
+  return columns < MIN_WIDTH ? undefined : columns;
 }
 
 function print(lines: readonly string[]): void {

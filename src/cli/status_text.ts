@@ -1,11 +1,15 @@
 /**
- * A status as a person reads it: a table, and below it what is missing and what mends it.
+ * A status as a person reads it: a table, what is missing and what mends it, and what else an
+ * administrator should know.
  *
  * @module
  */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
-import type { AccountStatus, LockState, StatusReport } from "../status.ts";
-import type { Warning } from "../warnings.ts";
+import type { AccountStatus, LockState, Piece, StatusReport } from "../status.ts";
+import { mostUrgentFirst, type Warning } from "../warnings.ts";
+import { table, type Width, wrap } from "./layout.ts";
+import { LIMITS_HINT, warningText } from "./outcome_text.ts";
+import { shown } from "./shown.ts";
 
 const PAINT: Readonly<Record<LockState, (text: string) => string>> = {
   locked: green,
@@ -14,63 +18,95 @@ const PAINT: Readonly<Record<LockState, (text: string) => string>> = {
   unknown: yellow,
 };
 
-/** The lines of a status; they carry colours unless those are switched off. */
-export function statusLines(
-  { accounts, reason }: StatusReport,
-  warnings: readonly Warning[],
-  notCovered: readonly string[],
-): string[] {
-  const trouble = reason === undefined ? [] : [`${yellow("unknown")}: ${reason}`];
-  if (accounts.length === 0) return trouble.length > 0 ? trouble : ["no account is locked"];
+/** What a status is shown with. */
+export interface StatusView {
+  readonly warnings: readonly Warning[];
+  /** What no packet filter stops. */
+  readonly notCovered: readonly string[];
+  /** With that in full. */
+  readonly explain: boolean;
+}
+
+/** The lines of a status. */
+export function statusLines(report: StatusReport, view: StatusView, width: Width): string[] {
+  const { accounts, reason } = report;
+  const trouble = reason === undefined ? [] : [`${yellow("unknown")}: ${shown(reason)}`];
+  const nobody = accounts.length === 0 && reason === undefined ? ["no account is locked"] : [];
+  const [only, ...others] = accounts;
+  const details = only === undefined
+    ? []
+    : others.length === 0
+    ? layers(only, width)
+    : accounts.flatMap(faults);
   return [
-    ...trouble,
-    ...table([
-      ["ACCOUNT", "UID", "STATE", "BACKEND", "LOOPBACK", "REBOOT"],
-      ...accounts.map(rowOf),
-    ]),
-    ...accounts.flatMap(detailsOf),
-    ...warnings.map(warningLine),
-    dim(`no packet filter stops: ${notCovered.join("; ")}`),
+    ...[...trouble, ...nobody].flatMap((line) => wrap(line, width, 2)),
+    ...(only === undefined ? [] : table([HEADER, ...accounts.map(rowOf)], width).flat()),
+    ...details.flatMap((line) => wrap(line, width, 2)),
+    ...accounts.flatMap(remedies),
+    ...accounts.flatMap(notesOf).flatMap((line) => wrap(line, width, 2)),
+    ...limits(accounts, view).flatMap((line) => wrap(line, width, 4)),
+    ...mostUrgentFirst(view.warnings).flatMap((warning) =>
+      wrap(`${yellow("warning")}: ${warningText(warning)}`, width, 2)
+    ),
   ];
 }
 
-/** A warning in one line: whose, why, and what to do. */
-function warningLine({ account, reason, remedy }: Warning): string {
-  return `${yellow("warning")}: ${account === undefined ? "" : `${account}: `}${reason}; ${remedy}`;
-}
+const HEADER = ["ACCOUNT", "UID", "STATE", "BACKEND", "LOOPBACK", "REBOOT"];
+
+const isHeld = ({ state }: AccountStatus) => state === "locked" || state === "partial";
 
 function rowOf(account: AccountStatus): string[] {
   const { name, uid, state, backend, onlyPorts, survivesReboot } = account;
-  const known = state === "locked" || state === "partial";
   return [
-    name,
+    shown(name),
     uid === undefined ? "-" : `${uid}`,
     PAINT[state](state),
     backend ?? "-",
-    !known ? "-" : onlyPorts.length === 0 ? "open" : `only ${onlyPorts.join(",")}`,
-    !known ? "-" : survivesReboot ? "kept" : "lost",
+    !isHeld(account) ? "-" : onlyPorts.length === 0 ? "open" : `only ${onlyPorts.join(", ")}`,
+    !isHeld(account) ? "-" : survivesReboot ? "kept" : "lost",
   ];
 }
 
-function detailsOf({ name, pieces, notes }: AccountStatus): string[] {
-  const faults = pieces.filter(({ present, detail }) => !present || detail !== undefined);
-  return [
-    ...faults.flatMap(({ name: piece, present, detail }) => [
-      `${name}: ${present ? "" : detail === undefined ? "missing: " : "not in force: "}${piece}` +
-      (detail === undefined ? "" : ` (${detail})`),
-    ]),
-    ...[...new Set(faults.flatMap(({ remedy }) => remedy ?? []))]
-      .map((remedy) => `${name}: to mend: ${bold(remedy)}`),
-    ...(notes ?? []).map((note) => dim(`${name}: ${note}`)),
-  ];
+/** What the lock of one account consists of. */
+function layers({ pieces }: AccountStatus, width: Width): string[] {
+  if (pieces.length === 0) return [];
+  const rows = pieces.map(({ name, present, detail }) => {
+    const why = detail === undefined ? "" : `: ${shown(detail)}`;
+    if (present) return [shown(name), green("in force") + why];
+    return [shown(name), detail === undefined ? red("missing") : red("without effect") + why];
+  });
+  return ["", ...table([["PIECE", "STATE"], ...rows], width).flat()];
 }
 
-// deno-lint-ignore no-control-regex -- colours have no width
-const widthOf = (cell: string) => cell.replace(/\x1b\[\d+m/g, "").length;
+const isFault = ({ present, detail }: Piece) => !present || detail !== undefined;
 
-function table(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => widthOf(row[column]!))));
-  return rows.map((row) =>
-    row.map((cell, i) => cell + " ".repeat(widths[i]! - widthOf(cell))).join("  ").trimEnd()
-  );
+/** What is wrong with one of many accounts, a line each. */
+function faults({ name, pieces }: AccountStatus): string[] {
+  return pieces.filter(isFault).map(({ name: piece, present, detail }) => {
+    const what = present ? "" : detail === undefined ? "missing: " : "without effect: ";
+    return `${shown(name)}: ${what}${shown(piece)}${
+      detail === undefined ? "" : ` (${shown(detail)})`
+    }`;
+  });
+}
+
+/** The commands that mend an account, whole, each on a line of its own: they are to be copied. */
+function remedies({ name, pieces }: AccountStatus): string[] {
+  const commands = [...new Set(pieces.filter(isFault).flatMap(({ remedy }) => remedy ?? []))];
+  if (commands.length === 0) return [];
+  return [`${shown(name)}: to mend:`, ...commands.map((one) => `  ${bold(shown(one, Infinity))}`)];
+}
+
+function notesOf({ name, notes }: AccountStatus): string[] {
+  return (notes ?? []).map((note) => dim(`${shown(name)}: ${shown(note)}`));
+}
+
+function limits(accounts: readonly AccountStatus[], view: StatusView): string[] {
+  if (view.explain) {
+    return [
+      dim("No packet filter stops:"),
+      ...view.notCovered.map((one) => `  ${dim(`- ${one}`)}`),
+    ];
+  }
+  return accounts.some(isHeld) ? [dim(LIMITS_HINT)] : [];
 }
