@@ -5,7 +5,7 @@
  * @module
  */
 import { UnreadableError } from "./status.ts";
-import { readAsRoot } from "./sudo.ts";
+import { runAsRoot } from "./sudo.ts";
 
 /** What one command printed, errors included, and its exit code. */
 export interface Section {
@@ -16,8 +16,8 @@ export interface Section {
 /** `section NAME COMMAND…` runs a command between two marks. */
 const SECTION = `
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mark=$1
-shift
+IFS= read -r mark
+exec </dev/null
 section() {
   name=$1
   shift
@@ -36,10 +36,12 @@ export async function readSections(
   script: string,
   args: readonly string[],
 ): Promise<Map<string, Section>> {
-  // The mark cannot be guessed, so nothing that an account wrote can pass for a section.
+  // The mark goes by standard input: everybody may read a command line, and name a socket after it.
   const mark = crypto.randomUUID();
   const whole = `${SECTION}${script}section end true\n`;
-  const { stdout, stderr } = await readAsRoot("sh", "-c", whole, "sh", mark, ...args);
+  const { stdout, stderr } = await runAsRoot(["sh", "-c", whole, "sh", ...args], {
+    input: `${mark}\n`,
+  });
   const sections = parseSections(stdout, mark);
   if (!sections.has("end")) {
     const said = stderr.trim().split("\n").at(-1) || "sudo ended at once";
@@ -48,13 +50,13 @@ export async function readSections(
   return sections;
 }
 
-/** Cuts what the script printed at its marks. */
+/** Cuts what the script printed at its marks; the first section of a name counts, up to its first end. */
 export function parseSections(text: string, mark: string): Map<string, Section> {
   const sections = new Map<string, Section>();
   for (const part of text.split(`\n${mark} begin `).slice(1)) {
     const [name, ...lines] = part.split("\n");
-    const end = lines.findLastIndex((line) => line.startsWith(`${mark} end `));
-    if (end < 0) continue; // it was cut off
+    const end = lines.findIndex((line) => line.startsWith(`${mark} end `));
+    if (end < 0 || sections.has(name!)) continue; // it was cut off, or is not the first
     const code = Number(lines[end]!.slice(`${mark} end `.length));
     sections.set(name!, { code, text: lines.slice(0, end).join("\n") });
   }

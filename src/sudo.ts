@@ -100,6 +100,35 @@ export async function readAsRoot(...args: string[]): Promise<Reading> {
   return { exitCode: code, stdout: text(stdout), stderr: text(stderr) };
 }
 
+/** Runs a command as root, with an input and a limit that root keeps; a failure is a result. */
+export async function runAsRoot(
+  words: readonly string[],
+  { input = "", seconds }: { readonly input?: string; readonly seconds?: number } = {},
+): Promise<Reading> {
+  // macOS has no timeout(1), but it has perl.
+  const limit = seconds === undefined
+    ? []
+    : Deno.build.os === "darwin"
+    ? ["perl", "-e", "alarm shift; exec @ARGV", `${seconds}`]
+    : ["timeout", "-s", "KILL", `${seconds}`];
+  const child = spawnSudo([...limit, ...words], "piped");
+  const [{ code, stdout, stderr }] = await Promise.all([
+    child.output(),
+    feedText(input, child.stdin),
+  ]);
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { exitCode: code, stdout: text(stdout), stderr: text(stderr) };
+}
+
+/** Gives a program its input; one that ends early is no error. */
+async function feedText(text: string, into: WritableStream<Uint8Array>): Promise<void> {
+  try {
+    await new Blob([text]).stream().pipeTo(into);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}
+
 /** Copies a pipe into a program; one that stops reading early (`grep -q`) is no error. */
 async function feed(
   from: { read(p: Uint8Array): Promise<number | null> | number | null },

@@ -4,7 +4,10 @@
  *
  * @module
  */
+import { shown } from "../cli/shown.ts";
+import { type Ask, tryAll } from "../lock/tries.ts";
 import type { AccountStatus } from "../status.ts";
+import { runAsRoot } from "../sudo.ts";
 import { readSections, type Section } from "../sections.ts";
 import type { Warning } from "../warnings.ts";
 
@@ -24,8 +27,9 @@ export async function linuxWarnings(accounts: readonly AccountStatus[]): Promise
   );
   return [
     ...asked.flatMap((account) => warningsOf(account, sections)),
+    ...await socketWarnings(asked, sections),
     ...setuidWarnings(textOf(sections, "setuid")),
-    ...lentUidsWarnings(textOf(sections, "unix"), textOf(sections, "nsswitch")),
+    ...lentUidsWarnings(sections.get("lends")?.code === 0, textOf(sections, "nsswitch")),
     ...relayWarnings(accounts, textOf(sections, "sockets")),
     ...(accounts.length > asked.length
       ? [{
@@ -57,15 +61,6 @@ const NETWORK_HELPERS = [
 ];
 
 const SCRIPT = `
-writable() {
-  user=$1
-  shift
-  for s in ${ROOT_SOCKETS.join(" ")}; do
-    test ! -e "$s" || set -- "$@" "$s"
-  done
-  test $# -eq 0 ||
-    sudo -n -u "$user" sh -c 'for s; do test ! -w "$s" || echo "$s"; done' sh "$@"
-}
 setuid() {
   for directory in /usr/bin /usr/sbin /usr/local/bin /usr/local/sbin; do
     for name in ${NETWORK_HELPERS.join(" ")}; do
@@ -76,12 +71,12 @@ setuid() {
 section sockets ss -Htunae
 section addresses ip -o addr show
 section setuid setuid
-section unix cat /proc/net/unix
+section lends test -S /run/systemd/io.systemd.NamespaceResource
 section nsswitch cat /etc/nsswitch.conf
 for account; do
   section "sudo $account" sudo -n -l -U "$account"
   section "groups $account" id -Gn -- "$account"
-  section "write $account" writable "$account"
+  section "gids $account" id -G -- "$account"
 done
 `;
 
@@ -96,12 +91,37 @@ function warningsOf(
   return [
     ...sudoWarnings(name, text(`sudo ${name}`)),
     ...groupWarnings(name, text(`groups ${name}`).trim().split(/\s+/)),
-    ...text(`write ${name}`).split("\n").filter((line) => line.startsWith("/")).map((socket) => ({
-      account: name,
-      reason: `may write to ${socket}, and so have root do anything for it`,
+    ...connectionWarnings(name, uid, text("sockets"), text("addresses")),
+  ];
+}
+
+/** The control sockets that an account may write to, asked of the kernel with its uid. */
+async function socketWarnings(
+  accounts: readonly AccountStatus[],
+  sections: ReadonlyMap<string, Section>,
+): Promise<Warning[]> {
+  const asks = accounts.flatMap(({ name, uid }): (Ask & { readonly kind: "write" })[] => {
+    const gids = textOf(sections, `gids ${name}`).trim();
+    if (uid === undefined || !/^\d+( \d+)*$/.test(gids)) return [];
+    const groups = gids.split(" ").map(Number);
+    return ROOT_SOCKETS.map((path) => ({ as: { name, uid, groups }, kind: "write", path }));
+  });
+  const { answers, complaint } = await tryAll(runAsRoot, asks);
+  const untold = answers.includes(undefined);
+  return [
+    ...asks.filter((_, i) => answers[i]?.ok).map(({ as, path }) => ({
+      account: as.name,
+      reason: `may write to ${path}, and so have root do anything for it`,
       remedy: "take that right from it",
     })),
-    ...connectionWarnings(name, uid, text("sockets"), text("addresses")),
+    ...(untold
+      ? [{
+        reason: `whether the control sockets of containers are open could not be asked (${
+          shown(complaint)
+        })`,
+        remedy: "install perl, and ask again",
+      }]
+      : []),
   ];
 }
 
@@ -157,10 +177,10 @@ function setuidWarnings(text: string): Warning[] {
  * Where accounts get uids that no rule holds. systemd-nsresourced(8) lends ranges to any account that
  * asks, out of one that all share; `subid` in nsswitch.conf may name a plugin for /etc/subuid (subuid(5)).
  */
-export function lentUidsWarnings(unixSockets: string, nsswitch: string): Warning[] {
+export function lentUidsWarnings(lends: boolean, nsswitch: string): Warning[] {
   const source = /^subid:\s*(\S+)/m.exec(nsswitch)?.[1] ?? "files";
   return [
-    ...(/ \/run\/systemd\/io\.systemd\.NamespaceResource$/m.test(unixSockets)
+    ...(lends
       ? [{
         reason: "systemd-nsresourced lends any account uids that are not locked",
         remedy: "systemctl mask --now systemd-nsresourced.socket systemd-nsresourced.service",
