@@ -109,7 +109,7 @@ async function socketWarnings(
   const { answers, complaint } = await tryAll(runAsRoot, asks);
   const untold = answers.includes(undefined);
   return [
-    ...asks.filter((_, i) => answers[i]?.ok).map(({ as, path }) => ({
+    ...asks.filter((_, i) => answers[i]?.call === "ok").map(({ as, path }) => ({
       account: as.name,
       reason: `may write to ${path}, and so have root do anything for it`,
       remedy: "take that right from it",

@@ -26,7 +26,8 @@ export interface Attempt {
   readonly outcome: Outcome;
   /** What it said, in a few words, fit to be shown. */
   readonly said: string;
-  /** The name of the error, where a call failed. */
+  /** The call that failed, and the name of its error. */
+  readonly call?: string;
   readonly word?: string;
   /** Where the kernel was asked for a route: the device that it leads to. */
   readonly device?: string;
@@ -47,8 +48,13 @@ const REFUSALS: Readonly<Record<System, readonly string[]>> = {
   macos: ["EACCES", "EPERM", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH"],
 };
 
-/** The words of loopback with `--only-port`, which nothing but a connection that was reset has. */
-export const RESET: readonly string[] = ["ECONNREFUSED", "ECONNRESET"];
+/**
+ * Whether a connection was refused or reset before it stood. One that is reset later was let through,
+ * and whoever listens there may do that.
+ */
+export function isReset({ call, word }: Attempt): boolean {
+  return call === "connect" && (word === "ECONNREFUSED" || word === "ECONNRESET");
+}
 
 /** Reads what a try answered; `complaint` is why there is no answer. */
 export function attemptOf(
@@ -60,17 +66,17 @@ export function attemptOf(
   if (answer === undefined) {
     return { by, outcome: "broken", said: `could not be tried (${shown(complaint)})` };
   }
-  if (answer.ok) {
-    const said = answer.text === "" ? "it went out" : `answered "${shown(answer.text, 80)}"`;
-    return { by, outcome: "reached", said, listeners: answer.listeners };
+  const { call, word = "", listeners } = answer;
+  if (call === "ok") {
+    const said = answer.text ? `answered "${shown(answer.text, 80)}"` : "it went out";
+    return { by, outcome: "reached", said, listeners };
   }
-  const { call, word } = answer;
-  const words = shown(answer.words);
-  if (call === "wait") return { by, outcome: "unanswered", said: words, word };
-  const isRefusal = SENDING.includes(call) && REFUSALS[system].includes(word);
-  return isRefusal
-    ? { by, outcome: "refused", said: `refused at once (${words})`, word }
-    : { by, outcome: "broken", said: `${call}: ${words}`, word };
+  const words = shown(answer.words ?? "");
+  const failed = { by, call, word, listeners };
+  if (call === "wait") return { ...failed, outcome: "unanswered", said: words };
+  return SENDING.includes(call) && REFUSALS[system].includes(word)
+    ? { ...failed, outcome: "refused", said: `refused at once (${words})` }
+    : { ...failed, outcome: "broken", said: `${call}: ${words}` };
 }
 
 /** Asks the kernel of Linux whether it has a route for an account's socket; no packet is sent. */

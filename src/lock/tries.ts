@@ -43,16 +43,17 @@ export type Ask =
   );
 
 /** What the very call said. */
-export type Answer =
-  | {
-    readonly ok: true;
-    /** HTTP: the first line of the answer, 200 bytes of it at most. Somebody else's text. */
-    readonly text: string;
-    /** HTTP on Linux: the uids of those who listen on that port. */
-    readonly listeners: readonly number[];
-  }
-  /** The call that failed, the name of its error (`EACCES`), and what that means. */
-  | { readonly ok: false; readonly call: string; readonly word: string; readonly words: string };
+export interface Answer {
+  /** `ok`, or the call that failed; `wait` where there was no answer in time. */
+  readonly call: string;
+  /** The name of its error (`EACCES`), and what that means. */
+  readonly word?: string;
+  readonly words?: string;
+  /** HTTP: the first line of what was answered, 200 bytes of it at most. Somebody else's text. */
+  readonly text?: string;
+  /** HTTP on Linux: the uids of those who listened on that port meanwhile. */
+  readonly listeners: readonly number[];
+}
 
 /** Seconds for all the tries together; the script takes 7 at most, by itself. */
 const SECONDS = 9;
@@ -89,23 +90,22 @@ function word(text: string): string {
   return text;
 }
 
-/** Reads what the script printed; the first line for a try counts. */
+/** Reads what the script printed; the first answer to a try counts. */
 export function parseAnswers(text: string, mark: string, count: number): (Answer | undefined)[] {
   const answers = Array.from<Answer | undefined>({ length: count });
+  const listeners = answers.map(() => new Set<number>());
   for (const line of text.split("\n")) {
     const [first, number = "", call = "", word = "", ...words] = line.split(" ");
-    if (first !== mark || !/^\d+$/.test(number) || call === "") continue;
-    const index = Number(number);
-    if (index >= count || answers[index] !== undefined) continue;
-    answers[index] = call === "ok"
-      ? {
-        ok: true,
-        text: fromHex(word),
-        listeners: (words[0] ?? "").split(",").filter((uid) => uid !== "").map(Number),
-      }
-      : { ok: false, call, word, words: words.join(" ") };
+    const index = /^\d+$/.test(number) ? Number(number) : count;
+    if (first !== mark || index >= count || call === "") continue;
+    if (call === "listen") word.split(",").forEach((uid) => listeners[index]!.add(Number(uid)));
+    else {
+      answers[index] ??= call === "ok"
+        ? { call, text: fromHex(word), listeners: [] }
+        : { call, word, words: words.join(" "), listeners: [] };
+    }
   }
-  return answers;
+  return answers.map((answer, i) => answer && { ...answer, listeners: [...listeners[i]!] });
 }
 
 function fromHex(digits: string): string {

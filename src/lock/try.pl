@@ -4,8 +4,8 @@
 # Input, after __END__: a mark, then a try a line, of words without spaces:
 #     NUMBER UID GROUP,GROUP,... KIND HOST PORT MORE      the first group is the effective one
 # Kinds: tcp, udp; device (udp by the device MORE alone); http (GET MORE); write (may it write to MORE).
-# Output: "MARK NUMBER ok HEX UIDS", what was answered and who listens there, or
-# "MARK NUMBER CALL ERRNO words", what the very call said. A try without a line did not come to its end.
+# Output: "MARK NUMBER ok HEX" with what was answered, or "MARK NUMBER CALL ERRNO words", what the very
+# call said; for http also "MARK NUMBER listen UID,UID", once or more. A try without a line did not end.
 use strict;
 use warnings;
 use Errno qw(EINPROGRESS);
@@ -63,9 +63,10 @@ sub as {
     return $done;
 }
 
-# The uids of those who listen on a TCP port here. Listeners come first in these files of Linux.
-sub listeners {
-    my $port = sprintf "%04X", shift;
+# Says the uids of those who listen on a TCP port here. Listeners come first in these files of Linux.
+sub say_listeners {
+    my ($try) = @_;
+    my $port = sprintf "%04X", $try->{port};
     my %uids;
     for my $file ("/proc/net/tcp", "/proc/net/tcp6") {
         open my $list, "<", $file or next;
@@ -76,7 +77,7 @@ sub listeners {
             $uids{$uid} = 1 if $local =~ /:$port$/;
         }
     }
-    return join ",", sort keys %uids;
+    say_line($try->{n}, "listen", join ",", sort keys %uids) if %uids;
 }
 
 my $reading = IO::Select->new;
@@ -85,6 +86,7 @@ my %try_of;
 
 sub ended {
     my ($try) = @_;
+    say_listeners($try) if $try->{kind} eq "http";
     $reading->remove($try->{socket});
     $writing->remove($try->{socket});
     close $try->{socket};
@@ -118,6 +120,7 @@ sub begin {
     }
     $try->{socket} = $s;
     $try_of{fileno $s} = $try;
+    say_listeners($try) if $kind eq "http";
     my $connected = as($try, sub { connect $s, $to });
     return failed($n, "connect") unless $connected or $! == EINPROGRESS;
     $writing->add($s);
@@ -155,7 +158,7 @@ sub answered {
     $try->{text} = ($try->{text} // "") . $text;
     return if $got and $try->{text} !~ /\n/ and length $try->{text} < $LONGEST;
     my ($line) = split /\n/, $try->{text};
-    say_line($try->{n}, "ok", unpack("H*", substr $line // "", 0, $LONGEST), listeners($try->{port}));
+    say_line($try->{n}, "ok", unpack("H*", substr $line // "", 0, $LONGEST));
     ended($try);
 }
 
@@ -171,6 +174,8 @@ while ($reading->count + $writing->count and time < $deadline) {
     connected($try_of{fileno $_}) for @{$writable // []};
     answered($try_of{fileno $_}) for @{$readable // []};
 }
-say_line($try_of{fileno $_}{n}, "wait", "ETIMEDOUT", "no answer in $PATIENCE s")
-    for $reading->handles, $writing->handles;
+for my $try (map { $try_of{fileno $_} } $reading->handles, $writing->handles) {
+    say_line($try->{n}, "wait", "ETIMEDOUT", "no answer in $PATIENCE s");
+    ended($try);
+}
 __END__

@@ -12,7 +12,7 @@ import {
   type Attempt,
   attemptOf,
   type Family,
-  RESET,
+  isReset,
   resolve,
   routeOf,
   type System,
@@ -296,7 +296,6 @@ function refusalVerdict(own: Attempt, control: Attempt): Verdict {
 
 /** Judges a connection on loopback to a port that is not allowed: only a reset refuses it. */
 export function judgeReset(what: string, own: Attempt, control: Attempt): Try {
-  const isReset = ({ word }: Attempt) => word !== undefined && RESET.includes(word);
   if (isReset(own) && isReset(control)) return nobodyListens(what, "refused", control);
   const outcome = own.outcome === "refused" ? "broken" : own.outcome;
   return judgeRefusal(what, { ...own, outcome: isReset(own) ? "refused" : outcome }, control);
@@ -308,12 +307,11 @@ export function judgeReset(what: string, own: Attempt, control: Attempt): Try {
  */
 export function judgeReach(uid: number): (what: string, own: Attempt, control: Attempt) => Try {
   return (what, own, control) => {
-    const isReset = ({ word }: Attempt) => word !== undefined && RESET.includes(word);
-    if (isReset(own) && isReset(control)) return nobodyListens(what, "reached", control);
-    if (own.outcome === "reached" && own.listeners?.includes(uid)) {
+    if ([own, control].some(({ listeners }) => listeners?.includes(uid))) {
       const did = `${own.by} itself listens there: whether it reaches a proxy is open`;
       return { what, expected: "reached", verdict: "note", did };
     }
+    if (isReset(own) && isReset(control)) return nobodyListens(what, "reached", control);
     const verdict = own.outcome === "reached"
       ? "proven"
       : control.outcome === "reached"
