@@ -95,6 +95,7 @@ export async function verify(account: Verified, options: VerifyOptions): Promise
   const families = await familiesOf(run, system, targets);
   const planned = [
     ...await outside(account, families, targets, options),
+    ...families.includes(6) || system === "macos" ? [] : [NO_IPV6],
     ...await loopback(account, options),
   ];
   const asks = planned.flatMap(({ own, control }) => [own, control]).filter(isAsk);
@@ -138,16 +139,32 @@ export function isProven(
   return families.some(isShut) && families.every((family) => isShut(family) || isNowhere(family));
 }
 
+const NOWHERE: Attempt = { by: "nobody", outcome: "broken", said: "" };
+
+const NO_IPV6: Planned = {
+  what: "IPv6",
+  own: NOWHERE,
+  control: NOWHERE,
+  judge: (what) => ({
+    what,
+    expected: "refused",
+    verdict: "note",
+    did: "no device but loopback has an IPv6 address, so there is no way out to try",
+  }),
+};
+
 const isAsk = (side: Ask | Attempt): side is Ask => "as" in side;
 
 type Targets = ReadonlyMap<Family, string> | undefined;
 
-/** The families that the kernel has; on macOS, where no route can be asked for, those of the target. */
+/** The families that a device other than loopback has an address of; on macOS, where no route can be asked for, those of the target. */
 async function familiesOf(run: RunAsRoot, system: System, targets: Targets): Promise<Family[]> {
   if (system === "macos") return [...targets?.keys() ?? [4, 6] as const];
-  // 1 is test(1)'s "no"; whatever else it says, IPv6 may be there.
-  const { exitCode } = await run(["test", "-e", "/proc/net/if_inet6"], { seconds: 3 });
-  return exitCode === 1 ? [4] : [4, 6];
+  const { exitCode, stdout, stderr } = await run(["cat", "/proc/net/if_inet6"], { seconds: 3 });
+  const isThere = exitCode === 0
+    ? stdout.split("\n").some((line) => line !== "" && !/\slo$/.test(line))
+    : !stderr.includes("No such file"); // what could not be asked may be there
+  return isThere ? [4, 6] : [4];
 }
 
 async function outside(
