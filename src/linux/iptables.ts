@@ -155,12 +155,12 @@ function outputHold(account: Account, family: Family): Hold {
     take: takeForUid(
       account,
       rule,
-      `${family.label}: the page's rule, first in its chain: everything but loopback is refused`,
+      `${family.label}: first in its chain: everything but loopback is refused`,
     ),
     release: {
       run: `sudo sh -c 'u=${uidOf(account)} && ${removeAll(chain, rule.saved("$u"))}'`,
       undoEach: putBack(chain),
-      why: `${family.label}: remove the page's rule, however often it stands there`,
+      why: `${family.label}: remove that rule, however often it stands there`,
     },
   };
 }
