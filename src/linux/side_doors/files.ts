@@ -4,8 +4,9 @@
  *
  * @module
  */
-import type { Warning } from "../../lock/warning.ts";
-import { type Looked, plain } from "./look.ts";
+import type { Warning } from "../../lock/warnings.ts";
+import { shown } from "../../shown.ts";
+import type { Looked } from "./look.ts";
 import type { Locked } from "./locked.ts";
 
 /** Control sockets whose owner does what it is told as root, in a network of its own choice. */
@@ -78,7 +79,7 @@ const HARMLESS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** What `look.sh` is told of files. */
-export function rightsPaths(): string[] {
+export function filePaths(): string[] {
   const run = Object.values(HELPERS).flat().flatMap((name) =>
     name.startsWith("/") ? [name] : FOLDERS.map((folder) => `${folder}/${name}`)
   );
@@ -89,7 +90,7 @@ export function rightsPaths(): string[] {
 }
 
 /** The warnings of what `may.pl` found. */
-export function rightsWarnings(accounts: readonly Locked[], looked: Looked): Warning[] {
+export function fileWarnings(accounts: readonly Locked[], looked: Looked): Warning[] {
   const lines = looked("may");
   if (lines === undefined) {
     const missing = looked("perl") === undefined ? "perl" : "getcap";
@@ -174,7 +175,7 @@ function capabilityWarning(line: string): Warning | undefined {
     new RegExp(`\\b${capability}\\b`).test(text) && !HARMLESS[capability]?.includes(name)
   );
   return given.length === 0 ? undefined : {
-    reason: `${plain(path)} has ${given.join(", ")}: what it sends no rule for a uid holds`,
-    remedy: `setcap -r ${plain(path)}, or let only trusted groups run it`,
+    reason: `${shown(path)} has ${given.join(", ")}: what it sends no rule for a uid holds`,
+    remedy: `setcap -r ${shown(path)}, or let only trusted groups run it`,
   };
 }

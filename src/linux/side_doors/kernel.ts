@@ -4,8 +4,8 @@
  *
  * @module
  */
-import type { Warning } from "../../lock/warning.ts";
-import { plain } from "./look.ts";
+import type { Warning } from "../../lock/warnings.ts";
+import { shown } from "../../shown.ts";
 import type { Locked } from "./locked.ts";
 
 /**
@@ -81,7 +81,7 @@ export function lentUidsWarnings(nsresourced: boolean, nsswitch: string): Warnin
       : []),
     ...(source === "files" ? [] : [{
       reason: `subordinate uids come from ${
-        plain(source)
+        shown(source)
       }, and only those in /etc/subuid are locked`,
       remedy: "have /etc/nsswitch.conf say 'subid: files', with the ranges in /etc/subuid",
     }]),

@@ -3,15 +3,9 @@
  *
  * @module
  */
-import type { Answer } from "../../lock/piece.ts";
+import type { Ask } from "../../sudo.ts";
 import LOOK from "./look.sh" with { type: "text" };
 import MAY from "./may.pl" with { type: "text" };
-
-/** Runs one command as root; a failure is an answer, not an error. */
-export type Ask = (
-  words: readonly string[],
-  options?: { readonly input?: string; readonly seconds?: number },
-) => Promise<Answer>;
 
 /** What one command printed, errors included; undefined where it failed. */
 export type Looked = (name: string) => string | undefined;
@@ -56,10 +50,4 @@ export function parseSections(text: string, mark: string): Map<string, Section> 
     sections.set(name!, { code, text: lines.slice(0, end).join("\n") });
   }
   return sections;
-}
-
-/** A text that is not ours, for a terminal: without control characters, and not for ever. */
-export function plain(text: string): string {
-  const clean = text.replace(/[\p{Cc}\p{Cf}]/gu, "?");
-  return clean.length > 80 ? `${clean.slice(0, 80)}…` : clean;
 }
