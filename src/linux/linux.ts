@@ -21,11 +21,13 @@ import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
 import type { Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
+import { NOT_COVERED } from "./not_covered.ts";
 import { refuse } from "./refusals.ts";
+import { resolver } from "./resolver.ts";
 import { sideDoors } from "./side_doors.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
 
-const KINDS: readonly Kind<Machine>[] = [routing, lockTable, loopbackTable, iptables];
+const KINDS: readonly Kind<Machine>[] = [routing, lockTable, loopbackTable, iptables, resolver];
 
 /** What every lock needs to know, beside what its kinds ask. */
 const QUESTIONS = {
@@ -158,7 +160,7 @@ export const linux: System<Machine> = {
   firstOrdinaryUid: 1000,
   hasBackends: true,
 
-  notCovered: [],
+  notCovered: NOT_COVERED,
 };
 
 /** Some systems have the plain names alone. */
