@@ -14,7 +14,7 @@ else
   echo "the program cannot be compiled here: what needs the binary is skipped" >&2
   unset FISHNET_BIN
 fi
-$deno test --no-prompt --allow-all tests/packaging
+$deno test --lock=tests/deno.lock --no-prompt --allow-all tests/packaging
 [ -n "${FISHNET_BIN:-}" ] || exit 0
-exec deno test --no-prompt --allow-all tests/linux tests/words_test.ts tests/hostile_test.ts \
+exec deno test --lock=tests/deno.lock --no-prompt --allow-all tests/linux tests/words_test.ts tests/hostile_test.ts \
   tests/terminal_test.ts
