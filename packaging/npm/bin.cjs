@@ -19,7 +19,8 @@ const SYSTEMS = {
 const ARGUMENTS = [
   ...["run", "--quiet", "--no-prompt", "--no-config", "--no-lock", "--no-remote"],
   // What it imports is what npm has put here; nothing is downloaded, nothing is looked up elsewhere.
-  ...["--node-modules-dir=manual", "--deny-import", "--allow-run=sudo", "--allow-env=USER"],
+  ...["--node-modules-dir=manual", "--deny-import", "--no-code-cache"],
+  ...["--allow-run=sudo", "--allow-env=USER"],
   join(__dirname, "main.js"),
 ];
 

@@ -166,6 +166,7 @@ for await (const { name } of Deno.readDir(`${ROOT}.github/workflows`)) {
   Deno.test(`every action in ${name} is pinned by a commit, with its version beside it`, async () => {
     const text = await Deno.readTextFile(`${ROOT}.github/workflows/${name}`);
     for (const [, action] of text.matchAll(/uses: *(.*)/g)) {
+      if (action!.startsWith("./")) continue;
       assertMatch(action!, /^[\w-]+\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
     }
   });
