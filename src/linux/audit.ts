@@ -190,8 +190,8 @@ function uidsOf(lock: Lock, machine: Machine | undefined): NonNullable<Piece["ui
  */
 function uidWords(uids: NonNullable<Piece["uids"]>, name: string): string[] {
   if (uids === "name") return ["-F", `euid=${name}`];
-  // A dry-run's loop over the ranges knows the first one; `quotedWord` leaves both as they are.
-  if (uids === "ranges") return ["-F", "euid>=$first", "-F", "euid<=${range#*-}"];
+  // The loop of a dry-run over the ranges knows both.
+  if (uids === "ranges") return ["-F", "euid>=$first", "-F", "euid<=$last"];
   const { first, last } = uids;
   return first === last ? ["-F", `euid=${first}`] : ["-F", `euid>=${first}`, "-F", `euid<=${last}`];
 }
@@ -249,22 +249,23 @@ function fileStep(
     : [removeFile(fileOf(owner), text, "nothing is recorded after a reboot")];
 }
 
-/** A dry-run's: the shell that it is pasted into puts the numbers in, since names may not be known at boot. */
+/** A dry-run's: the shell puts the numbers in, since names may not be known at boot. */
 function unreadFile(owner: string, pieces: readonly AuditPiece[]): Step[] {
   const why = "the same rules when auditd starts";
   const file = fileOf(owner);
-  const linesOf = (uids: Piece["uids"]) =>
-    pieces.filter((piece) => piece.uids === uids).map(lineOf).join("\n")
+  const echo = (uids: Piece["uids"], ...before: readonly string[]) => {
+    const lines = pieces.filter((piece) => piece.uids === uids).map(lineOf);
+    return `echo "${[...before, ...lines].join("\n")}"`
       .replaceAll(`euid=${owner} `, `euid=$(id -u ${owner}) `);
-  const [name, ranges] = [linesOf("name"), linesOf("ranges")];
+  };
   return [
     {
-      line: `echo "${headerOf(owner)}\n${name}" | ${sudo("tee", `${file}.new`)} >/dev/null && ` +
-        `${sudo("sync", `${file}.new`)} && ${sudo("mv", `${file}.new`, file)}`,
+      line: `${echo("name", headerOf(owner))} |\n  ${sudo("tee", `${file}.new`)} >/dev/null &&\n` +
+        `  ${sudo("sync", `${file}.new`)} &&\n  ${sudo("mv", `${file}.new`, file)}`,
       why,
       undo: ["", "", sudo("rm", "-f", file)],
     },
-    { line: `echo "${ranges}" | ${sudo("tee", "-a", file)} >/dev/null`, why, undo: [""] },
+    { line: `${echo("ranges")} |\n  ${sudo("tee", "-a", file)} >/dev/null`, why, undo: [""] },
   ];
 }
 

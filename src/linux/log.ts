@@ -146,7 +146,8 @@ function parse(text: string, accounts: readonly string[]) {
   const events = new Map<string, Event>();
   const changes: Change[] = [];
   for (const line of text.split("\n")) {
-    const [, type, id, rest] = /^type=(\w+) msg=audit\(([\d.]+:\d+)\): (.*)$/.exec(line) ?? [];
+    const [, type, id, rest] =
+      /^(?:node=\S+ )?type=(\w+) msg=audit\(([\d.]+:\d+)\): (.*)$/.exec(line) ?? [];
     if (type === undefined || id === undefined || rest === undefined) continue;
     // What auditd adds for the reader's convenience stands behind this (auditd.conf(5), log_format).
     const fields = fieldsOf(rest.split("\x1d", 1)[0]!);
