@@ -113,12 +113,11 @@ export async function readAudit(): Promise<Machine> {
 
 /** Carries steps out, as a person who pastes them. */
 export async function paste(steps: readonly Step[]): Promise<void> {
-  for (const { line } of steps) await must("sh", "-c", line);
+  await must("sh", "-ec", steps.map(({ line }) => line).join("\n"));
 }
 
 /** Takes steps back, last first. */
 export async function takeBack(steps: readonly Step[]): Promise<void> {
-  for (const { undo } of steps.toReversed()) {
-    for (const line of undo.toReversed()) if (line !== "") await must("sh", "-c", line);
-  }
+  const lines = steps.toReversed().flatMap(({ undo }) => undo.toReversed());
+  await must("sh", "-ec", lines.join("\n"));
 }
