@@ -5,7 +5,14 @@
  *
  * @module
  */
-import { COMMANDS, type FirewallCommand, OPTIONS, type Shell, SHELLS } from "./command_line.ts";
+import {
+  COMMANDS,
+  type FirewallCommand,
+  FIRST_WORDS,
+  OPTIONS,
+  type Shell,
+  SHELLS,
+} from "./options.ts";
 
 /** The script that a shell reads to complete `fishnet`, ending in a newline. */
 export function completionScript(shell: Shell): string {
@@ -23,11 +30,7 @@ export function completionScript(shell: Shell): string {
   }
 }
 
-/** What stands where `fishnet` itself expects a word. */
-const FIRST_WORDS = {
-  firewall: "Keep an account on this machine",
-  completions: "Print completions for a shell",
-};
+/** What stands beside {@link FIRST_WORDS}. */
 const FIRST_OPTIONS = { "--help": "Show help", "--version": "Show the version" };
 
 const commands = Object.keys(COMMANDS) as FirewallCommand[];
@@ -75,9 +78,11 @@ ${proposeValues.join("\n")}
     case \${COMP_WORDS[1]} in
     firewall) words="${commands.join(" ")} --help" ;;
     completions) words="${SHELLS.join(" ")} --help" ;;
+    help) words="firewall completions" ;;
     esac
   else
     case "\${COMP_WORDS[1]} \${COMP_WORDS[2]}" in
+    "help firewall") ((COMP_CWORD > 3)) || words="${commands.join(" ")}" ;;
 ${proposeOptions.join("\n")}
     esac
   fi
@@ -123,6 +128,7 @@ _fishnet() {
     case $words[2] in
     firewall) second=(${explained(COMMANDS)}) ;;
     completions) second=(${SHELLS.join(" ")}) ;;
+    help) second=(firewall completions) ;;
     esac
     _describe command second
     _describe -o option flags
@@ -131,6 +137,7 @@ _fishnet() {
     words=("$command" "\${(@)words[4,-1]}")
     ((CURRENT -= 2))
     case $command in
+    "help firewall") ((CURRENT > 2)) || compadd ${commands.join(" ")} ;;
 ${
     commands.map((command) =>
       `    "firewall ${command}") _arguments \\\n${argumentsOf(command)} ;;`
@@ -148,7 +155,8 @@ function fish(): string {
   const seen = "__fish_seen_subcommand_from";
   const anywhere = "complete -c fishnet -f";
   const level = (condition: string) => `${anywhere} -n ${quote(condition)}`;
-  const first = level(`not ${seen} firewall completions`);
+  const first = level(`not ${seen} ${Object.keys(FIRST_WORDS).join(" ")}`);
+  const topics = level(`${seen} help; and not ${seen} firewall completions`);
   const second = level(`${seen} firewall; and not ${seen} ${commands.join(" ")}`);
   const shells = level(`${seen} completions; and not ${seen} ${SHELLS.join(" ")}`);
   const proposeOptions = options.map(([name, { on, value, values, help }]) => {
@@ -172,6 +180,7 @@ function fish(): string {
     ...words({ ...FIRST_WORDS, ...FIRST_OPTIONS }, first),
     ...words({ ...COMMANDS, "--help": FIRST_OPTIONS["--help"] }, second),
     `${shells} -a ${quote(SHELLS.join(" "))}`,
+    `${topics} -a ${quote("firewall completions")}`,
     ...proposeOptions,
     "",
   ].join("\n");

@@ -1,7 +1,7 @@
-/** The program on a real terminal: the password, progress, colours, and Ctrl-C. */
+/** The program on a real terminal: the password, the commands, colours, widths, and Ctrl-C. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Operator } from "./support/operator.ts";
-import { worldTest } from "./support/world.ts";
+import { Operator } from "../support/operator.ts";
+import { worldTest } from "../support/world.ts";
 
 const CTRL_C = "\x03";
 const PROMPT = "password for [^:]*:";
@@ -15,12 +15,13 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
   const enable = ["firewall", "enable", "--agent-user", agent, "--apply"];
   const disable = ["firewall", "disable", "--agent-user", agent, "--apply"];
 
-  await t.step("the password is asked for once, and progress is shown", async () => {
+  await t.step("the password is asked for once, and each command is shown as it runs", async () => {
     const { code, shown } = await operator.onTerminal([[PROMPT, `${operator.password}\n`]], enable);
     assertEquals(code, 0, shown);
     assertEquals(shown.match(new RegExp(PROMPT, "g"))?.length, 1, shown);
     assert(shown.includes("Firewall enable: complete."), shown);
-    assertMatch(shown, /\[1\/\d+\] /);
+    const count = Number(/applying (\d+) command/.exec(shown)?.[1]);
+    assertEquals(plain(shown).match(/^\[fishnet\] sudo /gm)?.length, count, shown);
     await operator.allow("ALL");
     const again = await operator.onTerminal([[PROMPT, `${operator.password}\n`]], disable);
     assertEquals(again.code, 0, again.shown);
@@ -45,7 +46,10 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
   for (const step of [2, 4, 6]) {
     await t.step(`Ctrl-C at step ${step} undoes everything, and ends quickly`, async () => {
       await operator.allow("NOPASSWD: ALL");
-      const answers = [[`\\[${step}/`, CTRL_C]] as const;
+      const answers = Array.from(
+        { length: step },
+        (_, i) => ["\\[fishnet\\]\\S* sudo ", i + 1 === step ? CTRL_C : ""] as const,
+      );
       const { code, shown, seconds } = await operator.onTerminal(answers, enable);
       assertEquals(await world.state(), unlocked, shown);
       assertEquals(code, 1, shown);
@@ -77,12 +81,19 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
     }
   });
 
-  await t.step("off a terminal, no progress is shown", async () => {
-    await operator.allow("NOPASSWD: ALL");
-    const { code, stdout, stderr } = await operator.run(...enable);
-    assertEquals(code, 0, stderr);
-    assert(!/\[\d+\/\d+\]/.test(stdout + stderr) && !stderr.includes("\x1b"), stderr);
-    assertEquals((await operator.run(...disable)).code, 0);
-    assertEquals(await world.state(), unlocked);
-  });
+  await t.step(
+    "off a terminal there are no colours, no carriage returns, and long lines",
+    async () => {
+      await operator.allow("NOPASSWD: ALL");
+      const { code, stdout, stderr } = await operator.run(...enable);
+      assertEquals(code, 0, stderr);
+      assert(!/[\x1b\r]/.test(stdout + stderr), stderr);
+      assert(
+        stderr.split("\n").some((line) => /^\[fishnet\] for the agent: .{80}/.test(line)),
+        stderr,
+      );
+      assertEquals((await operator.run(...disable)).code, 0);
+      assertEquals(await world.state(), unlocked);
+    },
+  );
 });

@@ -1,7 +1,7 @@
 /** What the program prints, to the letter of the reference page, as a process of its own. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { run } from "./support/process.ts";
-import { program } from "./support/world.ts";
+import { run } from "../support/process.ts";
+import { program } from "../support/world.ts";
 
 const fishnet = (...args: readonly string[]) => run([...program(), ...args]);
 
@@ -74,7 +74,7 @@ Deno.test("--json gives the same lines as the dry-run", async () => {
 
 Deno.test("--version and --help answer on stdout, without colour in a pipe", async () => {
   const version =
-    JSON.parse(await Deno.readTextFile(new URL("../deno.json", import.meta.url))).version;
+    JSON.parse(await Deno.readTextFile(new URL("../../deno.json", import.meta.url))).version;
   assertEquals((await fishnet("--version")).stdout, `fishnet ${version}\n`);
   for (const args of [["--help"], ["firewall", "--help"], ["firewall", "enable", "--help"]]) {
     const { code, stdout, stderr } = await fishnet(...args);

@@ -1,8 +1,9 @@
 /** The command line: what it accepts, and what it says of the rest. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { type Command, COMMANDS, OPTIONS, parseCommandLine } from "../src/command_line.ts";
-import { FishnetError } from "../src/errors.ts";
+import { type Command, parseCommandLine } from "../../src/cli/command_line.ts";
+import { COMMANDS, OPTIONS } from "../../src/cli/options.ts";
+import { FishnetError } from "../../src/errors.ts";
 
 const LINUX = { user: "agent_runner", os: "linux" };
 const parse = (...args: string[]) => parseCommandLine(args, LINUX);
@@ -16,10 +17,11 @@ function message(args: readonly string[], surroundings = LINUX): string {
   return assertThrows(() => parseCommandLine(args, surroundings), FishnetError).message;
 }
 
-Deno.test("enable without options is a dry-run for $USER, with iptables", () => {
+Deno.test("enable without options is a dry-run for $USER, with a backend yet to be chosen", () => {
   assertEquals(parse("firewall", "enable"), {
     kind: "enable",
     accounts: ["agent_runner"],
+    accountsGiven: false,
     apply: false,
     system: "linux",
     backend: undefined,
@@ -28,6 +30,7 @@ Deno.test("enable without options is a dry-run for $USER, with iptables", () => 
     onlyPorts: [],
     persist: false,
     sessions: false,
+    log: false,
   });
 });
 
@@ -63,6 +66,50 @@ Deno.test("an unknown word names the nearest known one", () => {
       "unknown value for --backend 'nftable': did you mean 'nftables'?",
     ],
     [["completions", "bsh"], "unknown shell 'bsh': did you mean 'bash'?"],
+    [["version"], "unknown command 'version': did you mean '--version'?"],
+    [["help", "firewall", "enabel"], "unknown topic 'enabel': did you mean 'enable'?"],
+    [
+      ["firewall", "enable", "--user", "x"],
+      "unknown option '--user': did you mean '--agent-user'?",
+    ],
+  ] as const;
+  for (const [args, expected] of cases) assertEquals(message(args), expected);
+});
+
+Deno.test("a subcommand without 'firewall' names the whole command", () => {
+  for (const name of Object.keys(COMMANDS)) {
+    assertEquals(
+      message([name, "--agent-user", "x"]),
+      `unknown command '${name}': did you mean 'fishnet firewall ${name}'?`,
+    );
+  }
+  assertEquals(
+    message(["statsu"]),
+    "unknown command 'statsu': did you mean 'fishnet firewall status'?",
+  );
+});
+
+Deno.test("where no known word is near, none is named", () => {
+  const cases = [
+    [["list"], "unknown command 'list' (see fishnet --help)"],
+    [["firewall", "list"], "unknown subcommand 'list' (see fishnet firewall --help)"],
+    [["--verbose"], "unknown command '--verbose' (see fishnet --help)"],
+    [["x"], "unknown command 'x' (see fishnet --help)"],
+    [[""], "unknown command '' (see fishnet --help)"],
+    [["help", "me"], "unknown topic 'me' (see fishnet --help)"],
+    ...["--verbose", "--quiet", "-v", "--", "-"].map((option) =>
+      [
+        ["firewall", "status", option],
+        option === "--"
+          ? "unexpected argument '--'"
+          : `unknown option '${option}' (see fishnet firewall status --help)`,
+      ] as const
+    ),
+    [
+      ["firewall", "enable", "--os", "windows"],
+      "unknown value for --os 'windows' (one of macos, linux)",
+    ],
+    [["completions", "powershell"], "unknown shell 'powershell' (one of bash, zsh, fish)"],
   ] as const;
   for (const [args, expected] of cases) assertEquals(message(args), expected);
 });
@@ -130,9 +177,72 @@ Deno.test("status without the flag is for every account, whatever $USER is", () 
   assertEquals(parse("firewall", "status"), {
     kind: "status",
     accounts: [],
+    accountsGiven: false,
     system: "linux",
     json: false,
+    explain: false,
   });
+});
+
+Deno.test("an account that is named is told from $USER, the same name or another", () => {
+  for (const subcommand of ["enable", "disable", "verify"] as const) {
+    for (const [args, given] of [[[], false], [["--agent-user", "agent_runner"], true]] as const) {
+      const command = ofKind(subcommand, parse("firewall", subcommand, ...args));
+      assertEquals([command.accounts, command.accountsGiven], [["agent_runner"], given]);
+    }
+  }
+});
+
+Deno.test("--explain is taken by enable, disable and status, with --apply too", () => {
+  for (const args of [["enable"], ["enable", "--apply"], ["disable", "--apply"], ["status"]]) {
+    const command = parse("firewall", ...args, "--explain");
+    assert("explain" in command && command.explain, args.join(" "));
+  }
+});
+
+Deno.test("log looks back an hour, or as long as it is told to, or goes on from now", () => {
+  const log = (...args: string[]) => ofKind("log", parse("firewall", "log", ...args));
+  assertEquals(log(), {
+    kind: "log",
+    accounts: [],
+    accountsGiven: false,
+    system: "linux",
+    json: false,
+    since: 3600,
+    follow: false,
+    summary: false,
+  });
+  for (
+    const [text, seconds] of [["30s", 30], ["10m", 600], ["2h", 7200], ["1d", 86_400]] as const
+  ) {
+    assertEquals(log("--since", text).since, seconds);
+  }
+  assertEquals([log("--follow").since, log("--follow", "--since=1m").since], [undefined, 60]);
+  assert(log("--summary", "--json").summary);
+  for (const since of ["", "10", "m", "0m", "-1m", "1.5h", "10 m", "1w", "1e3s", "999999d"]) {
+    assertEquals(
+      message(["firewall", "log", `--since=${since}`]),
+      `invalid duration '${since}': must be as in 30s, 10m, 2h, 1d`,
+    );
+  }
+  assertEquals(
+    message(["firewall", "log", "--follow", "--summary"]),
+    "--summary counts what is recorded, --follow has no end: give one",
+  );
+});
+
+Deno.test("what only Linux's audit can record is refused on macOS, in one line", () => {
+  const mac = { ...LINUX, os: "darwin" };
+  assertEquals(
+    message(["firewall", "log"], mac),
+    "log is for Linux, whose audit records what an account tries",
+  );
+  for (const [args, on] of [[[], mac], [["--os", "macos"], LINUX]] as const) {
+    assertEquals(
+      message(["firewall", "enable", "--log", ...args], on),
+      "--log is for Linux, whose audit records it: leave it out",
+    );
+  }
 });
 
 Deno.test("$USER is checked as the flag is, and root is refused under sudo", () => {
@@ -188,15 +298,33 @@ Deno.test("--help is there at every level, wherever it stands", () => {
   assertEquals(parse("--help"), { kind: "help", topic: "fishnet" });
   assertEquals(parse("firewall", "-h"), { kind: "help", topic: "firewall" });
   assertEquals(parse("completions", "--help"), { kind: "help", topic: "completions" });
+  assertEquals(parse("completions", "help"), { kind: "help", topic: "completions" });
   for (const topic of Object.keys(COMMANDS)) {
     const command = parse("firewall", topic, "--agent-user", "1bad", "--help");
     assertEquals(command as unknown, { kind: "help", topic });
   }
 });
 
+Deno.test("help is shown for nothing at all, and for the word 'help'", () => {
+  const cases = [
+    [[], "fishnet"],
+    [["help"], "fishnet"],
+    [["help", "--help"], "fishnet"],
+    [["firewall"], "firewall"],
+    [["firewall", "help"], "firewall"],
+    [["help", "firewall"], "firewall"],
+    [["help", "firewall", "enable"], "enable"],
+    [["firewall", "help", "enable"], "enable"],
+    [["help", "enable"], "enable"],
+    [["help", "completions"], "completions"],
+  ] as const;
+  for (const [args, topic] of cases) assertEquals(parse(...args), { kind: "help", topic });
+  assertEquals(message(["help", "enable", "x"]), "unexpected argument 'x'");
+});
+
 Deno.test("any argument vector is a command or a clear refusal", () => {
   const word = fc.oneof(
-    fc.constantFrom("firewall", "completions", "--", "-", "-h", "__proto__", "constructor"),
+    fc.constantFrom("firewall", "completions", "help", "--", "-", "-h", "__proto__", "constructor"),
     fc.constantFrom(...Object.keys(COMMANDS), ...Object.keys(OPTIONS).map((name) => `--${name}`)),
     fc.string(),
     fc.string({ unit: "binary" }),
