@@ -31,12 +31,16 @@ import {
 } from "./read_boot.ts";
 
 /** One of the pieces, with what it takes to make it. */
-type BootPiece =
+type BootPiece = SharedPiece | AccountPiece;
+type SharedPiece =
   & Piece
-  & ({ readonly part: "folder" | "links" } | {
-    readonly part: "file";
-    readonly file: SharedFile;
-  } | { readonly part: "account"; readonly path: string; readonly text: string });
+  & { readonly uids?: never }
+  & ({ readonly part: "folder" | "links" } | { readonly part: "file"; readonly file: SharedFile });
+interface AccountPiece extends Piece {
+  readonly part: "account";
+  readonly path: string;
+  readonly text: string;
+}
 
 /** What keeps a lock over a reboot. */
 export const boot: Kind<Machine> = {
@@ -49,12 +53,19 @@ export const boot: Kind<Machine> = {
 
   found(machine) {
     const state = readBoot(machine.answers);
-    return [...folderFound(state), ...filesFound(state), ...linksFound(state), ...accountsFound(state)];
+    return [
+      ...folderFound(state),
+      ...filesFound(state),
+      ...linksFound(state),
+      ...accountsFound(state),
+    ];
   },
 
   make(pieces, machine) {
     const state = readBoot(machine?.answers);
-    const writesUnit = pieces.some((piece) => isBoot(piece) && piece.part === "file" && piece.file.unit);
+    const writesUnit = pieces.some((piece) =>
+      isBoot(piece) && piece.part === "file" && piece.file.unit
+    );
     const links = pieces.some((piece) => isBoot(piece) && piece.part === "links");
     return pieces.filter(isBoot).flatMap((piece) => {
       switch (piece.part) {
@@ -94,7 +105,11 @@ export const boot: Kind<Machine> = {
           }];
         case "file":
           return [
-            removeStep(piece.file.path, piece.why, state.texts.get(piece.file.path) ?? piece.file.text),
+            removeStep(
+              piece.file.path,
+              piece.why,
+              state.texts.get(piece.file.path) ?? piece.file.text,
+            ),
             ...(piece.file.unit === SHARED_FILES[1]!.unit ? [RELOAD] : []),
           ];
         case "links":
@@ -119,26 +134,26 @@ export function refusePersist({ answers }: Machine): void {
 
 const isBoot = (piece: Piece): piece is BootPiece => "part" in piece;
 
-const FOLDER_PIECE: BootPiece = {
+const FOLDER_PIECE: SharedPiece = {
   part: "folder",
   is: `at boot: folder ${FOLDER}`,
   why: "what the lock at boot is made of; root alone may look",
 };
-const filePiece = (file: SharedFile): BootPiece => ({
+const filePiece = (file: SharedFile): SharedPiece => ({
   part: "file",
   is: `at boot: ${file.unit ?? file.path}`,
   why: file.why,
   file,
 });
-const LINKS_PIECE: BootPiece = {
+const LINKS_PIECE: SharedPiece = {
   part: "links",
   is: "at boot: the units are enabled",
   why: "systemd starts them at boot, and with other firewalls",
 };
-const SHARED: readonly BootPiece[] = [FOLDER_PIECE, ...SHARED_FILES.map(filePiece), LINKS_PIECE];
+const SHARED: readonly SharedPiece[] = [FOLDER_PIECE, ...SHARED_FILES.map(filePiece), LINKS_PIECE];
 
 /** The piece tells all that the file says, so that a lock with other options is another piece. */
-function accountPiece({ name, uid, ...options }: Omit<Lock, "ranges">): BootPiece {
+function accountPiece({ name, uid, ...options }: Omit<Lock, "ranges">): AccountPiece {
   const text = printBootFile({ name, ...options });
   return {
     part: "account",
@@ -195,7 +210,9 @@ function faultOf(
   }
   if (there !== text) return { fault: `${path} was changed` };
   // Those for all services (service.d) are the distribution's.
-  const dropIn = properties?.get("DropInPaths")?.split(" ").find((one) => one.includes("/fishnet-"));
+  const dropIn = properties?.get("DropInPaths")?.split(" ").find((one) =>
+    one.includes("/fishnet-")
+  );
   if (dropIn !== undefined) {
     return {
       fault: `${unit} is changed by ${dropIn}`,
