@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { removeFile, writeFile } from "../lock/file.ts";
+import { removeFile, restoreFile } from "../lock/file.ts";
 import { quoted, sudo } from "../lock/line.ts";
 import type { Kind, Step } from "../lock/piece.ts";
 import { Draft, foundPieces, rulePieces } from "./draft.ts";
@@ -84,15 +84,28 @@ export function skipFault(devices: readonly string[]): string {
     `take "set skip" out of /etc/pf.conf and restart`;
 }
 
+/** Into a file beside it first: pfctl has to understand it, and it is whole or not there at all. */
 function write(draft: Draft, machine: Machine | undefined): Step[] {
-  const why = "the rules of every locked account, in one file";
-  const step = writeFile(RULES_FILE, draft.text, why, machine?.rulesFile);
+  const [text, draftFile] = [`${draft.text}\n`, `${RULES_FILE}.new`];
   // A dry-run's uids are commands: the shell runs them between double quotes.
-  const line = machine === undefined
-    ? step.line.replace(quoted(draft.text), () => `"${draft.text}"`)
-    : step.line;
-  const check = sudo("pfctl", "-nf", RULES_FILE);
-  return [{ ...step, line }, { line: check, why: "pfctl understands the file", undo: [""] }];
+  const words = machine === undefined ? `"${text}"` : quoted(text);
+  const before = machine?.rulesFile;
+  const back = before === undefined
+    ? sudo("rm", "-f", RULES_FILE)
+    : restoreFile(RULES_FILE, before);
+  return [{
+    line: `echo ${words} | ${sudo("tee", draftFile)} >/dev/null`,
+    why: "the rules of every locked account, in one file",
+    undo: [sudo("rm", "-f", draftFile)],
+  }, {
+    line: sudo("pfctl", "-nf", draftFile),
+    why: "pfctl understands them",
+    undo: [""],
+  }, {
+    line: `${sudo("sync", draftFile)} && ${sudo("mv", draftFile, RULES_FILE)}`,
+    why: "put them in their place",
+    undo: ["", back],
+  }];
 }
 
 function load(machine: Machine | undefined): Step {

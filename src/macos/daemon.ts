@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { removeFile, writeFile } from "../lock/file.ts";
-import { sudo } from "../lock/line.ts";
+import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
+import { feed, sudo } from "../lock/line.ts";
 import type { Found, Kind, Step } from "../lock/piece.ts";
 import propertyList from "./boot/com.fishnet.localonly.plist" with { type: "text" };
 import script from "./boot/lock.sh" with { type: "text" };
@@ -39,7 +39,14 @@ export const daemon: Kind<Machine> = {
     }
     if (machine?.plistFile !== propertyList) {
       const why = "the LaunchDaemon: at boot, and each minute";
-      steps.push(writeFile(PLIST_FILE, propertyList.trimEnd(), why, machine?.plistFile));
+      const before = machine?.plistFile;
+      steps.push({
+        line: `${feed(propertyList.trimEnd(), "tee", PLIST_FILE)} >/dev/null`,
+        why,
+        undo: [
+          before === undefined ? sudo("rm", "-f", PLIST_FILE) : restoreFile(PLIST_FILE, before),
+        ],
+      });
     }
     if (machine?.jobIsKnown) return steps; // launchd reads the files again by itself
     return [...steps, {

@@ -28,7 +28,7 @@ export interface AccountRules {
 const ALL = "from any to any port 1:65535";
 
 /** How many ranges stand in one rule: more would make the line too long to read. */
-const RANGES_IN_A_RULE = 5;
+const RANGES_IN_A_RULE = 3;
 
 /**
  * The lines of one account in the file.
