@@ -184,12 +184,13 @@ export class StandIn implements AsyncDisposable {
     await this.must("sed", "-i", `/^${account}:/d`, "/etc/passwd");
   }
 
-  /** Carries out a plan. */
-  apply(action: "enable" | "disable", options: Options): Promise<Result> {
-    return this.exec(...APPLY, action, optionsText(options));
+  /** Carries out a plan, up to a step. */
+  apply(action: "enable" | "disable", options: Options, stopBefore?: number): Promise<Result> {
+    const stop = stopBefore === undefined ? [] : [`${stopBefore}`];
+    return this.exec(...APPLY, action, optionsText(options), ...stop);
   }
 
-  /** Carries out a plan that has to succeed; the answer is `changed N of M`. */
+  /** Carries out a plan that has to succeed; the answer is `changed N`, the number of commands. */
   async applied(action: "enable" | "disable", options: Options): Promise<string> {
     return (await this.must(...APPLY, action, optionsText(options))).trim();
   }
@@ -277,7 +278,15 @@ const optionsText = ({ accounts, onlyPorts = [], persist = false }: Options) =>
   JSON.stringify({ accounts, onlyPorts, persist });
 
 const APPLY = [
-  ...[Deno.execPath(), "run", "--quiet", "--no-prompt", "--allow-run", "--allow-env=USER", "--no-check"],
+  ...[
+    Deno.execPath(),
+    "run",
+    "--quiet",
+    "--no-prompt",
+    "--allow-run",
+    "--allow-env=USER",
+    "--no-check",
+  ],
   `${HERE}apply.ts`,
 ];
 
