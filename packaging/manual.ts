@@ -5,8 +5,8 @@
  * @module
  */
 import denoJson from "../deno.json" with { type: "json" };
-import { COMMANDS, OPTIONS } from "../src/command_line.ts";
-import { helpText } from "../src/help.ts";
+import { COMMANDS, OPTIONS } from "../src/cli/options.ts";
+import { helpText } from "../src/cli/help.ts";
 import { BOOT_DIRECTORY, LOCK_UNIT, REPAIR_UNIT, UNIT_DIRECTORY } from "../src/linux/persist.ts";
 import { daemonFileOf, ruleFileOf, tokenFileOf } from "../src/macos/pf.ts";
 
@@ -16,7 +16,7 @@ import { daemonFileOf, ruleFileOf, tokenFileOf } from "../src/macos/pf.ts";
  * @param date of the version, as in 2026-01-31.
  */
 export function manualPage(date: string): string {
-  const help = sectionsOf(helpText("firewall"));
+  const help = sectionsOf(helpText("firewall", Infinity));
   return [
     `.TH FISHNET-FIREWALL 8 ${date} "fishnet ${denoJson.version}"`,
     // Options are copied out of a manual page: no word of it is broken at a line's end.

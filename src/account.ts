@@ -1,21 +1,15 @@
 /**
- * The agent's account: which names are accepted, and how a plan refers to one.
+ * The agent's account: which names are accepted, and where it lives.
  *
  * @module
  */
 import { FishnetError } from "./errors.ts";
 
-/** The account that a plan is about. */
-export interface Account {
-  /** A name that {@link parseAccountName} let through: safe to stand in a line of shell. */
-  readonly name: string;
-  /**
-   * The uid, where the name no longer resolves: the account was deleted while
-   * it was locked, and its rules, which hold numbers, are still there. Or
-   * `$uid`, where a script sets that variable: names may not be known at boot.
-   */
-  readonly uid?: number | "$uid";
-}
+/** The systems with a packet filter that this program knows. */
+export type System = "linux" | "macos";
+
+/** Which of Linux's two rule sets carries a lock. */
+export type Backend = "iptables" | "nftables";
 
 /** Longest name that Linux accepts: LOGIN_NAME_MAX of useradd(8), and of pf's anchor path. */
 const MAX_NAME_LENGTH = 32;

@@ -1,7 +1,7 @@
 /** A hostile caller, and odd surroundings: the program refuses, or does right, but never guesses. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import fc from "fast-check";
-import { parseCommandLine } from "../src/command_line.ts";
+import { parseCommandLine } from "../src/cli/command_line.ts";
 import { FishnetError } from "../src/errors.ts";
 import { lineOf } from "../src/plan.ts";
 import { type LockOptions, planDisable, planEnable } from "../src/planner.ts";

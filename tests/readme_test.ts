@@ -1,6 +1,6 @@
 /** The README says what the program says: nothing is promised twice in different words. */
 import { assert } from "@std/assert";
-import { COMMANDS, OPTIONS } from "../src/command_line.ts";
+import { COMMANDS, OPTIONS } from "../src/cli/options.ts";
 import { planEnable } from "../src/planner.ts";
 import { NOT_COVERED } from "../src/warnings.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { feed, sudo } from "./line.ts";
+import { feed, printed, sudo } from "./line.ts";
 import type { Step } from "./piece.ts";
 
 /**
@@ -33,9 +33,5 @@ export function removeFile(path: string, text: string, why: string): Step {
 
 /** The line that puts a text back, whatever it holds: `printf %s` prints it as it is. */
 export function restoreFile(path: string, text: string): string {
-  return `${printf(text)} | ${sudo("tee", path)} >/dev/null`;
-}
-
-function printf(text: string): string {
-  return `printf %s '${text.replaceAll("'", `'"'"'`)}'`;
+  return `${printed(text)} | ${sudo("tee", path)} >/dev/null`;
 }

@@ -18,7 +18,9 @@ export function quoted(word: string): string {
 
 /** One word of a line, quoted where it has to be. */
 function wordOf(word: string): string {
-  return PLAIN.test(word) || ASKED.test(word) ? word : quoted(word);
+  if (PLAIN.test(word) || ASKED.test(word)) return word;
+  // In the one loop of a dry-run a variable stands inside a word.
+  return word.includes("$range") ? `"${word.replaceAll('"', '\\"')}"` : quoted(word);
 }
 
 /** `sudo WORD…` */
@@ -31,4 +33,9 @@ export function feed(text: string, ...words: readonly string[]): string {
   // What echo would take for an option or, in some shells, for an escape has no place in our texts.
   if (/^-|\\/.test(text)) throw new Error(`echo cannot print ${JSON.stringify(text)}`);
   return `echo ${quoted(text)} | ${sudo(...words)}`;
+}
+
+/** `printf %s 'TEXT'`: prints a text as it is, whatever it holds. */
+export function printed(text: string): string {
+  return `printf %s ${quoted(text)}`;
 }

@@ -9,12 +9,17 @@ import type { Backend } from "../account.ts";
 import type { UidRange } from "./uid_range.ts";
 
 /** A lock as it is wanted: by name in a dry-run, by number where the machine was read. */
-export interface Lock {
+export interface Lock extends LockOptions {
   readonly name: string;
   /** Undefined in a dry-run. */
   readonly uid?: number;
   /** The subordinate ranges; undefined in a dry-run, which stands for all that there may be. */
   readonly ranges?: readonly UidRange[];
+}
+
+/** What a lock consists of. */
+export interface LockOptions {
+  /** Linux: which rule set carries it. */
   readonly backend: Backend;
   /** The TCP ports that loopback is limited to; none leaves all of it open. */
   readonly onlyPorts: readonly number[];
@@ -39,6 +44,8 @@ export interface Piece {
   readonly uids?: UidRange | "name" | "ranges";
   /** The account that it was made for; undefined where the piece does not tell. */
   readonly owner?: string;
+  /** For what accounts share: the pieces that need it; by default all of its kind. */
+  readonly serves?: (piece: Piece) => boolean;
 }
 
 /** A piece that is there. */
@@ -52,6 +59,8 @@ export interface Found extends Piece {
   readonly foreign?: true;
   /** It holds uids of many accounts, and some can be cut out of it. */
   readonly divisible?: true;
+  /** The options of the lock that it is of, as far as it tells. */
+  readonly says?: Partial<LockOptions>;
 }
 
 /** One command of a plan. */
@@ -60,6 +69,8 @@ export interface Step {
   readonly line: string;
   /** One short clause for `--explain`, for `--json`, and for an auditor. */
   readonly why: string;
+  /** It is the one loop of a dry-run: for reading and pasting, and never run by this program. */
+  readonly loop?: true;
   /** For each `sudo` of the line, in their order, the line that takes back exactly what it did. */
   readonly undo: readonly string[];
   /** Several commands in a row with the same words here are one, which reads all their texts. */
@@ -72,7 +83,7 @@ export interface Step {
    * A command that failed may have done its work all the same. Undefined where its undo does no harm
    * then either; else how many of this thing there are tells.
    */
-  readonly counts?: { readonly is: string; readonly uids: UidRange | undefined };
+  readonly counts?: Pick<Found, "is" | "uids">;
 }
 
 /** Answers of root, by the names that they were asked under. */
@@ -93,6 +104,8 @@ export type Questions = Readonly<Record<string, readonly string[]>>;
  * and then nothing was found.
  */
 export interface Kind<M> {
+  /** What goes last when a lock is taken away: what would put it in force again. */
+  readonly goesLast?: true;
   /** What root is asked for it, beside what every lock needs. */
   readonly questions: Questions;
   /** The pieces of this kind that a lock consists of, in the order in which they are made. */

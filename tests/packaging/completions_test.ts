@@ -1,6 +1,6 @@
 /** Completions in the real shells: what they propose, and that it is what the program accepts. */
 import { assert, assertEquals } from "@std/assert";
-import { COMMANDS, type FirewallCommand, OPTIONS, SHELLS } from "../../src/command_line.ts";
+import { COMMANDS, type FirewallCommand, OPTIONS, SHELLS } from "../../src/cli/options.ts";
 import { must } from "../support/process.ts";
 import { fishnet, packagingTest, temporaryFolder } from "./support.ts";
 
@@ -23,7 +23,9 @@ for (const shell of SHELLS) {
       (await proposed(line)).filter((word) => !word.startsWith("-"));
 
     await t.step("commands", async () => {
-      assertEquals(await words("fishnet "), ["completions", "firewall"]);
+      assertEquals(await words("fishnet "), ["completions", "firewall", "help"]);
+      assertEquals(await words("fishnet help "), ["completions", "firewall"]);
+      assertEquals(await words("fishnet help firewall "), Object.keys(COMMANDS).sort());
       assertEquals(await words("fishnet fire"), ["firewall"]);
       assertEquals(await words("fishnet firewall "), Object.keys(COMMANDS).sort());
       assertEquals(await words("fishnet firewall d"), ["disable"]);

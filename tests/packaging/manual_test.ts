@@ -1,8 +1,8 @@
 /** The manual page: complete, and clean to the tools that read it. */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { manualPage } from "../../packaging/manual.ts";
-import { COMMANDS, OPTIONS } from "../../src/command_line.ts";
-import { helpText } from "../../src/help.ts";
+import { COMMANDS, OPTIONS } from "../../src/cli/options.ts";
+import { helpText } from "../../src/cli/help.ts";
 import { must, run } from "../support/process.ts";
 import { packagingTest, temporaryFolder } from "./support.ts";
 

@@ -16,5 +16,5 @@ else
 fi
 $deno test --no-prompt --allow-all tests/packaging
 [ -n "${FISHNET_BIN:-}" ] || exit 0
-exec deno test --no-prompt --allow-all tests/linux tests/words_test.ts tests/hostile_test.ts \
-  tests/terminal_test.ts
+exec deno test --no-prompt --allow-all tests/linux tests/cli/words_test.ts tests/hostile_test.ts \
+  tests/cli/terminal_test.ts

@@ -75,9 +75,11 @@ export class Operator implements AsyncDisposable {
     answers: readonly (readonly [pattern: string, text: string])[],
     args: readonly string[],
     env: Readonly<Record<string, string>> = {},
+    columns = 80,
   ): Promise<Session> {
     const command = this.#command(env, args);
-    return JSON.parse(await must(PYTHON, "-c", TERMINAL, JSON.stringify(answers), ...command));
+    const shown = JSON.stringify(answers);
+    return JSON.parse(await must(PYTHON, "-c", TERMINAL, `${columns}`, shown, ...command));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,25 +1,29 @@
 """Runs a command on a terminal of its own, and answers it as a person would.
 
-    terminal.py ANSWERS COMMAND...
+    terminal.py COLUMNS ANSWERS COMMAND...
 
-ANSWERS is a JSON list of [PATTERN, TEXT]: each is awaited in turn, and answered once. Prints one
+The terminal is COLUMNS wide. ANSWERS is a JSON list of [PATTERN, TEXT]: each is awaited in turn, and answered once. Prints one
 JSON document: the exit code (negative for a signal), all that the terminal showed, and the seconds
 from the last answer to the end. A command that has not ended after 30 seconds is killed.
 """
 
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import sys
+import termios
 import time
 
-answers = json.loads(sys.argv[1])
+columns, answers, command = int(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
 child, terminal = pty.fork()
 if child == 0:
-    os.execvp(sys.argv[2], sys.argv[2:])
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    os.execvp(command[0], command)
 CTRL_C = "\x03"
 shown, seen, last, at_prompt, start = "", 0, "", False, time.monotonic()
 deadline = start + 30

@@ -1,0 +1,273 @@
+/**
+ * From an argument vector to a checked command.
+ *
+ * @module
+ */
+import { type Backend, parseAccountName, refuseRoot, type System } from "../account.ts";
+import { FishnetError } from "../errors.ts";
+import { oneOf, type Options, readOptions, unknown } from "./arguments.ts";
+import {
+  COMMANDS,
+  type FirewallCommand,
+  FIRST_WORDS,
+  isFirewallCommand,
+  type Shell,
+  SHELLS,
+  type Topic,
+} from "./options.ts";
+
+/** What all subcommands have in common. */
+interface AboutAccounts {
+  /** `status` and `log`: none stands for every locked one. */
+  readonly accounts: readonly string[];
+  /** Whether they were named with --agent-user, and not taken from $USER. */
+  readonly accountsGiven: boolean;
+  readonly system: System;
+  readonly json: boolean;
+}
+
+/** What `enable` and `disable` have in common. */
+export interface ChangeCommand extends AboutAccounts {
+  readonly apply: boolean;
+  /** Undefined where the user left the choice to the program. */
+  readonly backend: Backend | undefined;
+  readonly explain: boolean;
+}
+
+/** `enable`: what the lock consists of, beside what it has in common with `disable`. */
+export interface EnableCommand extends ChangeCommand {
+  readonly onlyPorts: readonly number[];
+  readonly persist: boolean;
+  readonly sessions: boolean;
+  readonly log: boolean;
+}
+
+/** `status`: what is in force. */
+export interface StatusCommand extends AboutAccounts {
+  /** With all that no packet filter stops. */
+  readonly explain: boolean;
+}
+
+/** `verify`: as whom to try, and what. */
+export interface VerifyCommand extends AboutAccounts {
+  readonly target: { readonly host: string; readonly port: number } | undefined;
+  readonly proxy: URL;
+}
+
+/** `log`: what the accounts tried. */
+export interface LogCommand extends AboutAccounts {
+  /** How far to look back, in seconds; undefined for not at all. */
+  readonly since: number | undefined;
+  readonly follow: boolean;
+  readonly summary: boolean;
+}
+
+/** One call of the program, checked: `main.ts` has nothing left to refuse. */
+export type Command =
+  | { readonly kind: "help"; readonly topic: Topic }
+  | { readonly kind: "version" }
+  | { readonly kind: "completions"; readonly shell: Shell }
+  | { readonly kind: "enable" } & EnableCommand
+  | { readonly kind: "disable" } & ChangeCommand
+  | { readonly kind: "status" } & StatusCommand
+  | { readonly kind: "verify" } & VerifyCommand
+  | { readonly kind: "log" } & LogCommand;
+
+/** What parsing needs to know of the machine. */
+export interface Surroundings {
+  /** `$USER`, the reference page's default for `--agent-user`. */
+  readonly user: string | undefined;
+  /** `Deno.build.os`. */
+  readonly os: string;
+}
+
+/**
+ * Turns an argument vector into a command.
+ *
+ * @throws {FishnetError} for anything that is not in the description of `options.ts`.
+ */
+export function parseCommandLine(args: readonly string[], surroundings: Surroundings): Command {
+  const [first, second] = args;
+  if (first === undefined || isHelp(first)) return helpFor(args.slice(1));
+  if (first === "--version" || first === "-V") return { kind: "version" };
+  if (first === "completions") return completionsOf(args.slice(1));
+  if (first !== "firewall") {
+    const known = [...Object.keys(FIRST_WORDS), "--help", "--version"];
+    throw unknown("command", first, [...known, ...Object.keys(COMMANDS)], "see fishnet --help");
+  }
+  if (second === undefined || isHelp(second)) return helpFor(["firewall", ...args.slice(2)]);
+  if (!isFirewallCommand(second)) {
+    const known = [...Object.keys(COMMANDS), "--help"];
+    throw unknown("subcommand", second, known, "see fishnet firewall --help");
+  }
+  const rest = args.slice(2);
+  if (rest.some((arg) => arg === "--help" || arg === "-h")) return { kind: "help", topic: second };
+  return commandOf(second, readOptions(second, rest), surroundings);
+}
+
+const isHelp = (arg: string) => ["help", "--help", "-h"].includes(arg);
+
+/** `fishnet help firewall enable`: help for what is named. */
+function helpFor(words: readonly string[]): Command {
+  const [first, ...rest] = words.filter((word) => !isHelp(word));
+  const [topic, ...more] = first === "firewall" && rest.length > 0 ? rest : [first, ...rest];
+  const known = [...Object.keys(FIRST_WORDS), ...Object.keys(COMMANDS)];
+  if (more.length > 0) throw new FishnetError(`unexpected argument '${more[0]}'`);
+  if (topic !== undefined && !known.includes(topic)) {
+    throw unknown("topic", topic, known, "see fishnet --help");
+  }
+  return { kind: "help", topic: (topic ?? "fishnet") as Topic };
+}
+
+function completionsOf(args: readonly string[]): Command {
+  const [shell, extra] = args;
+  if (args.some(isHelp)) return helpFor(["completions"]);
+  if (shell === undefined) throw new FishnetError(`a shell is required: ${SHELLS.join(", ")}`);
+  if (extra !== undefined) throw new FishnetError(`unexpected argument '${extra}'`);
+  const found = SHELLS.find((known) => known === shell);
+  if (found === undefined) throw unknown("shell", shell, SHELLS, oneOf(SHELLS));
+  return { kind: "completions", shell: found };
+}
+
+function commandOf(kind: FirewallCommand, options: Options, around: Surroundings): Command {
+  switch (kind) {
+    case "enable": {
+      const change = changeOf(options, around);
+      return { kind, ...change, ...lockOf(options, change.system) };
+    }
+    case "disable":
+      return { kind, ...changeOf(options, around) };
+    case "status":
+      return { kind, ...accountsOf(options, systemOf(around)), explain: options.flag("explain") };
+    case "verify":
+      return {
+        kind,
+        ...accountsOf(options, systemOf(around), around),
+        target: targetOf(options.value("target")),
+        proxy: proxyOf(options.value("proxy") ?? "http://127.0.0.1:3777/health"),
+      };
+    case "log":
+      return {
+        kind,
+        ...accountsOf(options, systemOf(around)),
+        ...logOf(options, systemOf(around)),
+      };
+    default: {
+      const _: never = kind;
+      throw new Error(`unreachable: ${_}`);
+    }
+  }
+}
+
+/** Whose it is: the accounts that are named, or $USER where that is the default. */
+function accountsOf(options: Options, system: System, byDefault?: Surroundings): AboutAccounts {
+  const given = [...new Set(options.values("agent-user").map(parseAccountName))];
+  const accountsGiven = given.length > 0;
+  const accounts = accountsGiven || byDefault === undefined ? given : [currentUser(byDefault)];
+  return { accounts, accountsGiven, system, json: options.flag("json") };
+}
+
+function currentUser({ user }: Surroundings): string {
+  if (user === undefined || user === "") {
+    throw new FishnetError("agent user is required (--agent-user)");
+  }
+  return parseAccountName(user);
+}
+
+function changeOf(options: Options, around: Surroundings): ChangeCommand {
+  const apply = options.flag("apply") || options.flag("apply-system");
+  const chosen = options.value("os") as System | undefined;
+  if (chosen !== undefined && apply) {
+    throw new FishnetError("--os only shows the plan for another system: leave out --apply");
+  }
+  const system = chosen ?? systemOf(around);
+  const backend = options.value("backend") as Backend | undefined;
+  if (backend !== undefined && system === "macos") {
+    throw new FishnetError("--backend is for Linux; macOS has pf alone");
+  }
+  const about = accountsOf(options, system, around);
+  about.accounts.forEach(refuseRoot);
+  return { ...about, apply, backend, explain: options.flag("explain") };
+}
+
+function lockOf(
+  options: Options,
+  system: System,
+): Pick<EnableCommand, "onlyPorts" | "persist" | "sessions" | "log"> {
+  const [persist, sessions] = [options.flag("persist"), options.flag("sessions")];
+  const log = options.flag("log");
+  if (sessions && !persist) throw new FishnetError("--sessions needs --persist: give both");
+  if (sessions && system === "macos") {
+    throw new FishnetError("--sessions is for Linux with systemd: leave it out");
+  }
+  if (log && system === "macos") {
+    throw new FishnetError("--log is for Linux, whose audit records it: leave it out");
+  }
+  return { onlyPorts: portsOf(options.values("only-port")), persist, sessions, log };
+}
+
+function logOf(
+  options: Options,
+  system: System,
+): Pick<LogCommand, "since" | "follow" | "summary"> {
+  if (system === "macos") {
+    throw new FishnetError("log is for Linux, whose audit records what an account tries");
+  }
+  const [follow, summary] = [options.flag("follow"), options.flag("summary")];
+  if (follow && summary) {
+    throw new FishnetError("--summary counts what is recorded, --follow has no end: give one");
+  }
+  const since = options.value("since") ?? (follow ? undefined : "1h");
+  return { since: since === undefined ? undefined : secondsOf(since), follow, summary };
+}
+
+function systemOf({ os }: Surroundings): System {
+  if (os === "darwin") return "macos";
+  if (os === "linux") return "linux";
+  throw new FishnetError("firewall command is not supported on this OS");
+}
+
+const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
+
+function secondsOf(text: string): number {
+  const [, count, unit] = /^([1-9][0-9]{0,4})([smhd])$/.exec(text) ?? [];
+  if (count === undefined || unit === undefined) {
+    throw new FishnetError(`invalid duration '${text}': must be as in 30s, 10m, 2h, 1d`);
+  }
+  return Number(count) * UNITS[unit]!;
+}
+
+function targetOf(text: string | undefined): VerifyCommand["target"] {
+  if (text === undefined) return undefined;
+  const url = URL.parse(`tcp://${text}`);
+  if (url === null || url.host !== text || url.hostname === "" || url.port === "") {
+    throw new FishnetError(`invalid target '${text}': must be HOST:PORT, as in 203.0.113.9:443`);
+  }
+  return { host: url.hostname.replace(/^\[|\]$/g, ""), port: Number(url.port) };
+}
+
+function proxyOf(text: string): URL {
+  const url = URL.parse(text);
+  if (url === null || url.protocol !== "http:") {
+    throw new FishnetError(`invalid proxy '${text}': must be an http:// URL`);
+  }
+  return url;
+}
+
+/** The kernel's xt_multiport takes no more in one rule (XT_MULTI_PORTS, linux/netfilter/xt_multiport.h). */
+const MAX_ONLY_PORTS = 15;
+
+function portsOf(given: readonly string[]): number[] {
+  const ports = given.map((text) => {
+    const port = Number(text);
+    if (!/^[0-9]+$/.test(text) || port < 1 || port > 65535) {
+      throw new FishnetError(`invalid port '${text}': must be a number from 1 to 65535`);
+    }
+    return port;
+  });
+  const distinct = [...new Set(ports)].sort((a, b) => a - b);
+  if (distinct.length > MAX_ONLY_PORTS) {
+    throw new FishnetError(`--only-port takes at most ${MAX_ONLY_PORTS} ports`);
+  }
+  return distinct;
+}

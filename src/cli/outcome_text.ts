@@ -1,0 +1,72 @@
+/**
+ * What `enable` and `disable` say of the accounts when they are done, and what an administrator
+ * should know.
+ *
+ * @module
+ */
+import type { AccountStatus } from "../lock/status.ts";
+import type { Warning } from "../lock/warnings.ts";
+import { shown } from "../shown.ts";
+
+/** Where the Fishnet proxy listens. */
+const PROXY_PORT = 3777;
+
+/** How an agent's programs are pointed at the proxy, each by a variable of its own. */
+export const PROXY_VARIABLES = [
+  `HTTPS_PROXY=http://127.0.0.1:${PROXY_PORT} (for Node.js with NODE_USE_ENV_PROXY=1)`,
+  "OPENAI_BASE_URL, ANTHROPIC_BASE_URL: where the proxy stands in for an API",
+];
+
+/** The same in one line, after an enable; the proxy is at the one port that is left, if one is. */
+export function proxyHint(onlyPorts: readonly number[]): string {
+  const port = onlyPorts.includes(PROXY_PORT) ? PROXY_PORT : onlyPorts[0] ?? PROXY_PORT;
+  return `for the agent: HTTPS_PROXY=http://127.0.0.1:${port} and NODE_USE_ENV_PROXY=1, ` +
+    "or OPENAI_BASE_URL and ANTHROPIC_BASE_URL";
+}
+
+/** Where the limits of every packet filter are said in full. */
+export const LIMITS_HINT = "its limits: fishnet firewall status --explain, or man fishnet-firewall";
+
+/** A warning in one line: whose, why, and what to do. */
+export function warningText({ account, reason, remedy }: Warning): string {
+  const whose = account === undefined ? "" : `${shown(account)}: `;
+  return `${whose}${shown(reason)}; ${shown(remedy)}`;
+}
+
+/** More names than this are counted: a line stays one that is read. */
+const MAX_NAMES = 5;
+
+/**
+ * What is in force after an enable, a line for all accounts of which the same is true:
+ * `agent_runner (uid 1002): locked; loopback open; lost at reboot`.
+ *
+ * @param changed whether this run did anything
+ */
+export function enableOutcome(accounts: readonly AccountStatus[], changed: boolean): string[] {
+  return byText(accounts, ({ state, onlyPorts, survivesReboot }) =>
+    [
+      state === "locked" ? `${changed ? "" : "already "}locked` : `not whole (${state})`,
+      onlyPorts.length === 0 ? "loopback open" : `loopback only on port ${onlyPorts.join(", ")}`,
+      survivesReboot ? "kept at reboot" : "lost at reboot",
+    ].join("; "));
+}
+
+/** The same after a disable, for names: a deleted account has no status any more. */
+export function disableOutcome(accounts: readonly string[], changed: boolean): string[] {
+  const text = changed ? "unlocked" : "was not locked";
+  return byText(accounts.map((name) => ({ name, uid: undefined })), () => text);
+}
+
+function byText<T extends Pick<AccountStatus, "name" | "uid">>(
+  accounts: readonly T[],
+  textOf: (account: T) => string,
+): string[] {
+  const groups = Map.groupBy(accounts, textOf);
+  return [...groups].map(([text, group]) => {
+    const names = group.slice(0, MAX_NAMES).map(({ name, uid }) =>
+      `${shown(name)}${uid === undefined ? "" : ` (uid ${uid})`}`
+    );
+    const more = group.length > MAX_NAMES ? ` and ${group.length - MAX_NAMES} more` : "";
+    return `${names.join(", ")}${more}: ${text}`;
+  });
+}

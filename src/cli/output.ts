@@ -1,0 +1,192 @@
+/**
+ * The one module that prints: results to stdout, diagnostics to stderr.
+ *
+ * @module
+ */
+import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
+import { mostUrgentFirst, type Warning } from "../lock/warnings.ts";
+import { type Width, wrap } from "./layout.ts";
+import { LIMITS_HINT, warningText } from "./outcome_text.ts";
+
+/** The version of every JSON document: minor versions add, a major one breaks. */
+export const JSON_FORMAT_VERSION = "1.0";
+
+/** `enable` or `disable`, as the reference page prints it. */
+export type Action = "enable" | "disable";
+
+/** One command of a dry-run. */
+export interface PlanLine {
+  /** The command; the lines after the first belong to a quoted text, or to a loop. */
+  readonly line: string;
+  readonly why: string;
+  /** It is a loop over several lines: each may be indented, as none is of a quoted text. */
+  readonly loop?: boolean;
+}
+
+/** The dry-run, to the letter of the reference page; pasted into a shell it does what it says. */
+export function printDryRun(action: Action, plan: readonly PlanLine[], explain: boolean): void {
+  const commands = plan.flatMap(({ line, why, loop }) => [
+    ...(explain ? [colour(`  # ${why}`, dim)] : []),
+    `  ${loop ? line.replaceAll("\n", "\n  ") : line}`,
+  ]);
+  print([
+    colour(`Firewall ${action}: dry-run`, bold),
+    ...commands,
+    "Re-run with --apply (or --apply-system) to execute.",
+  ]);
+}
+
+/** The line before a plan is executed. */
+export function printApplying(action: Action, count: number): void {
+  print([`Firewall ${action}: applying ${count} command(s)`]);
+}
+
+/** The line after a plan was executed. */
+export function printComplete(action: Action): void {
+  print([`Firewall ${action}: complete.`]);
+}
+
+/** A command as it runs, and before it why, where that is wanted. */
+export function printCommand(line: string, why?: string): void {
+  const [first, ...more] = line.split("\n");
+  const lines = [
+    ...(why === undefined ? [] : [`# ${why}`]),
+    first!,
+    ...more.map((one) => `  ${one}`),
+  ];
+  say(lines.map(visible));
+}
+
+/** What a step waits for, at once and not when it is over. */
+export function printWaiting(text: string): void {
+  say(wrapped(`waiting: ${text}`));
+}
+
+/** That there was nothing to do. */
+export function printAlreadyInForce(action: Action): void {
+  say([action === "enable" ? "already in force" : "nothing to take away"]);
+}
+
+/** What came of it: standard output has nothing but the reference page's lines. */
+export function printOutcome(lines: readonly string[]): void {
+  say(lines.flatMap(wrapped));
+}
+
+/** A text for a person, made for the terminal's width; without a terminal for 80 columns. */
+export function printText(text: (width: number) => string): void {
+  write(Deno.stdout, text(widthOf(Deno.stdout) ?? 80));
+}
+
+/** A text that a program reads, as it is. */
+export function printScript(text: string): void {
+  write(Deno.stdout, text);
+}
+
+/** Lines for a person; they are made when width is known, and whether colours are wanted. */
+export function printLines(lines: (width: Width) => readonly string[]): void {
+  setColorEnabled(Deno.stdout.isTerminal() && !Deno.noColor);
+  print(lines(widthOf(Deno.stdout)));
+}
+
+/** One JSON document. */
+export function printJson(document: Readonly<Record<string, unknown>>): void {
+  write(
+    Deno.stdout,
+    JSON.stringify({ formatVersion: JSON_FORMAT_VERSION, ...document }, null, 2) + "\n",
+  );
+}
+
+/** An error, as the reference page prints it; what a command said stays as that command said it. */
+export function printError(message: string): void {
+  const [first, ...more] = message.split("\n").map(visible);
+  const prefix = colour("[fishnet]", red, Deno.stderr);
+  const lines = /\bsudo \S+ -/.test(first!)
+    ? [`${prefix} ${first}`]
+    : wrap(`${prefix} ${first}`, widthOf(Deno.stderr), INDENT);
+  write(Deno.stderr, [...lines, ...more].join("\n") + "\n");
+}
+
+/** What an administrator should know, the most urgent first, and where the rest is said. */
+export function printWarnings(
+  warnings: readonly Warning[],
+  notCovered: readonly string[],
+): void {
+  const prefix = colour("[fishnet] warning:", yellow, Deno.stderr);
+  const lines = mostUrgentFirst(warnings).flatMap((warning) =>
+    wrap(`${prefix} ${warningText(warning)}`, widthOf(Deno.stderr), INDENT)
+  );
+  if (lines.length > 0) write(Deno.stderr, lines.join("\n") + "\n");
+  if (notCovered.length > 0) say(wrapped(LIMITS_HINT));
+}
+
+/** How far the lines after the first stand in. */
+const INDENT = 2;
+
+/** Lines on standard error, marked as the program's own. */
+function say(lines: readonly string[]): void {
+  if (lines.length === 0) return;
+  const prefix = colour("[fishnet]", dim, Deno.stderr);
+  write(Deno.stderr, lines.map((line) => `${prefix} ${line}\n`).join(""));
+}
+
+/** A sentence in lines that leave room for the mark before them. */
+function wrapped(text: string): string[] {
+  const width = widthOf(Deno.stderr);
+  return wrap(text, width === undefined ? undefined : width - "[fishnet] ".length, INDENT);
+}
+
+/** Shows what a terminal obeys instead of sending it: a bad name, or a rule, may hold anything. */
+function visible(text: string): string {
+  return text.replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (character) =>
+      character === "\t"
+        ? character
+        : `\\x${character.codePointAt(0)!.toString(16).padStart(2, "0")}`,
+  );
+}
+
+/** Columns below which words can't be kept whole; a terminal that doesn't know its width says 0. */
+const MIN_WIDTH = 20;
+
+/** The width that lines are to have: undefined where nobody looks. */
+function widthOf(to: typeof Deno.stdout): Width {
+  if (!to.isTerminal()) return undefined;
+  const { columns } = Deno.consoleSize();
+  return columns < MIN_WIDTH ? undefined : columns;
+}
+
+function print(lines: readonly string[]): void {
+  write(Deno.stdout, lines.join("\n") + "\n");
+}
+
+/** Colours only where a person looks, and never with NO_COLOR, which Deno has read for us. */
+function colour(text: string, paint: (text: string) => string, to = Deno.stdout): string {
+  setColorEnabled(to.isTerminal() && !Deno.noColor);
+  return paint(text);
+}
+
+let lost = false;
+
+/** Whether something could not be printed, to a full disk, say: then the exit code is not 0. */
+export function isIncomplete(): boolean {
+  return lost;
+}
+
+/**
+ * A reader that has gone (`| head -1`) is no error: there is nobody left to tell. What cannot be
+ * printed for any other reason stops nothing either, least of all an apply half-way.
+ */
+function write(to: typeof Deno.stdout, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let sent = 0; sent < bytes.length;) sent += to.writeSync(bytes.subarray(sent));
+  } catch (error) {
+    if (error instanceof Deno.errors.BrokenPipe) return;
+    const first = !lost;
+    lost = true;
+    if (first && to !== Deno.stderr && error instanceof Error) {
+      printError(`could not print to standard output, and went on: ${error.message}`);
+    }
+  }
+}

@@ -1,0 +1,112 @@
+/**
+ * A status as a person reads it: a table, what is missing and what mends it, and what else an
+ * administrator should know.
+ *
+ * @module
+ */
+import { bold, dim, green, red, yellow } from "@std/fmt/colors";
+import type { AccountStatus, LockState, PieceStatus, StatusReport } from "../lock/status.ts";
+import { mostUrgentFirst, type Warning } from "../lock/warnings.ts";
+import { table, type Width, wrap } from "./layout.ts";
+import { LIMITS_HINT, warningText } from "./outcome_text.ts";
+import { shown } from "../shown.ts";
+
+const PAINT: Readonly<Record<LockState, (text: string) => string>> = {
+  locked: green,
+  partial: yellow,
+  unlocked: red,
+  unknown: yellow,
+};
+
+/** What a status is shown with. */
+export interface StatusView {
+  readonly warnings: readonly Warning[];
+  /** What no packet filter stops. */
+  readonly notCovered: readonly string[];
+  /** With that in full. */
+  readonly explain: boolean;
+}
+
+/** The lines of a status. */
+export function statusLines(report: StatusReport, view: StatusView, width: Width): string[] {
+  const { accounts, reason } = report;
+  const trouble = reason === undefined ? [] : [`${yellow("unknown")}: ${shown(reason)}`];
+  const nobody = accounts.length === 0 && reason === undefined ? ["no account is locked"] : [];
+  const [only, ...others] = accounts;
+  const details = only === undefined
+    ? []
+    : others.length === 0
+    ? layers(only, width)
+    : accounts.flatMap(faults);
+  return [
+    ...[...trouble, ...nobody].flatMap((line) => wrap(line, width, 2)),
+    ...(only === undefined ? [] : table([HEADER, ...accounts.map(rowOf)], width).flat()),
+    ...details.flatMap((line) => wrap(line, width, 2)),
+    ...accounts.flatMap(remedies),
+    ...accounts.flatMap(notesOf).flatMap((line) => wrap(line, width, 2)),
+    ...limits(accounts, view).flatMap((line) => wrap(line, width, 4)),
+    ...mostUrgentFirst(view.warnings).flatMap((warning) =>
+      wrap(`${yellow("warning")}: ${warningText(warning)}`, width, 2)
+    ),
+  ];
+}
+
+const HEADER = ["ACCOUNT", "UID", "STATE", "BACKEND", "LOOPBACK", "REBOOT"];
+
+const isHeld = ({ state }: AccountStatus) => state === "locked" || state === "partial";
+
+function rowOf(account: AccountStatus): string[] {
+  const { name, uid, state, backend, onlyPorts, survivesReboot } = account;
+  return [
+    shown(name),
+    uid === undefined ? "-" : `${uid}`,
+    PAINT[state](state),
+    backend ?? "-",
+    !isHeld(account) ? "-" : onlyPorts.length === 0 ? "open" : `only ${onlyPorts.join(", ")}`,
+    !isHeld(account) ? "-" : survivesReboot ? "kept" : "lost",
+  ];
+}
+
+/** What the lock of one account consists of. */
+function layers({ pieces }: AccountStatus, width: Width): string[] {
+  if (pieces.length === 0) return [];
+  const rows = pieces.map(({ name, present, detail }) => {
+    const why = detail === undefined ? "" : `: ${shown(detail)}`;
+    if (present) return [shown(name), green("in force") + why];
+    return [shown(name), detail === undefined ? red("missing") : red("without effect") + why];
+  });
+  return ["", ...table([["PIECE", "STATE"], ...rows], width).flat()];
+}
+
+const isFault = ({ present, detail }: PieceStatus) => !present || detail !== undefined;
+
+/** What is wrong with one of many accounts, a line each. */
+function faults({ name, pieces }: AccountStatus): string[] {
+  return pieces.filter(isFault).map(({ name: piece, present, detail }) => {
+    const what = present ? "" : detail === undefined ? "missing: " : "without effect: ";
+    return `${shown(name)}: ${what}${shown(piece)}${
+      detail === undefined ? "" : ` (${shown(detail)})`
+    }`;
+  });
+}
+
+/** The commands that mend an account, whole, each on a line of its own: they are to be copied. */
+function remedies({ name, pieces }: AccountStatus): string[] {
+  const commands = [...new Set(pieces.filter(isFault).flatMap(({ remedy }) => remedy ?? []))];
+  if (commands.length === 0) return [];
+  return [`${shown(name)}: to mend:`, ...commands.map((one) => `  ${bold(shown(one, Infinity))}`)];
+}
+
+function notesOf({ name, notes }: AccountStatus): string[] {
+  return (notes ?? []).map((note) => dim(`${shown(name)}: ${shown(note)}`));
+}
+
+function limits(accounts: readonly AccountStatus[], view: StatusView): string[] {
+  if (view.explain) {
+    return [
+      dim("No packet filter stops:"),
+      ...view.notCovered.map((one) => `  ${dim(`- ${one}`)}`),
+    ];
+  }
+  return accounts.some(isHeld) ? [dim(LIMITS_HINT)] : [];
+}

@@ -1,0 +1,59 @@
+/**
+ * A verification as a person reads it: a row for each try, why only where it is not as expected,
+ * and one line with the verdict.
+ *
+ * @module
+ */
+import { bold, dim, green, red, yellow } from "@std/fmt/colors";
+import type { Try, Verdict, Verification } from "../lock/verify.ts";
+import { table, type Width, wrap } from "./layout.ts";
+import { shown } from "../shown.ts";
+
+/** What became of a try. */
+function resultOf({ verdict, expected }: Try): string {
+  switch (verdict) {
+    case "proven":
+      return green("ok");
+    case "failed":
+      return red("FAILED");
+    case "inconclusive":
+      return yellow("unclear");
+    case "note":
+      return dim(expected === "reached" ? "no answer" : "note");
+  }
+}
+
+/** The lines of a verification. */
+export function verifyLines(verification: Verification, width: Width): string[] {
+  const { tries } = verification;
+  const [header, ...rows] = table([
+    ["WHAT", "EXPECTED", "RESULT"],
+    ...tries.map((one) => [shown(one.what), one.expected, resultOf(one)]),
+  ], width);
+  return [
+    ...header!,
+    ...rows.flatMap((
+      row,
+      i,
+    ) => [...row, ...why(tries[i]!).flatMap((line) => wrap(line, width, 4))]),
+    ...wrap(`${bold(shown(verification.name))}: ${verdictOf(verification)}`, width, 2),
+  ];
+}
+
+function why({ verdict, did }: Try): string[] {
+  return verdict === "proven" ? [] : [`    ${shown(did)}`];
+}
+
+/** What it comes to. */
+function verdictOf({ proven, state, tries }: Verification): string {
+  const unanswered = ({ verdict, expected }: Try) => verdict === "note" && expected === "reached";
+  const half = tries.some(unanswered)
+    ? yellow("; half is open: nobody answers at the proxy's port yet")
+    : "";
+  if (proven) return `${green("locked, and proven to be refused outside")}${half}`;
+  if (state !== "locked") return red(`not proven: status says ${state}`);
+  const count = (wanted: Verdict) => tries.filter(({ verdict }) => verdict === wanted).length;
+  const counts = [[count("failed"), "failed"], [count("inconclusive"), "unclear"]] as const;
+  const why = counts.filter(([n]) => n > 0).map(([n, what]) => `${n} ${what}`).join(", ");
+  return `${red(`not proven: ${why || "nothing was shown to be refused"}`)}${half}`;
+}

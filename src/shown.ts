@@ -1,0 +1,29 @@
+/**
+ * Text from elsewhere, made fit to be shown: what an account, a program or a file
+ * said is read on a terminal, and must not act there.
+ *
+ * @module
+ */
+
+/** More of somebody else's text than this is not read anyway. */
+const LONGEST = 200;
+
+/**
+ * What a terminal obeys or does not show: control characters (C0, C1, DEL), format characters
+ * (overrides of the direction among them), line separators, half surrogates, private and
+ * unassigned characters, fillers and selectors (Unicode's Cc, Cf, Zl, Zp, Cs, Co, Cn, DI).
+ */
+const UNFIT = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Cn}\p{Default_Ignorable_Code_Point}]/gu;
+
+/** Marks that are put over the character before them: a few of them are a letter, many a stain. */
+const STAIN = /(\p{M}{3})\p{M}+/gu;
+
+/**
+ * Text from outside, without anything that a terminal obeys or hides, and at most `longest`
+ * characters of it. To be called before colour is added: what is ours has its escape sequences.
+ */
+export function shown(text: string, longest = LONGEST): string {
+  const fit = text.replace(/[\t\n\r]+/g, " ").replace(UNFIT, "").replace(STAIN, "$1");
+  const characters = [...fit];
+  return characters.length <= longest ? fit : `${characters.slice(0, longest - 1).join("")}…`;
+}

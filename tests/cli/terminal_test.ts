@@ -1,0 +1,99 @@
+/** The program on a real terminal: the password, the commands, colours, widths, and Ctrl-C. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { Operator } from "../support/operator.ts";
+import { worldTest } from "../support/world.ts";
+
+const CTRL_C = "\x03";
+const PROMPT = "password for [^:]*:";
+const COLOUR = new RegExp("\x1b\\[[0-9;]*m", "g");
+const plain = (shown: string) => shown.replace(COLOUR, "");
+
+worldTest("an operator at a terminal, who has to give a password", async (world, t) => {
+  const agent = await world.account();
+  await using operator = await Operator.in(world);
+  const unlocked = await world.state();
+  const enable = ["firewall", "enable", "--agent-user", agent, "--apply"];
+  const disable = ["firewall", "disable", "--agent-user", agent, "--apply"];
+
+  await t.step("the password is asked for once, and each command is shown as it runs", async () => {
+    const { code, shown } = await operator.onTerminal([[PROMPT, `${operator.password}\n`]], enable);
+    assertEquals(code, 0, shown);
+    assertEquals(shown.match(new RegExp(PROMPT, "g"))?.length, 1, shown);
+    assert(shown.includes("Firewall enable: complete."), shown);
+    const count = Number(/applying (\d+) command/.exec(shown)?.[1]);
+    assertEquals(plain(shown).match(/^\[fishnet\] sudo /gm)?.length, count, shown);
+    await operator.allow("ALL");
+    const again = await operator.onTerminal([[PROMPT, `${operator.password}\n`]], disable);
+    assertEquals(again.code, 0, again.shown);
+    assertEquals(await world.state(), unlocked);
+  });
+
+  await t.step("a wrong password: an error, and nothing is changed", async () => {
+    await operator.allow("ALL");
+    const { code, shown } = await operator.onTerminal([[PROMPT, "wrong\n"]], enable);
+    assertEquals(code, 1, shown);
+    assert(plain(shown).includes("[fishnet] could not run as root: "), shown);
+    assertEquals(await world.state(), unlocked);
+  });
+
+  await t.step("Ctrl-C at the password prompt ends at once, and nothing is changed", async () => {
+    await operator.allow("ALL");
+    const { code, shown, seconds } = await operator.onTerminal([[PROMPT, CTRL_C]], enable);
+    assert(code !== 0 && seconds < 5, `${code} after ${seconds} s: ${shown}`);
+    assertEquals(await world.state(), unlocked);
+  });
+
+  for (const step of [2, 4, 6]) {
+    await t.step(`Ctrl-C at step ${step} undoes everything, and ends quickly`, async () => {
+      await operator.allow("NOPASSWD: ALL");
+      const answers = Array.from(
+        { length: step },
+        (_, i) => ["\\[fishnet\\]\\S* sudo ", i + 1 === step ? CTRL_C : ""] as const,
+      );
+      const { code, shown, seconds } = await operator.onTerminal(answers, enable);
+      assertEquals(await world.state(), unlocked, shown);
+      assertEquals(code, 1, shown);
+      assert(plain(shown).includes("[fishnet] stopped by SIGINT\r\nnothing was changed"), shown);
+      assert(seconds < 5, `${seconds} s`);
+    });
+  }
+
+  await t.step("with no terminal and no right, the error says so at once", async () => {
+    await operator.allow("ALL");
+    const start = performance.now();
+    const { code, stderr } = await operator.run(...enable);
+    assert(performance.now() - start < 5000);
+    assertEquals(code, 1);
+    assertMatch(stderr, /^\[fishnet\] .*(terminal|password).*\n/);
+    await operator.allow(undefined);
+    const denied = await operator.run(...enable);
+    assertEquals(denied.code, 1);
+    assertMatch(denied.stderr, /^\[fishnet\] .*\n/);
+    assertEquals(await world.state(), unlocked);
+  });
+
+  await t.step("colours are shown on a terminal, but never with NO_COLOR", async () => {
+    const dryRun = ["firewall", "enable", "--agent-user", agent, "--explain"];
+    assertMatch((await operator.onTerminal([], dryRun)).shown, COLOUR);
+    for (const args of [dryRun, ["firewall", "enable", "--agent-user", "1bad"]]) {
+      const { shown } = await operator.onTerminal([], args, { NO_COLOR: "1" });
+      assert(shown !== "" && plain(shown) === shown, JSON.stringify(shown));
+    }
+  });
+
+  await t.step(
+    "off a terminal there are no colours, no carriage returns, and long lines",
+    async () => {
+      await operator.allow("NOPASSWD: ALL");
+      const { code, stdout, stderr } = await operator.run(...enable);
+      assertEquals(code, 0, stderr);
+      assert(!/[\x1b\r]/.test(stdout + stderr), stderr);
+      assert(
+        stderr.split("\n").some((line) => /^\[fishnet\] for the agent: .{80}/.test(line)),
+        stderr,
+      );
+      assertEquals((await operator.run(...disable)).code, 0);
+      assertEquals(await world.state(), unlocked);
+    },
+  );
+});

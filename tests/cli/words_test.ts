@@ -1,0 +1,91 @@
+/** What the program prints, to the letter of the reference page, as a process of its own. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { run } from "../support/process.ts";
+import { program } from "../support/world.ts";
+
+const fishnet = (...args: readonly string[]) => run([...program(), ...args]);
+
+Deno.test("the dry-run has the page's header, its indent and its last line", async () => {
+  for (const action of ["enable", "disable"]) {
+    const { code, stdout, stderr } = await fishnet(
+      "firewall",
+      action,
+      "--agent-user",
+      "nobody_yet",
+    );
+    assertEquals([code, stderr], [0, ""]);
+    const lines = stdout.split("\n");
+    assertEquals(lines[0], `Firewall ${action}: dry-run`);
+    assertEquals(lines.slice(-2), ["Re-run with --apply (or --apply-system) to execute.", ""]);
+    const commands = lines.slice(1, -2);
+    assert(commands.length > 0);
+    for (const command of commands) assertMatch(command, /^ {2}(sudo|echo) /);
+  }
+});
+
+Deno.test("the page's own rule stands in the Linux plan to the letter, for both families", async () => {
+  const { stdout } = await fishnet(
+    ...["firewall", "enable", "--agent-user", "agent_runner", "--os", "linux"],
+  );
+  for (const command of ["iptables", "ip6tables"]) {
+    const rule = "OUTPUT 1 -m owner --uid-owner agent_runner ! -o lo -j REJECT\n";
+    assert(stdout.includes(`sudo ${command} -w -I ${rule}`), stdout);
+  }
+});
+
+Deno.test("--explain puts a reason before each line, and changes no line", async () => {
+  const plain = await fishnet("firewall", "enable", "--agent-user", "a");
+  const explained = await fishnet("firewall", "enable", "--agent-user", "a", "--explain");
+  const lines = explained.stdout.split("\n");
+  assertEquals(lines.filter((line) => !line.startsWith("  # ")).join("\n"), plain.stdout);
+  lines.forEach((line, i) => {
+    if (/^ {2}[^#]/.test(line)) assertMatch(lines[i - 1]!, /^ {2}# \S/);
+  });
+});
+
+Deno.test("an error goes to stderr behind [fishnet], with exit code 1", async () => {
+  const { code, stdout, stderr } = await fishnet("firewall", "enable", "--agent-user", "bad-user!");
+  assertEquals([code, stdout], [1, ""]);
+  assertEquals(
+    stderr,
+    "[fishnet] invalid unix username 'bad-user!': " +
+      "only alphanumeric, underscore, and hyphen are allowed\n",
+  );
+});
+
+Deno.test("an error with --json is a document as well", async () => {
+  const { code, stdout } = await fishnet("firewall", "enable", "--agent-user", "1", "--json");
+  assertEquals(code, 1);
+  const document = JSON.parse(stdout);
+  assertEquals(Object.keys(document)[0], "formatVersion");
+  assertMatch(document.error.message, /^invalid unix username '1'/);
+});
+
+Deno.test("--json gives the same lines as the dry-run", async () => {
+  const args = ["firewall", "enable", "--agent-user", "a", "--agent-user", "b"];
+  const plain = await fishnet(...args);
+  const document = JSON.parse((await fishnet(...args, "--json")).stdout);
+  assertEquals(
+    document.steps.map(({ line }: { line: string }) => `  ${line}`),
+    plain.stdout.split("\n").slice(1, -2),
+  );
+  assertEquals(document.applied, false);
+});
+
+Deno.test("--version and --help answer on stdout, without colour in a pipe", async () => {
+  const version =
+    JSON.parse(await Deno.readTextFile(new URL("../../deno.json", import.meta.url))).version;
+  assertEquals((await fishnet("--version")).stdout, `fishnet ${version}\n`);
+  for (const args of [["--help"], ["firewall", "--help"], ["firewall", "enable", "--help"]]) {
+    const { code, stdout, stderr } = await fishnet(...args);
+    assertEquals([code, stderr], [0, ""]);
+    assert(stdout.includes("Usage: fishnet "));
+    assert(!stdout.includes("\x1b"));
+  }
+});
+
+Deno.test("control characters of a bad name do not reach the terminal", async () => {
+  const { stderr } = await fishnet("firewall", "enable", "--agent-user", "a\x1b[2J");
+  assert(!stderr.includes("\x1b"), JSON.stringify(stderr));
+  assert(stderr.includes("invalid unix username 'a\\x1b[2J'"), stderr);
+});
