@@ -159,8 +159,20 @@ async function status(command: Extract<Command, { kind: "status" }>): Promise<nu
   return report.state === "locked" ? 0 : NOT_LOCKED;
 }
 
-function verify(_command: Extract<Command, { kind: "verify" }>): Promise<number> {
-  throw new FishnetError("verify is not in this version yet");
+async function verify(command: Extract<Command, { kind: "verify" }>): Promise<number> {
+  const { accounts, json } = command;
+  const [{ verifyAll }, { verifyLines }, system] = await Promise.all([
+    import("./src/lock/run_verify.ts"),
+    import("./src/cli/verify_text.ts"),
+    systemOf(command.system),
+  ]);
+  const verifications = await verifyAll(system, accounts, command, (verification) => {
+    if (!json) output.printLines((width) => verifyLines(verification, width));
+  });
+  if (json) {
+    output.printJson({ command: "verify", os: command.system, accounts: verifications });
+  }
+  return verifications.every(({ proven }) => proven) ? 0 : NOT_LOCKED;
 }
 
 if (import.meta.main) {

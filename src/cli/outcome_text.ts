@@ -6,7 +6,7 @@
  */
 import type { AccountStatus } from "../lock/status.ts";
 import type { Warning } from "../lock/warnings.ts";
-import { shown } from "./shown.ts";
+import { shown } from "../shown.ts";
 
 /** Where the Fishnet proxy listens. */
 const PROXY_PORT = 3777;

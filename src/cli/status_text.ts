@@ -9,7 +9,7 @@ import type { AccountStatus, LockState, PieceStatus, StatusReport } from "../loc
 import { mostUrgentFirst, type Warning } from "../lock/warnings.ts";
 import { table, type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
-import { shown } from "./shown.ts";
+import { shown } from "../shown.ts";
 
 const PAINT: Readonly<Record<LockState, (text: string) => string>> = {
   locked: green,
