@@ -286,6 +286,7 @@ function piecesIn(lines: readonly string[], atBoot: boolean): (AuditPiece & Foun
       why: known?.why ?? "its key says that it is ours",
       ...(known === undefined ? { fault: "it was changed" } : { uids }),
       owner,
+      says: { log: true },
       words: rule.split(" "),
       atBoot,
     }];
