@@ -5,16 +5,12 @@
  */
 import { FishnetError } from "./errors.ts";
 import type { Person } from "./lock/tries.ts";
-import {
-  type Try,
-  type Verification,
-  verify as verifyOne,
-  type VerifyOptions,
-} from "./lock/verify.ts";
+import type { Try, Verification } from "./lock/judge.ts";
+import { verify as verifyOne, type VerifyOptions } from "./lock/verify.ts";
 import { statusOf } from "./status.ts";
 import { runAsRoot } from "./sudo.ts";
 
-export type { Try, Verdict, Verification } from "./lock/verify.ts";
+export type { Try, Verdict, Verification } from "./lock/judge.ts";
 
 /**
  * Verifies one account.
