@@ -4,19 +4,12 @@
  * @module
  */
 import denoJson from "./deno.json" with { type: "json" };
-import type { Account } from "./src/account.ts";
-import {
-  type Command,
-  parseCommandLine,
-  type StatusCommand,
-  type VerifyCommand,
-} from "./src/cli/command_line.ts";
-import { FishnetError } from "./src/errors.ts";
-import { disableOutcome, enableOutcome, proxyHint } from "./src/cli/outcome_text.ts";
+import type { System as SystemName } from "./src/account.ts";
+import { type Command, parseCommandLine } from "./src/cli/command_line.ts";
 import * as output from "./src/cli/output.ts";
-import { lineOf, type Step, undoOf } from "./src/plan.ts";
-import type { Backend } from "./src/planner.ts";
-import type { Warning } from "./src/warnings.ts";
+import { FishnetError } from "./src/errors.ts";
+import type { Step } from "./src/lock/piece.ts";
+import type { System } from "./src/system.ts";
 
 async function main(args: readonly string[]): Promise<number> {
   try {
@@ -43,21 +36,9 @@ async function run(command: Command): Promise<number | void> {
       const { completionScript } = await import("./src/cli/completions.ts");
       return output.printScript(completionScript(command.shell));
     }
-    case "enable": {
-      if (command.log) throw new FishnetError("--log is not in this version yet");
-      const { planEnable } = await import("./src/planner.ts");
-      return await change(
-        command,
-        (accounts, backend) => planEnable(accounts, { ...command, backend }),
-      );
-    }
-    case "disable": {
-      const { planDisable } = await import("./src/planner.ts");
-      return await change(
-        command,
-        (accounts, backend) => planDisable(accounts, { ...command, backend }),
-      );
-    }
+    case "enable":
+    case "disable":
+      return command.apply ? await change(command) : await dryRun(command);
     case "status":
       return await status(command);
     case "verify":
@@ -74,113 +55,78 @@ async function run(command: Command): Promise<number | void> {
 /** The exit code for an account that is not fully locked, or not known to be. */
 const NOT_LOCKED = 3;
 
-async function status({ accounts, system, json, explain }: StatusCommand): Promise<number> {
-  const [{ statusOf }, { NOT_COVERED, warningsFor }] = await Promise.all([
-    import("./src/status.ts"),
-    import("./src/warnings.ts"),
-  ]);
-  const report = await statusOf(accounts, system);
-  const warnings = await warningsFor(report.accounts, system);
-  const notCovered = NOT_COVERED[system];
-  if (json) output.printJson({ command: "status", os: system, ...report, warnings, notCovered });
-  else {
-    const { statusLines } = await import("./src/cli/status_text.ts");
-    const view = { warnings, notCovered, explain };
-    output.printLines((width) => statusLines(report, view, width));
-  }
-  return report.state === "locked" ? 0 : NOT_LOCKED;
+/** The one system that is asked for: the other's knowledge need not be loaded. */
+async function systemOf(name: SystemName): Promise<System<unknown>> {
+  if (name === "macos") throw new FishnetError("macOS is not in this version yet");
+  return (await import("./src/linux/linux.ts")).linux as System<unknown>;
 }
 
-async function verify(command: VerifyCommand): Promise<number> {
-  const { accounts, system, json } = command;
-  const [{ verify }, { verifyLines }] = await Promise.all([
-    import("./src/verify.ts"),
-    import("./src/cli/verify_text.ts"),
-  ]);
-  const verifications = [];
-  for (const name of accounts) {
-    const verification = await verify(name, command);
-    if (!json) output.printLines((width) => verifyLines(verification, width));
-    verifications.push(verification);
-  }
-  if (json) output.printJson({ command: "verify", os: system, accounts: verifications });
-  return verifications.every(({ proven }) => proven) ? 0 : NOT_LOCKED;
+type Changing = Extract<Command, { kind: "enable" | "disable" }>;
+
+/** What a call asks for, of what a lock may consist of. */
+function askedBy(command: Changing) {
+  const { onlyPorts, persist, sessions, log } = command.kind === "enable"
+    ? command
+    : { onlyPorts: [], persist: false, sessions: false, log: false };
+  const backend = command.backend === undefined ? {} : { backend: command.backend };
+  return { ...backend, onlyPorts, persist, sessions, log };
 }
 
-type ChangingCommand = Extract<Command, { kind: "enable" | "disable" }>;
+async function dryRun(command: Changing): Promise<void> {
+  const { stepsByName } = await import("./src/lock/difference.ts");
+  const system = await systemOf(command.system);
+  const asked = { backend: "iptables", ...askedBy(command) } as const;
+  const locks = command.accounts.map((name) => ({ ...asked, name }));
+  const steps = stepsByName(system.kinds, locks, command.kind, system.loop);
+  if (command.json) printPlan(command, steps, { backend: asked.backend, applied: false });
+  else output.printDryRun(command.kind, steps, command.explain);
+}
 
-async function change(
-  command: ChangingCommand,
-  plan: (accounts: readonly Account[], backend: Backend) => Step[],
-): Promise<void> {
-  const backend = command.backend ?? "iptables";
-  if (!command.apply) {
-    const steps = plan(command.accounts.map((name) => ({ name })), backend);
-    if (command.json) printPlan(command, backend, steps, { applied: false });
-    else output.printDryRun(command.kind, steps.map(lineAndWhy), command.explain);
-    return;
-  }
-  const { applyPlan } = await import("./src/apply.ts");
-  let steps: readonly Step[] = [];
-  const changes = await applyPlan(async () => plan(await accountsOf(command, backend), backend), {
-    onPlan: (planned) => {
-      steps = planned;
-      if (!command.json) output.printApplying(command.kind, steps.length);
+async function change(command: Changing): Promise<void> {
+  const [{ makeChange }, text, system] = await Promise.all([
+    import("./src/lock/change.ts"),
+    import("./src/cli/outcome_text.ts"),
+    systemOf(command.system),
+  ]);
+  const { kind, json } = command;
+  const { accounts, steps, locks, stays, warnings } = await makeChange(
+    system,
+    { ...command, asked: askedBy(command) },
+    {
+      onWaiting: () => output.printWaiting("another run of this program is at work"),
+      onPlan: ({ length }) => {
+        if (json) return;
+        output.printApplying(kind, length);
+        if (length === 0) output.printAlreadyInForce(kind);
+      },
+      onStep: ({ line, why }) => {
+        if (!json) output.printCommand(line, command.explain ? why : undefined);
+      },
+      onLong: ({ line }) => output.printWaiting(line.split("\n")[0]!),
     },
-    onStep: (step) => {
-      if (!command.json) output.printCommand(lineOf(step), command.explain ? step.why : undefined);
-    },
-  });
-  const { outcome, warnings, notCovered } = command.kind === "enable"
-    ? await factsAfter(command, changes > 0)
-    : {
-      outcome: disableOutcome(command.accounts, changes > 0),
-      warnings: [],
-      notCovered: [],
-    };
-  if (command.json) {
-    const result = { applied: true, changed: changes > 0, warnings, notCovered };
-    printPlan(command, backend, steps, result);
+  );
+  const notCovered = kind === "enable" ? system.notCovered : [];
+  const changed = steps.length > 0;
+  if (json) {
+    const backend = locks[0]?.backend ?? command.backend ?? "iptables";
+    printPlan(command, steps, { backend, applied: true, changed, warnings, notCovered });
   } else {
-    if (changes === 0) output.printAlreadyInForce(command.kind);
-    output.printOutcome(outcome);
-    output.printComplete(command.kind);
+    output.printOutcome(
+      kind === "disable" ? text.disableOutcome(command.accounts, changed) : [
+        ...text.enableOutcome(accounts, changed),
+        ...stays,
+        text.proxyHint(accounts.flatMap(({ onlyPorts }) => onlyPorts)),
+      ],
+    );
+    output.printComplete(kind);
   }
   output.printWarnings(warnings, notCovered);
 }
 
-const lineAndWhy = (step: Step) => ({ line: lineOf(step), why: step.why });
-
-/** The accounts for a plan that is to be applied, which the machine is asked about first. */
-async function accountsOf(command: ChangingCommand, backend: Backend): Promise<Account[]> {
-  if (command.system !== "linux") return command.accounts.map((name) => ({ name }));
-  const { preflight } = await import("./src/linux/preflight.ts");
-  return await preflight({ ...command, backend });
-}
-
-/** What an administrator should know after an enable. */
-async function factsAfter({ accounts, system }: ChangingCommand, changed: boolean) {
-  const [{ statusOf }, { NOT_COVERED, warningsFor, wholeness }] = await Promise.all([
-    import("./src/status.ts"),
-    import("./src/warnings.ts"),
-  ]);
-  const report = await statusOf(accounts, system);
-  const others = await warningsFor(report.accounts, system);
-  return {
-    outcome: [
-      ...enableOutcome(report.accounts, changed),
-      proxyHint(report.accounts.flatMap(({ onlyPorts }) => onlyPorts)),
-    ],
-    warnings: [...wholeness(report.accounts), ...others],
-    notCovered: NOT_COVERED[system],
-  };
-}
-
 function printPlan(
-  { kind, system, accounts }: ChangingCommand,
-  backend: Backend,
+  { kind, system, accounts }: Changing,
   steps: readonly Step[],
-  outcome: Readonly<Record<string, boolean | readonly (Warning | string)[]>>,
+  { backend, ...outcome }: Readonly<Record<string, unknown>>,
 ): void {
   output.printJson({
     command: kind,
@@ -188,8 +134,45 @@ function printPlan(
     ...(system === "linux" ? { backend } : {}),
     agentUsers: accounts,
     ...outcome,
-    steps: steps.map((step) => ({ line: lineOf(step), why: step.why, undo: undoOf(step) })),
+    steps: steps.map(({ line, why, undo }) => ({
+      line,
+      why,
+      undo: undo.filter((one) => one !== "").toReversed(),
+    })),
   });
+}
+
+async function status(command: Extract<Command, { kind: "status" }>): Promise<number> {
+  const { accounts, json, explain } = command;
+  const [{ readStatus }, system] = await Promise.all([
+    import("./src/lock/read_status.ts"),
+    systemOf(command.system),
+  ]);
+  const { report, warnings } = await readStatus(system, accounts);
+  const { notCovered } = system;
+  if (json) {
+    output.printJson({ command: "status", os: command.system, ...report, warnings, notCovered });
+  } else {
+    const { statusLines } = await import("./src/cli/status_text.ts");
+    output.printLines((width) => statusLines(report, { warnings, notCovered, explain }, width));
+  }
+  return report.state === "locked" ? 0 : NOT_LOCKED;
+}
+
+async function verify(command: Extract<Command, { kind: "verify" }>): Promise<number> {
+  const { accounts, json } = command;
+  const [{ verifyAll }, { verifyLines }, system] = await Promise.all([
+    import("./src/lock/run_verify.ts"),
+    import("./src/cli/verify_text.ts"),
+    systemOf(command.system),
+  ]);
+  const verifications = await verifyAll(system, accounts, command, (verification) => {
+    if (!json) output.printLines((width) => verifyLines(verification, width));
+  });
+  if (json) {
+    output.printJson({ command: "verify", os: command.system, accounts: verifications });
+  }
+  return verifications.every(({ proven }) => proven) ? 0 : NOT_LOCKED;
 }
 
 if (import.meta.main) {

@@ -1,5 +1,5 @@
 /**
- * The agent's account: which names are accepted, how a plan refers to one, and where it lives.
+ * The agent's account: which names are accepted, and where it lives.
  *
  * @module
  */
@@ -10,18 +10,6 @@ export type System = "linux" | "macos";
 
 /** Which of Linux's two rule sets carries a lock. */
 export type Backend = "iptables" | "nftables";
-
-/** The account that a plan is about. */
-export interface Account {
-  /** A name that {@link parseAccountName} let through: safe to stand in a line of shell. */
-  readonly name: string;
-  /**
-   * The uid, where the name no longer resolves: the account was deleted while
-   * it was locked, and its rules, which hold numbers, are still there. Or
-   * `$uid`, where a script sets that variable: names may not be known at boot.
-   */
-  readonly uid?: number | "$uid";
-}
 
 /** Longest name that Linux accepts: LOGIN_NAME_MAX of useradd(8), and of pf's anchor path. */
 const MAX_NAME_LENGTH = 32;

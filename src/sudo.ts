@@ -1,81 +1,224 @@
 /**
- * The one module that talks to `sudo`, and so to the machine. Lines run in
- * dax's own shell, in which `sudo` is the one external command.
+ * The one door to the machine: one `sudo` starts one root shell for a whole run, which holds the
+ * lock that keeps other runs out, reads the machine, carries out each command of a plan, and undoes
+ * by itself what was not committed when this program is gone.
  *
  * @module
  */
-import type { CommandContext, ExecuteResult } from "dax";
+import type { CommandContext } from "dax";
 import { FishnetError } from "./errors.ts";
-
-/** What a line did. */
-export interface LineResult {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
-  /** The exit code of each `sudo` that the line started, in the order in which they ended. */
-  readonly sudoCodes: readonly number[];
-}
+import { quoted, sudo } from "./lock/line.ts";
+import type { Answer, Step } from "./lock/piece.ts";
+import script from "./session.sh" with { type: "text" };
 
 /**
- * All that a child gets of an environment. Of the caller's own nothing passes:
- * Deno refuses a child with `LD_*` or `DYLD_*` under a limited `--allow-run`, and
- * a `PATH` with somebody's own `sudo` in it must not decide which one runs.
+ * All that a child gets of an environment. Of the caller's own nothing passes: Deno refuses a child
+ * with `LD_*` or `DYLD_*` under a limited `--allow-run`, and a `PATH` with somebody's own `sudo` in
+ * it must not decide which one runs.
  */
 const CHILD_ENV = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
 
-/** Loads dax, which takes longer than many a line: only what runs lines has to wait for it. */
-const loadShell = () => import("dax");
+/** Seconds for one command: those of a lock take milliseconds. */
+const LIMIT = 60;
 
-/** Runs one line of shell and collects what it printed; a failure is a result, not an error. */
-export async function runLine(line: string): Promise<LineResult> {
-  const { CommandBuilder } = await loadShell();
-  const sudoCodes: number[] = [];
-  const result = await new CommandBuilder()
-    .clearEnv()
-    .cwd("/")
-    .registerCommand("sudo", async (context) => {
-      const executed = await sudo(context);
-      sudoCodes.push(executed.code);
-      return executed;
-    })
-    .command(line)
-    .noThrow()
-    .stdout("piped")
-    .stderr("piped");
-  return { exitCode: result.code, stdout: result.stdout, stderr: result.stderr, sudoCodes };
+/** Seconds for which a run waits for another one. */
+const LOCK_TIMEOUT = 300;
+
+/** What a command may be given. */
+export interface AskOptions {
+  /** What it reads; nothing where it is left out. */
+  readonly input?: string;
+  /** After how many seconds root ends it. */
+  readonly seconds?: number;
 }
 
-/**
- * Starts `sudo` for dax. Its own way to start a program reads the whole
- * environment, which this program is not permitted to do.
- */
-async function sudo(context: CommandContext): Promise<ExecuteResult> {
-  const { stdin } = context;
-  const child = spawnSudo(context.args, typeof stdin === "string" ? stdin : "piped");
-  const fed = typeof stdin === "string" ? Promise.resolve() : feed(stdin, child.stdin);
-  const [status] = await Promise.all([
-    child.status,
-    drain(child.stdout, (chunk) => context.stdout.writeAll(chunk)),
-    drain(child.stderr, (chunk) => context.stderr.writeAll(chunk)),
-    fed,
-  ]);
-  return { code: status.code };
+/** Runs one command as root that changes nothing; a failure is an answer, not an error. */
+export type Ask = (words: readonly string[], options?: AskOptions) => Promise<Answer>;
+
+/** The machine could not be read: the state is unknown, never unlocked. */
+export class UnreadableError extends FishnetError {}
+
+/** What a command of a plan came to. */
+export interface StepResult extends Answer {
+  /** The `sudo` of it that failed. */
+  readonly failed: string;
+  /** What takes back what that did, if it did anything; empty where there is nothing to take back. */
+  readonly undoOfFailed: string;
 }
 
-function spawnSudo(args: string[], stdin: "inherit" | "null" | "piped"): Deno.ChildProcess {
+/** A root shell, from one password prompt to the end of the run. */
+export class Session implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #stdout: Output;
+  readonly #stderr: Output;
+  readonly #mark = crypto.randomUUID();
+  /** The commands go one after another. */
+  #last: Promise<unknown> = Promise.resolve();
+  /**
+   * The lines that take back what was changed and not committed, in the order of the changes; empty
+   * for one that may be needless.
+   */
+  #undo: string[] = [];
+
+  private constructor() {
+    // "-b": a process group of its own, out of reach of the terminal's Ctrl-C.
+    this.#child = spawnSudo(["-b", "sh"]);
+    this.#stdin = this.#child.stdin.getWriter();
+    this.#stdout = new Output(this.#child.stdout);
+    this.#stderr = new Output(this.#child.stderr);
+  }
+
+  /**
+   * Starts it; sudo may ask for a password.
+   *
+   * @throws {UnreadableError} where sudo is refused.
+   */
+  static async open(): Promise<Session> {
+    const session = new Session();
+    // The mark cannot be guessed and stands in no argument, so nobody else's text can end an answer.
+    const { exitCode } = await session.#say(`mark=${session.#mark}\n${script}\nanswer 0\n`);
+    if (exitCode !== 0) throw new UnreadableError(`could not run as root: answered ${exitCode}`);
+    return session;
+  }
+
+  /**
+   * Waits until no other run changes anything, and keeps the next one waiting until this ends.
+   *
+   * @param onWaiting is called at once when another run holds the lock
+   * @param stopped ends the wait: then nothing is locked
+   * @throws {FishnetError} after {@link LOCK_TIMEOUT} seconds.
+   */
+  async lockOutOtherRuns(onWaiting: () => void, stopped: Promise<unknown>): Promise<void> {
+    this.#stdout.onWord("waiting\n", onWaiting);
+    const locked = this.#say(`lock ${LOCK_TIMEOUT}\n`);
+    const answer = await Promise.race([locked, stopped.then(() => undefined)]);
+    if (answer !== undefined && answer.exitCode !== 0) {
+      throw new FishnetError(
+        `another run of this program has not ended for ${LOCK_TIMEOUT} seconds: end it first`,
+      );
+    }
+  }
+
+  /** Runs one command that changes nothing. */
+  readonly ask: Ask = (words, { input, seconds = LIMIT } = {}) =>
+    this.#say(this.#statement(words, "", input, seconds));
+
+  /** Carries out one command of a plan, in dax's shell, where `sudo` is this session. */
+  async perform(step: Step): Promise<StepResult> {
+    const { CommandBuilder } = await import("dax");
+    const undo = [...step.undo];
+    let [failed, undoOfFailed] = ["", ""];
+    const { code, stdout, stderr } = await new CommandBuilder()
+      .clearEnv()
+      .cwd("/")
+      .registerCommand("sudo", async (context) => {
+        const back = undo.shift() ?? "";
+        const executed = await this.#sudo(context, back);
+        if (executed.code !== 0) [failed, undoOfFailed] = [sudo(...context.args), back];
+        return executed;
+      })
+      .command(step.line)
+      .noThrow()
+      .stdout("piped")
+      .stderr("piped");
+    return { exitCode: code, stdout, stderr, failed, undoOfFailed };
+  }
+
+  async #sudo(context: CommandContext, undo: string): Promise<{ readonly code: number }> {
+    const input = typeof context.stdin === "string" ? undefined : await readAll(context.stdin);
+    const answer = await this.#say(this.#statement(context.args, undo, input, LIMIT));
+    if (undo !== "" && answer.exitCode === 0) this.#undo.push(undo);
+    await context.stdout.write(new TextEncoder().encode(answer.stdout));
+    await context.stderr.write(new TextEncoder().encode(answer.stderr));
+    return { code: answer.exitCode };
+  }
+
+  /** Notes a change that a command may have made although it failed: its undo may fail, too. */
+  async noteChange(undo: string): Promise<void> {
+    await this.#say(`undo=${quoted(undo)}; note failed; answer 0\n`);
+    this.#undo.push("");
+  }
+
+  /** Takes back what was changed, last first; the lines that could not be carried out. */
+  async takeBack(): Promise<string[]> {
+    const stuck: string[] = [];
+    for (let line = this.#undo.pop(); line !== undefined; line = this.#undo.pop()) {
+      const { exitCode } = await this.#say("back\n");
+      if (exitCode !== 0 && line !== "") stuck.push(line);
+    }
+    return stuck;
+  }
+
+  /** What was changed stays. */
+  async commit(what: string): Promise<void> {
+    await this.#say(`commit ${quoted(what)}\n`);
+    this.#undo = [];
+  }
+
+  /** Ends the session; what was not committed is undone. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stdin.close().catch(ignoreBrokenPipe);
+    await Promise.all([this.#stdout.end(), this.#stderr.end(), this.#child.status]);
+  }
+
+  #statement(
+    words: readonly string[],
+    undo: string,
+    input: string | undefined,
+    seconds: number,
+  ): string {
+    const end = `end-${this.#mark}`;
+    const document = input === undefined
+      ? "</dev/null\n"
+      : `<<'${end}'\n${input}${input.endsWith("\n") ? "" : "\n"}${end}\n`;
+    return `run ${seconds} ${[undo, ...words].map(quoted).join(" ")} ${document}`;
+  }
+
+  #say(statement: string): Promise<Answer> {
+    const answer = this.#last.then(() => this.#exchange(statement));
+    this.#last = answer.catch(() => {});
+    return answer;
+  }
+
+  async #exchange(statement: string): Promise<Answer> {
+    const written = this.#stdin.write(new TextEncoder().encode(statement)).catch(ignoreBrokenPipe);
+    const [stdout, stderr] = await Promise.all([
+      this.#stdout.upTo(this.#mark),
+      this.#stderr.upTo(this.#mark),
+      written,
+    ]);
+    if (stdout.last === undefined) {
+      throw new UnreadableError(`could not run as root: ${whyNot(stdout.text + stderr.text)}`);
+    }
+    return { exitCode: Number(stdout.last), stdout: stdout.text, stderr: stderr.text };
+  }
+}
+
+/** What sudo said where it did not start a shell. */
+function whyNot(said: string): string {
+  if (/^usage: sudo/im.test(said)) {
+    return "this sudo has no -b: sudo 1.8 is needed, or sudo-rs 0.2.12";
+  }
+  return said.trim().split("\n").at(-1) || "sudo ended at once";
+}
+
+function spawnSudo(args: string[]): Deno.ChildProcess {
   try {
     return new Deno.Command("sudo", {
       args,
       clearEnv: true,
       env: CHILD_ENV,
       cwd: "/",
-      stdin,
+      stdin: "piped",
       stdout: "piped",
       stderr: "piped",
     }).spawn();
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) {
-      throw new FishnetError("sudo is not installed: install it, and let this user use it");
+      throw new FishnetError(
+        "sudo is not installed, and root needs it too: install it, and let this user use it",
+      );
     }
     if (error instanceof Deno.errors.NotCapable) {
       throw new FishnetError(
@@ -86,110 +229,66 @@ function spawnSudo(args: string[], stdin: "inherit" | "null" | "piped"): Deno.Ch
   }
 }
 
-/** What a command that only reads printed, and how it ended. */
-export interface Reading {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
+/** One output of the session, cut at its marks. */
+class Output {
+  readonly #reader: ReadableStreamDefaultReader<string>;
+  #text = "";
+  #word: { readonly word: string; readonly heard: () => void } | undefined;
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.#reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  }
+
+  /** Calls back once, when the word was printed. */
+  onWord(word: string, heard: () => void): void {
+    this.#word = { word, heard };
+  }
+
+  /** What was printed up to the next mark, and what stands behind it; nothing where all has ended. */
+  async upTo(mark: string): Promise<{ readonly text: string; readonly last?: string }> {
+    const start = `\n${mark}`;
+    let from = 0;
+    while (true) {
+      const at = this.#text.indexOf(start, from);
+      const end = at < 0 ? -1 : this.#text.indexOf("\n", at + start.length);
+      if (end >= 0) {
+        const answer = {
+          text: this.#text.slice(0, at),
+          last: this.#text.slice(at + start.length, end).trim(),
+        };
+        this.#text = this.#text.slice(end + 1);
+        return answer;
+      }
+      from = Math.max(0, this.#text.length - start.length);
+      if (at >= 0) from = at;
+      const { value, done } = await this.#reader.read();
+      if (done) return { text: this.#text };
+      this.#text += value;
+      if (this.#word !== undefined && this.#text.includes(this.#word.word)) {
+        this.#word.heard();
+        this.#word = undefined;
+      }
+    }
+  }
+
+  /** Waits for the end, which comes when the last command has ended. */
+  async end(): Promise<void> {
+    while (!(await this.#reader.read()).done);
+  }
 }
 
-/** Runs one `sudo` command that changes nothing; a failure is a result, not an error. */
-export async function readAsRoot(...args: string[]): Promise<Reading> {
-  const { code, stdout, stderr } = await spawnSudo(args, "inherit").output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  return { exitCode: code, stdout: text(stdout), stderr: text(stderr) };
-}
-
-/** Copies a pipe into a program; one that stops reading early (`grep -q`) is no error. */
-async function feed(
+async function readAll(
   from: { read(p: Uint8Array): Promise<number | null> | number | null },
-  into: WritableStream<Uint8Array>,
-): Promise<void> {
-  const writer = into.getWriter();
+): Promise<string> {
+  const decoder = new TextDecoder();
   const buffer = new Uint8Array(65536);
-  try {
-    for (let n = await from.read(buffer); n !== null && n > 0; n = await from.read(buffer)) {
-      await writer.write(buffer.slice(0, n));
-    }
-    await writer.close();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  let text = "";
+  for (let n = await from.read(buffer); n !== null && n > 0; n = await from.read(buffer)) {
+    text += decoder.decode(buffer.subarray(0, n), { stream: true });
   }
+  return text;
 }
 
-async function drain(
-  from: ReadableStream<Uint8Array>,
-  write: (chunk: Uint8Array) => Promise<void> | void,
-): Promise<void> {
-  for await (const chunk of from) await write(chunk);
-}
-
-/**
- * Waits until no other run changes the firewall, and keeps the next one
- * waiting until the returned function is called or this process is gone: the
- * lock's holder reads a pipe from us, and ends when that closes.
- *
- * The lock is flock(2) on /etc/sudoers, or on /root where the system's sudoers
- * file is elsewhere (openSUSE's is in /usr/etc, for all to read): only root can open
- * either, so nobody else can take the lock. Neither is ever made: an empty sudoers
- * file would take sudo from everybody.
- *
- * @param stopped ends the wait: then nothing is locked
- * @throws {FishnetError} after {@link LOCK_TIMEOUT_SECONDS}, or where sudo is refused.
- */
-export async function lockOutOtherRuns(stopped: Promise<unknown>): Promise<() => Promise<void>> {
-  // "-b" puts it into a process group of its own, out of reach of the terminal's Ctrl-C.
-  const child = spawnSudo(
-    ["-b", "sh", "-c", lockScript(Deno.build.os)],
-    "piped",
-  );
-  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  let said = "";
-  const hears = async (word: string): Promise<boolean> => {
-    while (!said.includes(word)) {
-      const { value, done } = await reader.read();
-      if (done) return false;
-      said += value;
-    }
-    return true;
-  };
-  // The shell is loaded while sudo asks its questions, which nothing else ends.
-  await Promise.all([hears("waiting\n"), loadShell()]);
-  const answer = await Promise.race([hears("locked\n"), stopped.then(() => "stopped" as const)]);
-  if (answer === false) {
-    said += await new Response(child.stderr).text();
-    await child.stdin.close();
-    await child.status;
-    const reason = said.replace("waiting\n", "").trim();
-    throw new FishnetError(`could not run as root: ${reason || "sudo ended at once"}`);
-  }
-  return async () => {
-    await child.stdin.close();
-    // The holder's end: now the lock is free. One that waits for it still will not hold it.
-    if (answer === true) await Promise.all([reader.read(), child.status]);
-    await Promise.all([reader.cancel(), child.stderr.cancel()]);
-  };
-}
-
-/** A run takes seconds; one that takes this long waits at a password prompt that nobody reads. */
-const LOCK_TIMEOUT_SECONDS = 300;
-
-const LOCK_TIMED_OUT =
-  `another run of this program has not ended for ${LOCK_TIMEOUT_SECONDS} seconds`;
-
-/**
- * Shell that prints `waiting`, and `locked` once it holds the lock, and holds it until its input
- * ends. macOS has no flock(1), and not in every version lockf(1); every version has perl.
- */
-export function lockScript(os: typeof Deno.build.os): string {
-  if (os !== "darwin") {
-    // Opened by the shell: flock(1) makes a file that it does not find.
-    return `echo waiting; f=/etc/sudoers; test -e $f || f=/root; exec 9<$f; ` +
-      `if flock -w ${LOCK_TIMEOUT_SECONDS} 9; then echo locked; cat; ` +
-      `else echo "${LOCK_TIMED_OUT}" >&2; fi`;
-  }
-  return `echo waiting; exec perl -MFcntl=:flock -e '$SIG{ALRM} = sub { die "${LOCK_TIMED_OUT}\\n" }; ` +
-    `alarm ${LOCK_TIMEOUT_SECONDS}; open(F, "<", "/etc/sudoers") or die "/etc/sudoers: $!\\n"; ` +
-    `flock(F, LOCK_EX) or die "flock: $!\\n"; alarm 0; syswrite(STDOUT, "locked\\n"); ` +
-    `1 while sysread(STDIN, $_, 4096)'`;
+function ignoreBrokenPipe(error: unknown): void {
+  if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
 }

@@ -4,9 +4,9 @@
  *
  * @module
  */
-import type { AccountStatus } from "../status.ts";
-import type { Warning } from "../warnings.ts";
-import { shown } from "./shown.ts";
+import type { AccountStatus } from "../lock/status.ts";
+import type { Warning } from "../lock/warnings.ts";
+import { shown } from "../shown.ts";
 
 /** Where the Fishnet proxy listens. */
 const PROXY_PORT = 3777;

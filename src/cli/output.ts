@@ -4,7 +4,7 @@
  * @module
  */
 import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
-import { mostUrgentFirst, type Warning } from "../warnings.ts";
+import { mostUrgentFirst, type Warning } from "../lock/warnings.ts";
 import { type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
 

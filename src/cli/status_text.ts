@@ -5,11 +5,11 @@
  * @module
  */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
-import type { AccountStatus, LockState, Piece, StatusReport } from "../status.ts";
-import { mostUrgentFirst, type Warning } from "../warnings.ts";
+import type { AccountStatus, LockState, PieceStatus, StatusReport } from "../lock/status.ts";
+import { mostUrgentFirst, type Warning } from "../lock/warnings.ts";
 import { table, type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
-import { shown } from "./shown.ts";
+import { shown } from "../shown.ts";
 
 const PAINT: Readonly<Record<LockState, (text: string) => string>> = {
   locked: green,
@@ -78,7 +78,7 @@ function layers({ pieces }: AccountStatus, width: Width): string[] {
   return ["", ...table([["PIECE", "STATE"], ...rows], width).flat()];
 }
 
-const isFault = ({ present, detail }: Piece) => !present || detail !== undefined;
+const isFault = ({ present, detail }: PieceStatus) => !present || detail !== undefined;
 
 /** What is wrong with one of many accounts, a line each. */
 function faults({ name, pieces }: AccountStatus): string[] {

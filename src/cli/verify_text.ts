@@ -5,9 +5,9 @@
  * @module
  */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
-import type { Try, Verdict, Verification } from "../verify.ts";
+import type { Try, Verdict, Verification } from "../lock/verify.ts";
 import { table, type Width, wrap } from "./layout.ts";
-import { shown } from "./shown.ts";
+import { shown } from "../shown.ts";
 
 /** What became of a try. */
 function resultOf({ verdict, expected }: Try): string {

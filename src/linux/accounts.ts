@@ -1,73 +1,82 @@
 /**
- * Pieces of shell that the Linux planners share. Each runs inside
- * `sudo sh -c '…'`, so none of them holds a single quote.
+ * The accounts of a machine and their subordinate uids, and the words that a plan has for them.
  *
  * @module
  */
-import type { Account } from "../account.ts";
-import type { Step } from "../plan.ts";
+import type { Lock, Piece } from "../lock/piece.ts";
+import { printRange, type UidRange } from "../lock/uid_range.ts";
 
-/**
- * Succeeds where the kernel was started with `ipv6.disable=1`: there is no IPv6 to lock then, nor
- * will there be, and the tools for it fail. That it is not there yet is no such proof: the kernel
- * may load it later.
- */
-export const NO_IPV6 = "grep -qsx 1 /sys/module/ipv6/parameters/disable";
-
-/** Prints the account's uid; fails where there is no such account. */
-export function uidOf(account: Account): string {
-  return account.uid === undefined ? `$(id -u ${account.name})` : `${account.uid}`;
+/** One account (passwd(5)). */
+export interface PasswdEntry {
+  readonly name: string;
+  readonly uid: number;
 }
 
-/** What iptables takes as the owner: the name, or the uid of a deleted account. */
-export function ownerOf(account: Account): string {
-  return `${account.uid ?? account.name}`;
+/** One range of subordinate uids, and whose it is: a name, or a uid as a text (subuid(5)). */
+export interface SubuidEntry extends UidRange {
+  readonly owner: string;
 }
 
-/**
- * The first step of every lock: root is never locked, nor what does not exist.
- * Other names with uid 0 occur (toor), and only the machine knows them.
- */
-export function guardStep(account: Account): Step {
-  return {
-    run: `sudo sh -ec 'u=${uidOf(account)}; test $u -gt 0'`,
-    why: `the account exists, and is not root under another name`,
-  };
+/** What /etc/subuid says. */
+export interface Subuid {
+  readonly ranges: readonly SubuidEntry[];
+  /**
+   * Lines that are no range in decimal numbers. Others may take them for one: newuidmap(1) reads
+   * `0x…` and a leading 0 (strtoll(3)), a shell even more.
+   */
+  readonly unclear: readonly string[];
 }
 
-/**
- * Prints the account's lines of /etc/subuid, `NAME:FIRST:COUNT`. Entries go by
- * name or by uid (subuid(5)); a system without the file has no such entries.
- *
- * @param uid what stands for the uid, where a variable has it
- */
-export function subordinateEntries(account: Account, uid = uidOf(account)): string {
-  return `grep -sE "^(${account.name}|${uid}):" /etc/subuid`;
+/** The accounts that `getent passwd` printed; the first of a name counts. */
+export function parsePasswd(text: string): PasswdEntry[] {
+  const entries = new Map<string, PasswdEntry>();
+  for (const line of text.split("\n")) {
+    const match = /^([^:]+):[^:]*:(\d{1,10}):/.exec(line);
+    if (match === null || entries.has(match[1]!)) continue;
+    entries.set(match[1]!, { name: match[1]!, uid: Number(match[2]) });
+  }
+  return [...entries.values()];
 }
 
-/** The range `$r`, as iptables and nft print it: one of a single uid is that uid alone. */
-export const LISTED_RANGE = "${r%-${r%-*}}";
-
-/** Runs `body` for each subordinate range, with `$r` as FIRST-LAST. */
-export function forEachRange(account: Account, body: string): string {
-  return `${subordinateEntries(account)} | while IFS=: read n a c; do ` +
-    `r=$a-$((a+c-1)); ${body}; done`;
+/** Reads /etc/subuid. */
+export function parseSubuid(text: string): Subuid {
+  const ranges: SubuidEntry[] = [];
+  const unclear: string[] = [];
+  for (const line of text.split("\n")) {
+    const match = /^([^:]+):(0|[1-9]\d{0,9}):([1-9]\d{0,9})$/.exec(line);
+    const first = Number(match?.[2]);
+    if (match === null) unclear.push(line);
+    else ranges.push({ owner: match[1]!, first, last: first + Number(match[3]) - 1 });
+  }
+  return { ranges, unclear };
 }
 
-/**
- * The step that covers the account's subordinate ranges: for each one that is
- * not `present`, print it and `add` it; `remove` is the exact inverse of `add`.
- * Each of the three takes the range as `$r`.
- */
-export function rangesStep(
-  commands: { present: string; add: string; remove: string },
-  why: string,
-  forEach: (body: string) => string,
-): Step {
-  const { present, add, remove } = commands;
-  return {
-    run: `sudo sh -ec '${forEach(`${present} || { echo $r; ${add}; }`)}'`,
-    why,
-    undoEach: `sudo sh -ec 'for r; do ${present} || continue; ${remove}; done' undo`,
-  };
+/** The account's own among the lines that are no range. */
+export function unclearLines({ unclear }: Subuid, { name, uid }: PasswdEntry): string[] {
+  return unclear.filter((line) => line.startsWith(`${name}:`) || line.startsWith(`${uid}:`));
+}
+
+/** The account's subordinate ranges: entries go by its name or by its uid. */
+export function subordinateRanges({ ranges }: Subuid, { name, uid }: PasswdEntry): SubuidEntry[] {
+  return ranges.filter(({ owner }) => owner === name || owner === `${uid}`);
+}
+
+/** The uid's own range. */
+export const ownRange = (uid: number): UidRange => ({ first: uid, last: uid });
+
+/** The account's own uid, as a piece holds it: in a dry-run, that of its name. */
+export const ownUids = ({ uid }: Lock): Piece["uids"] & {} =>
+  uid === undefined ? "name" : ownRange(uid);
+
+/** The subordinate uids, as pieces hold them: in a dry-run, one piece stands for every range. */
+export const subordinateUids = ({ ranges }: Lock): (Piece["uids"] & {})[] =>
+  ranges === undefined ? ["ranges"] : [...ranges];
+
+/** The loop's variable in a dry-run: only the machine knows the ranges. */
+export const RANGE = "$range";
+
+/** The uids of a piece as iptables and nft take them: a name, a uid, a range. */
+export function ownerWord({ uids, owner }: Piece): string {
+  if (typeof uids === "object") return printRange(uids);
+  return uids === "ranges" ? RANGE : owner ?? "";
 }

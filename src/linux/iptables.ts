@@ -1,239 +1,196 @@
 /**
- * The iptables backend: the reference page's own rule in OUTPUT, and the DROP
- * in mangle POSTROUTING that sees what OUTPUT cannot, in both families.
+ * The iptables backend: the reference page's own rule in OUTPUT, the DROP in mangle POSTROUTING that
+ * sees what OUTPUT cannot, and what holds for loopback, in both families.
  *
- * A rule stores numbers. The comment `fishnet:NAME` tells whose they are, so
- * that the rules of a range that has left /etc/subuid can still be found.
+ * A rule stores numbers. The comment `fishnet:NAME` tells whose they are, so that the rules of a
+ * range that has left /etc/subuid can still be found.
  *
  * @module
  */
-import type { Account } from "../account.ts";
-import type { Hold, Step } from "../plan.ts";
-import { forEachRange, LISTED_RANGE, NO_IPV6, ownerOf, rangesStep, uidOf } from "./accounts.ts";
-import { routingHolds } from "./routing.ts";
+import { sudo } from "../lock/line.ts";
+import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import { ownerWord, ownUids, subordinateUids } from "./accounts.ts";
+import { chainFound, chainPiece, isChain, makeChain, unmakeChain } from "./iptables_chain.ts";
+import {
+  BASE,
+  DROP,
+  type Layer,
+  LAYERS,
+  LIMITS,
+  LOOPBACK_TCP,
+  MARK,
+  REFUSE,
+} from "./iptables_layers.ts";
+import { type Rule, Shadows } from "./iptables_rules.ts";
+import { Positions, savedRules, type Variant } from "./iptables_saved.ts";
+import { FAMILIES, type Family, type Machine } from "./machine.ts";
 
-/** One family's command, its name for a reader, and how its REJECT is saved. */
-interface Family {
-  readonly command: "iptables" | "ip6tables";
-  readonly label: "IPv4" | "IPv6";
-  readonly unreachable: string;
-}
-
-const IPV4: Family = { command: "iptables", label: "IPv4", unreachable: "icmp-port-unreachable" };
-const IPV6: Family = { command: "ip6tables", label: "IPv6", unreachable: "icmp6-port-unreachable" };
-
-/** A chain that rules of ours go into, first. */
-interface Chain {
+/** A piece of this kind knows its layer, and one that is there the rule that it was found as. */
+interface RulePiece extends Piece {
+  readonly layer: Layer;
   readonly family: Family;
-  /** The command with its table, `iptables -w -t mangle`. */
-  readonly command: string;
-  readonly name: string;
-  /**
-   * The saved rules (`-S`) that may stand above one of ours: ours, and whatever only refuses. Any
-   * other may accept first, so what stands below it does not count.
-   */
-  readonly harmlessAbove: string;
+  readonly ports: readonly number[];
 }
-
-/** A rule for an owner: how it is written, and a basic regular expression for how it is saved. */
-interface Rule {
-  readonly chain: Chain;
-  readonly write: (owner: string) => string;
-  readonly saved: (owner: string) => string;
+interface FoundRule extends Found {
+  readonly layer: Layer;
+  readonly family: Family;
+  readonly variant: Variant;
+  readonly rule: Rule;
 }
+const nameOf = (family: Family, layer: Layer, ports: readonly number[]) =>
+  `IPv${family}: ${layer.is}${layer === LOOPBACK_TCP ? ` ${ports.join(", ")}` : ""}`;
 
-/** Runs a command, but succeeds without it where the kernel has not got the family at all. */
-function whereThereIs({ command }: Family, run: string): string {
-  return command === "iptables" ? run : `{ ${NO_IPV6} || { ${run}; }; }`;
-}
+/** The rules of the iptables backend, and the chain that those of `--only-port` share. */
+export const iptables: Kind<Machine> = {
+  questions: {
+    "iptables": ["iptables", "--version"],
+    "4 nft": ["iptables-nft-save"],
+    "4 legacy": ["iptables-legacy-save"],
+    "6 nft": ["ip6tables-nft-save"],
+    "6 legacy": ["ip6tables-legacy-save"],
+  },
 
-/**
- * Succeeds when the chain has the rule and nothing above it can accept first.
- * Not `-C`: it does not see the position, and ip6tables-legacy 1.8.9 ignores the uid.
- */
-function present({ chain, saved }: Rule, owner: string): string {
-  return whereThereIs(
-    chain.family,
-    `${chain.command} -S ${chain.name} | ` +
-      `sed -nE "/^-P/d;/${chain.harmlessAbove}/!q;p" | grep -q "${saved(owner)}"`,
-  );
-}
+  wanted(lock, machine) {
+    if (lock.backend !== "iptables") return [];
+    const families = machine?.families ?? FAMILIES;
+    const limited = lock.onlyPorts.length > 0;
+    const layers = limited ? [...BASE, ...LIMITS] : BASE;
+    const pieces = (layer: Layer, uids: Piece["uids"] & {}) =>
+      families.map((family) => rulePiece(lock, layer, family, uids));
+    return [
+      ...(limited ? families.map(chainPiece) : []),
+      ...[ownUids(lock), ...subordinateUids(lock)]
+        .flatMap((uids) => layers.flatMap((layer) => pieces(layer, uids))),
+      ...pieces(REFUSE, ownUids(lock)),
+    ];
+  },
 
-const insert = (rule: Rule, owner: string) =>
-  `${rule.chain.command} -I ${rule.chain.name} 1 ${rule.write(owner)}`;
+  found(machine) {
+    return savedRules(machine).flatMap(({ rules, family, variant }) => {
+      const shadows = new Shadows(rules);
+      const chain = chainFound(rules, family, variant);
+      return [
+        ...chain,
+        ...[["filter", "OUTPUT"], ["mangle", "OUTPUT"], ["mangle", "POSTROUTING"]]
+          .flatMap(([table, name]) => shadows.withShadows(table!, name!))
+          .flatMap(({ rule, shadow }) => foundRule(rule, shadow, family, variant, chain[0]?.fault)),
+      ];
+    });
+  },
 
-/** Removes the first copy alone, which is the one that `insert` put there. */
-const remove = (rule: Rule, owner: string) =>
-  `${rule.chain.command} -D ${rule.chain.name} ${rule.write(owner)}`;
+  make(pieces) {
+    return pieces.map((piece) =>
+      isChain(piece) ? makeChain(piece) : insertStep(piece as RulePiece)
+    );
+  },
 
-function takeForUid(account: Account, rule: Rule, why: string): Step {
+  unmake(pieces, machine) {
+    const chains = machine === undefined ? undefined : new Positions(machine);
+    return pieces.flatMap((piece) =>
+      isChain(piece)
+        ? unmakeChain(piece.chainOf, chains?.named(piece.variant))
+        : "rule" in piece
+        ? [deleteStep(piece as FoundRule, chains!)]
+        : [deleteStepByName(piece as RulePiece)]
+    );
+  },
+};
+
+function rulePiece(
+  { name, onlyPorts }: Lock,
+  layer: Layer,
+  family: Family,
+  uids: Piece["uids"] & {},
+): RulePiece {
   return {
-    check: `sudo sh -c 'u=${uidOf(account)}; ${present(rule, "$u")}'`,
-    run: `sudo ${insert(rule, ownerOf(account))}`,
-    why,
-    undo: [`sudo ${remove(rule, ownerOf(account))}`],
-  };
-}
-
-function takeForRanges(account: Account, rule: Rule, why: string): Step {
-  return rangesStep(
-    { present: present(rule, LISTED_RANGE), add: insert(rule, "$r"), remove: remove(rule, "$r") },
-    why,
-    (body) => forEachRange(account, body),
-  );
-}
-
-/** Prints and removes the chain's rules that match a basic regular expression, all of them. */
-function removeAll({ family, command, name }: Chain, matching: string): string {
-  return whereThereIs(
+    is: nameOf(family, layer, onlyPorts),
+    why: `IPv${family}: ${layer.why}`,
+    uids,
+    owner: name,
+    layer,
     family,
-    `s=$(${command} -S ${name}) && printf "%s\\n" "$s" | ` +
-      `sed -n "s/^-A \\(${name} ${matching}\\)$/echo \\1; ${command} -D \\1/p" | sh -e`,
-  );
+    ports: onlyPorts,
+  };
 }
 
-/** Puts back the rules that {@link removeAll} printed, without the quotes that `-S` prints. */
-function putBack({ command, name }: Chain): string {
-  return `sudo sh -ec 'for r; do ${command} -S ${name} | tr -d \\" | grep -qxF -e "-A $r" || ` +
-    `${command} -I ${name} 1 \${r#* }; done' undo`;
+/** The command with its table, `iptables -w -t mangle`; the table filter needs no name. */
+function commandOf({ table }: Layer, family: Family, variant?: Variant): string[] {
+  const command = `${family === 4 ? "iptables" : "ip6tables"}${variant ? `-${variant}` : ""}`;
+  return [command, "-w", ...(table === "filter" ? [] : ["-t", table])];
 }
 
-const markOf = (account: Account) => `-m comment --comment fishnet:${account.name}`;
+function wordsOf(piece: RulePiece): readonly string[] {
+  return piece.layer.words(ownerWord(piece), piece.owner!, piece.ports);
+}
 
-/** Matches the saved rules that carry the account's comment (1.8.9 quotes it). */
-const marked = (account: Account) => `.* --comment \\"*fishnet:${account.name}\\"* .*`;
+function insertStep(piece: RulePiece): Step {
+  const command = commandOf(piece.layer, piece.family);
+  const words = wordsOf(piece);
+  return {
+    line: sudo(...command, "-I", piece.layer.chain, "1", ...words),
+    why: piece.why,
+    undo: [sudo(...command, "-D", piece.layer.chain, ...words)],
+    ...(typeof piece.uids === "object" ? { counts: { is: piece.is, uids: piece.uids } } : {}),
+  };
+}
 
-function mangleHolds(account: Account, family: Family): Hold[] {
-  const chain: Chain = {
+function deleteStepByName(piece: RulePiece): Step {
+  const command = commandOf(piece.layer, piece.family);
+  const words = wordsOf(piece);
+  return {
+    line: sudo(...command, "-D", piece.layer.chain, ...words),
+    why: `remove it: ${piece.is}`,
+    undo: [sudo(...command, "-I", piece.layer.chain, "1", ...words)],
+  };
+}
+
+/** `-D` takes the first of several copies; the undo puts it back where it stood. */
+function deleteStep(
+  { is, uids, layer, family, variant, rule }: FoundRule,
+  chains: Positions,
+): Step {
+  const command = commandOf(layer, family, chains.named(variant));
+  const position = chains.take(family, variant, rule);
+  return {
+    line: sudo(...command, "-D", rule.chain, ...rule.words),
+    why: `remove it: ${is}`,
+    undo: [sudo(...command, "-I", rule.chain, `${position}`, ...rule.words)],
+    ...(uids === undefined ? {} : { counts: { is, uids } }),
+  };
+}
+
+function foundRule(
+  rule: Rule,
+  shadow: Rule | undefined,
+  family: Family,
+  variant: Variant,
+  chainFault: string | undefined,
+): FoundRule[] {
+  const layer = rule.narrower || rule.owner === undefined
+    ? undefined
+    : LAYERS.find(({ matches }) => matches(rule));
+  if (layer === undefined) return [];
+  const command = `${family === 4 ? "iptables" : "ip6tables"}-${variant}`;
+  const fault = shadow === undefined
+    ? LIMITS.includes(layer) ? chainFault : undefined
+    : `shadowed by what stands above it in ${command}: ${shadow.text}`;
+  const isOurs = rule.comment === undefined
+    ? layer !== DROP && !(layer === REFUSE && rule.target === "DROP")
+    : rule.comment.startsWith(MARK);
+  return [{
+    is: nameOf(family, layer, rule.otherThanPorts ?? []),
+    why: layer.why,
+    uids: rule.owner!,
+    ...(rule.comment?.startsWith(MARK) ? { owner: rule.comment.slice(MARK.length) } : {}),
+    ...(fault === undefined ? {} : { fault }),
+    ...(isOurs ? {} : { foreign: true }),
+    says: {
+      backend: "iptables",
+      ...(layer === LOOPBACK_TCP ? { onlyPorts: rule.otherThanPorts ?? [] } : {}),
+    },
+    layer,
     family,
-    command: `${family.command} -w -t mangle`,
-    name: "POSTROUTING",
-    harmlessAbove: "fishnet:",
-  };
-  const rule: Rule = {
-    chain,
-    write: (owner) => `-m owner --uid-owner ${owner} ! -o lo ${markOf(account)} -j DROP`,
-    saved: (owner) => `uid-owner ${owner} .*fishnet:${account.name}\\"* `,
-  };
-  return [
-    {
-      take: takeForUid(
-        account,
-        rule,
-        `${family.label}: drop what leaves by a real device, also after another program's DNAT`,
-      ),
-      release: {
-        run: `sudo sh -c '${removeAll(chain, marked(account))}'`,
-        undoEach: putBack(chain),
-        why: `${family.label}: remove every such rule of the account and its subordinate uids`,
-      },
-    },
-    {
-      take: takeForRanges(
-        account,
-        rule,
-        `${family.label}: the same for each range of subordinate uids (rootless containers, say)`,
-      ),
-    },
-  ];
-}
-
-function outputChain(family: Family): Chain {
-  const command = `${family.command} -w`;
-  return { family, command, name: "OUTPUT", harmlessAbove: "fishnet:|-j REJECT" };
-}
-
-function outputHold(account: Account, family: Family): Hold {
-  const chain = outputChain(family);
-  const rule: Rule = {
-    chain,
-    write: (owner) => `-m owner --uid-owner ${owner} ! -o lo -j REJECT`,
-    saved: (owner) =>
-      `! -o lo -m owner --uid-owner ${owner} -j REJECT --reject-with ${family.unreachable}`,
-  };
-  return {
-    take: takeForUid(
-      account,
-      rule,
-      `${family.label}: first in its chain: everything but loopback is refused`,
-    ),
-    release: {
-      run: `sudo sh -c 'u=${uidOf(account)} && ${removeAll(chain, rule.saved("$u"))}'`,
-      undoEach: putBack(chain),
-      why: `${family.label}: remove that rule, however often it stands there`,
-    },
-  };
-}
-
-/** Every state of a packet, as iptables lists them (libxt_conntrack.c). */
-export const CONNTRACK_STATES = "INVALID,NEW,RELATED,ESTABLISHED,UNTRACKED";
-
-/**
- * Matches all but replies, so the account's own servers still answer. The states are all there are:
- * without them a packet that is not tracked matches no direction (xt_conntrack.c).
- */
-const NO_REPLY = `-m conntrack --ctstate ${CONNTRACK_STATES} --ctdir ORIGINAL`;
-
-/** Loopback limited to the given TCP ports. */
-function loopbackHolds(account: Account, ports: readonly number[], family: Family): Hold[] {
-  const chain = outputChain(family);
-  const tcp: Rule = {
-    chain,
-    write: (owner) =>
-      `-o lo -p tcp -m owner --uid-owner ${owner} ${NO_REPLY} ` +
-      `-m multiport ! --dports ${ports.join(",")} ${markOf(account)} ` +
-      `-j REJECT --reject-with tcp-reset`,
-    saved: (owner) =>
-      `OUTPUT -o lo -p tcp .*--uid-owner ${owner} .*,UNTRACKED .* --dports ${
-        ports.join(",")
-      } .*tcp-reset`,
-  };
-  const rest: Rule = {
-    chain,
-    write: (owner) =>
-      `-o lo ! -p tcp -m owner --uid-owner ${owner} ${NO_REPLY} ${markOf(account)} -j REJECT`,
-    saved: (owner) =>
-      `OUTPUT -o lo ! -p tcp .*--uid-owner ${owner} .*,UNTRACKED .*${family.unreachable}`,
-  };
-  const tcpWhy = `${family.label}: on loopback, refuse TCP to any port but ${ports.join(", ")}`;
-  const restWhy = `${family.label}: on loopback, refuse what is not TCP (a DNS stub, say)`;
-  return [
-    { take: takeForUid(account, tcp, tcpWhy), release: loopbackRelease(account, family) },
-    { take: takeForRanges(account, tcp, `${tcpWhy}, for each range of subordinate uids`) },
-    { take: takeForUid(account, rest, restWhy) },
-    { take: takeForRanges(account, rest, `${restWhy}, for each range of subordinate uids`) },
-  ];
-}
-
-function loopbackRelease(account: Account, family: Family): NonNullable<Hold["release"]> {
-  return {
-    run: `sudo sh -c '${removeAll(outputChain(family), marked(account))}'`,
-    undoEach: putBack(outputChain(family)),
-    why: `${family.label}: give the account all of loopback back, where it was limited`,
-  };
-}
-
-const LIST_MANGLE = "iptables -w -t mangle -S POSTROUTING";
-
-/** Prints the ranges that rules of ours hold now, a line each, of the lines that `which` selects. */
-const rangesHeld = (which: string) =>
-  `${LIST_MANGLE} | sed -n "${which}s/.*--uid-owner \\([0-9-]*\\) .*fishnet:.*/\\1/p"`;
-
-/** Everything that the iptables backend takes to lock one account, in order. */
-export function iptablesHolds(account: Account, onlyPorts: readonly number[]): Hold[] {
-  const families = [IPV4, IPV6];
-  const ofAccount = `/fishnet:${account.name}\\"* /`;
-  return [
-    ...families.flatMap((family) => mangleHolds(account, family)),
-    ...routingHolds(account, {
-      recorded: rangesHeld(ofAccount),
-      others: rangesHeld(`${ofAccount}!`),
-    }),
-    ...families.flatMap((family) =>
-      onlyPorts.length === 0
-        ? [{ release: loopbackRelease(account, family) }]
-        : loopbackHolds(account, onlyPorts, family)
-    ),
-    ...families.map((family) => outputHold(account, family)),
-  ];
+    variant,
+    rule,
+  }];
 }

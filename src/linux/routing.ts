@@ -1,113 +1,237 @@
 /**
- * The routing layer: `ip rule … uidrange … prohibit`. It goes by the uid of the
- * socket, which outlives the process, so it also stops what the kernel still
- * sends for a connection whose process is gone; and no firewall tool flushes it.
+ * The routing layer: `ip rule … uidrange … prohibit`. It goes by the uid of the socket, which
+ * outlives the process, so it also stops what the kernel still sends for a connection whose process
+ * is gone; and no firewall tool flushes it.
  *
- * The kernel asks the rules one after another whenever anybody looks up a
- * route. So uids that adjoin share a rule, whosever they are: a thousand accounts
- * that were made in a row take two rules, one for them and one for their ranges.
+ * The kernel asks the rules one after another whenever anybody looks up a route. So uids that adjoin
+ * share a rule, whosever they are: a thousand accounts that were made in a row take two rules, one
+ * for them and one for their ranges.
  *
  * @module
  */
-import type { Account } from "../account.ts";
-import type { Hold } from "../plan.ts";
-import { NO_IPV6, subordinateEntries, uidOf } from "./accounts.ts";
-import type { UidRange } from "./uid_range.ts";
+import { sudo } from "../lock/line.ts";
+import type { Found, Kind, Piece, Step } from "../lock/piece.ts";
+import { overlap, parseRange, type UidRange, UidSet } from "../lock/uid_range.ts";
+import { ownUids, RANGE, subordinateUids } from "./accounts.ts";
+import { FAMILIES, type Family, type Machine } from "./machine.ts";
+import { UnreadableError } from "../sudo.ts";
 
 /**
- * Any preference after the `local` table's 0 keeps loopback and the machine's
- * own addresses reachable; 77 is early enough to come before a VPN's rules.
+ * Any preference after the `local` table's 0 keeps loopback and the machine's own addresses
+ * reachable; 77 is early enough to come before a VPN's rules.
  */
 export const ROUTING_PREFERENCE = 77;
 
-/** What the other layers tell of ranges, as shell: a routing rule cannot carry a name. */
-export interface Ranges {
-  /**
-   * Prints the ranges that the account holds there, a line each: those are released too, also when
-   * /etc/subuid no longer has them.
-   */
-  readonly recorded: string;
-  /** Prints those of all other accounts: uids that one of them holds stay in their rule. */
-  readonly others: string;
+const nameOf = (family: Family) => `IPv${family}: routing rule (prohibit)`;
+const familyOf = ({ is }: Piece): Family => is.startsWith("IPv4") ? 4 : 6;
+
+const WHY = "the kernel finds no route off this machine for its sockets, also when their process " +
+  "is gone";
+const WHY_MERGED = `${WHY}; uids that adjoin share a rule`;
+
+/** The routing rules. */
+export const routing: Kind<Machine> = {
+  questions: { rule4: ["ip", "-4", "rule", "show"], rule6: ["ip", "-6", "rule", "show"] },
+
+  wanted(lock, machine) {
+    const pieces = (uids: Piece["uids"] & {}) =>
+      (machine?.families ?? FAMILIES).map((family): Piece => ({
+        is: nameOf(family),
+        why: `IPv${family}: ${WHY}`,
+        uids,
+        owner: lock.name,
+      }));
+    return [ownUids(lock), ...subordinateUids(lock)].flatMap(pieces);
+  },
+
+  found(machine) {
+    return machine.families.flatMap((family) => foundIn(rulesOf(machine, family), family));
+  },
+
+  make(pieces, machine) {
+    if (machine === undefined) return pieces.map((piece) => addStep(familyOf(piece), piece));
+    return machine.families.flatMap((family) => {
+      const missing = rangesIn(pieces, family);
+      const { add, del } = added(ownRanges(machine, family), missing);
+      return changeSteps(family, add, del, del.length > 0 ? WHY_MERGED : WHY);
+    });
+  },
+
+  unmake(pieces, machine) {
+    if (machine === undefined) return pieces.map((piece) => delStep(familyOf(piece), piece));
+    return machine.families.flatMap((family) => {
+      const { add, del } = cut(ownRanges(machine, family), rangesIn(pieces, family));
+      return changeSteps(family, add, del, "take it out of the routing rules");
+    });
+  },
+};
+
+const rangesIn = (pieces: readonly Piece[], family: Family): UidRange[] =>
+  pieces.flatMap((piece) =>
+    familyOf(piece) === family && typeof piece.uids === "object" ? [piece.uids] : []
+  );
+
+/** "protocol kernel" keeps systemd-networkd from removing a rule as foreign (seen on 252 and 257). */
+function ruleWords(verb: "add" | "del", range: string): string[] {
+  const pref = `${ROUTING_PREFERENCE}`;
+  return ["rule", verb, "pref", pref, "uidrange", range, "prohibit", "protocol", "kernel"];
 }
 
-/** The routing rules of one account: its uid and its subordinate ranges, IPv4 and IPv6. */
-export function routingHolds(account: Account, ranges: Ranges): Hold[] {
-  const entries = `${subordinateEntries(account, "$u")} | cut -d: -f2,3`;
-  const undoEach = `${shell(UNDO)} undo`;
-  return [{
-    take: {
-      run: shell(
-        `u=${uidOf(account)}; { echo $u:1; ${entries}; } | ` +
-          `while IFS=: read a c; do b=$((a+c-1)); for v in ${FAMILIES}; do ${TAKE}; done; done`,
-      ),
-      why: "IPv4 and IPv6: the kernel finds no route off this machine for the account's sockets, " +
-        "nor for those of its subordinate uids; uids that adjoin share a rule",
-      undoEach,
-    },
-    release: {
-      run: shell(
-        `u=${uidOf(account)}; o=$(${ranges.others}); ` +
-          `{ ${ranges.recorded}; echo $u; ${entries}; } | ` +
-          "while IFS=: read a c; do r=$a${c:+-$((a+c-1))}; echo ${r%-*} ${r#*-}; done | " +
-          "sort -u | while read a b; do " +
-          "for x in $o; do [ ${x#*-} -lt $a ] || [ ${x%-*} -gt $b ] || continue 2; done; " +
-          `for v in ${FAMILIES}; do ${RELEASE}; done; done`,
-      ),
-      why: "IPv4 and IPv6: take the account and its subordinate uids out of the routing rules",
-      undoEach,
-    },
-  }];
+const rangeOf = (range: UidRange) => `${range.first}-${range.last}`;
+
+function rangeWord({ uids, owner }: Piece): string {
+  if (typeof uids === "object") return rangeOf(uids);
+  return uids === "ranges" ? RANGE : `$(id -u ${owner})-$(id -u ${owner})`;
 }
 
-/** The line that takes uids out of the routing rules, whosever they are. */
-export function cutLine(family: 4 | 6, { first, last }: UidRange): string {
-  return shell(`v=${family}; a=${first}; b=${last}; ${RELEASE}`);
+/** One rule more, or one less: alone a command, with others the lines of one. */
+function ruleStep(verb: "add" | "del", family: Family, range: string, why: string): Step {
+  const ip = ["ip", `-${family}`];
+  const there = ruleWords(verb, range);
+  const back = ruleWords(verb === "add" ? "del" : "add", range);
+  return {
+    line: sudo(...ip, ...there),
+    why,
+    undo: [sudo(...ip, ...back)],
+    batch: { words: [...ip, "-batch", "-"], text: there.join(" "), undo: back.join(" ") },
+  };
 }
 
-function shell(command: string): string {
-  return `sudo sh -ec '${FUNCTIONS}; ${command}'`;
+const addStep = (family: Family, piece: Piece) =>
+  ruleStep("add", family, rangeWord(piece), piece.why);
+const delStep = (family: Family, piece: Piece) =>
+  ruleStep("del", family, rangeWord(piece), "take it out of the routing rules");
+
+/** What both hold is never open: the new rules are made before the old ones go. */
+function changeSteps(
+  family: Family,
+  add: readonly UidRange[],
+  del: readonly UidRange[],
+  why: string,
+): Step[] {
+  return [
+    ...add.map((range) => ruleStep("add", family, rangeOf(range), why)),
+    ...del.map((range) => ruleStep("del", family, rangeOf(range), why)),
+  ];
 }
 
-const FAMILIES = `4 $(${NO_IPV6} || echo 6)`;
+/** The rules to add, and those that they make needless, so that `missing` is held. */
+export function added(
+  there: readonly UidRange[],
+  missing: readonly UidRange[],
+): { add: UidRange[]; del: UidRange[] } {
+  const held = new UidSet(there);
+  const open = missing.filter((range) => !held.covers(range));
+  const add = new UidSet([...there, ...open]).ranges
+    .filter((range) => open.some((one) => overlap(one, range)));
+  return { add, del: there.filter((range) => add.some((one) => overlap(one, range))) };
+}
 
-const rule = (verb: string) => `ip -$v rule ${verb} pref ${ROUTING_PREFERENCE}`;
+/** The rules to remove, and what is to be kept of them, so that nothing of `gone` is held. */
+export function cut(
+  there: readonly UidRange[],
+  gone: readonly UidRange[],
+): { add: UidRange[]; del: UidRange[] } {
+  const set = new UidSet(gone);
+  const del = there.filter((range) => gone.some((one) => overlap(one, range)));
+  const kept = new UidSet(there.filter((range) => !del.includes(range)));
+  const parts = new UidSet(del.flatMap((range) => set.without(range))).ranges;
+  return { add: parts.filter((range) => !kept.covers(range)), del };
+}
 
-/**
- * All of it is for one family, `$v`. `rules` prints the ranges that the rules hold, a line each.
- * "protocol kernel" keeps systemd-networkd from removing a rule as foreign when it restarts (seen
- * on systemd 252 and 257).
- */
-const FUNCTIONS = `rules() { ${rule("show")} | ` +
-  `sed -n "s/^[0-9]*:.from all uidrange \\([0-9-]*\\) prohibit.*/\\1/p"; }; ` +
-  `has() { rules | grep -qx $1; }; ` +
-  `add() { ${rule("add")} uidrange $1 prohibit protocol kernel; }; ` +
-  `del() { ${rule("del")} uidrange $1 prohibit; }`;
+/** One routing rule, in the order in which the kernel asks them. */
+export interface RoutingRule {
+  readonly preference: number;
+  /** What stands behind the preference, and makes the rule again behind `ip rule add`. */
+  readonly text: string;
+  readonly uids?: UidRange;
+  /** The rule refuses all packets of these uids, whatever else they are. */
+  readonly prohibits: boolean;
+  /** The rule may give a packet of this machine's own a route off the machine. */
+  readonly mayRoute: boolean;
+}
 
-/** For each rule, its range as `$f` to `$t`. */
-const forEachRule = (body: string) => `for x in $(rules); do f=\${x%-*}; t=\${x#*-}; ${body}; done`;
+/** The rules of one family. Lines that are no rule are left out. */
+export function parseRoutingRules(text: string): RoutingRule[] {
+  return text.split("\n").flatMap((line) => {
+    const match = /^(\d{1,10}):\s*(.*\S)\s*$/.exec(line);
+    if (match === null) return [];
+    const rule = match[2]!;
+    const uids = parseRange(/\buidrange (\S+)/.exec(rule)?.[1] ?? "");
+    return [{
+      preference: Number(match[1]),
+      text: rule,
+      ...(uids === undefined ? {} : { uids }),
+      prohibits: uids !== undefined && /^from all uidrange \S+ prohibit( proto \S+)?$/.test(rule),
+      mayRoute: mayRoute(rule),
+    }];
+  });
+}
 
-/**
- * Makes one rule of the uids `$a` to `$b` and of all that adjoin, where none holds them already.
- * Like RELEASE, it prints `FAMILY NEW/OLD` first, for the undo, and makes the new rules before it
- * removes the old ones, so that what both hold is never open.
- */
-const TAKE = `l=$a; h=$b; o=; ${
-  forEachRule(
-    "[ $f -gt $a ] || [ $t -lt $b ] || continue 2; " +
-      "[ $f -le $((b+1)) ] && [ $t -ge $((a-1)) ] || continue; " +
-      'o="$o $x"; [ $f -ge $l ] || l=$f; [ $t -le $h ] || h=$t',
-  )
-}; echo "$v $l-$h/$o"; add $l-$h; for x in $o; do del $x; done`;
+/** @throws {UnreadableError} where `ip` does not print them: it is there wherever a lock is. */
+function rulesOf({ answers }: Machine, family: Family): RoutingRule[] {
+  const { exitCode, stdout, stderr } = answers.get(`rule${family}`)!;
+  if (exitCode !== 0) {
+    throw new UnreadableError(`the routing rules could not be read: ${stderr.trim()}`);
+  }
+  return parseRoutingRules(stdout);
+}
 
-/** Cuts the uids `$a` to `$b` out of every rule. A run that was killed may have left the rest. */
-const RELEASE = forEachRule(
-  "[ $t -ge $a ] && [ $f -le $b ] || continue; " +
-    'n=; [ $f -ge $a ] || n=$f-$((a-1)); [ $t -le $b ] || n="$n $((b+1))-$t"; ' +
-    'echo "$v $n/$x"; for y in $n; do add $y || has $y; done; del $x',
-);
+function ownRanges(machine: Machine, family: Family): UidRange[] {
+  return rulesOf(machine, family).flatMap(({ preference, prohibits, uids }) =>
+    prohibits && preference === ROUTING_PREFERENCE && uids !== undefined ? [uids] : []
+  );
+}
 
-/** Takes back what was printed, of which the last may not have been done. */
-const UNDO = "for c; do v=${c%% *}; c=${c#* }; " +
-  "for x in ${c#*/}; do add $x || has $x; done; " +
-  "for x in ${c%/*}; do ! has $x || del $x; done; done";
+function foundIn(rules: readonly RoutingRule[], family: Family): Found[] {
+  const routes: RoutingRule[] = [];
+  return rules.flatMap((rule) => {
+    const { uids, preference } = rule;
+    if (rule.mayRoute) routes.push(rule);
+    if (!rule.prohibits || uids === undefined) return [];
+    const shadow = routes.find((other) => other.uids === undefined || overlap(other.uids, uids));
+    const ip = `sudo ip -${family} rule`;
+    return [{
+      is: nameOf(family),
+      why: WHY,
+      uids,
+      divisible: true as const,
+      ...(preference === ROUTING_PREFERENCE ? {} : { foreign: true as const }),
+      ...(shadow === undefined ? {} : {
+        fault: `shadowed by an earlier rule: ${shadow.preference}: ${shadow.text}`,
+        mend: `${ip} add pref ${ROUTING_PREFERENCE + 1} ${shadow.text} && ` +
+          `${ip} del pref ${shadow.preference} ${shadow.text}`,
+      }),
+    }];
+  });
+}
+
+/** The rule that finds loopback and this machine's own addresses. */
+const LOCAL = /^from all lookup (local|255)( proto \S+)?$/;
+
+/** The families in which a lock would cut an account off loopback as well, and what mends that. */
+export function withoutLoopback(machine: Machine): { family: Family; mend: string }[] {
+  const reaches = ({ preference, text }: RoutingRule) =>
+    preference < ROUTING_PREFERENCE && LOCAL.test(text);
+  return machine.families.filter((family) => !rulesOf(machine, family).some(reaches))
+    .map((family) => ({ family, mend: `sudo ip -${family} rule add pref 0 lookup local` }));
+}
+
+function mayRoute(rule: string): boolean {
+  if (/ (prohibit|unreachable|blackhole|nop)\b/.test(rule)) return false;
+  if (LOCAL.test(rule)) return false;
+  if (rule.startsWith("not ")) return true;
+  // What this machine sends itself comes in by lo; any other device is of forwarded packets.
+  const device = /\biif (\S+)/.exec(rule)?.[1];
+  return device === undefined || device === "lo";
+}
+
+/** The loop's head in a dry-run: each subordinate range of the account, as `$range`. */
+export function rangeLoop(name: string, lines: readonly string[]): string {
+  return [
+    `grep -E "^(${name}|$(id -u ${name})):" /etc/subuid | while IFS=: read -r _ first count; do`,
+    `  ${RANGE.slice(1)}=$first-$((first + count - 1))`,
+    ...lines.map((line) => `  ${line}`),
+    "done",
+  ].join("\n");
+}

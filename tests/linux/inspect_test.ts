@@ -10,8 +10,6 @@ import { parseRoutingRules } from "../../src/linux/read_routing.ts";
 import { statusIn } from "../../src/linux/status.ts";
 import { overlap, parseRange, UidSet } from "../../src/linux/uid_range.ts";
 import { parseSections, type Section } from "../../src/sections.ts";
-import { readAttempt, readRoute } from "../../src/verify_attempts.ts";
-import { isProven, judgeRefusal } from "../../src/verify.ts";
 
 const anyText = fc.string({ unit: "binary" });
 
@@ -239,6 +237,12 @@ Deno.test("what an account writes cannot pass for a section", () => {
   }));
 });
 
+Deno.test("the first section of a name counts, up to its first end", () => {
+  const part = (name: string, text: string) => `\nm begin ${name}\n${text}\nm end 0\n`;
+  const sections = parseSections(part("a", "one") + part("b", "x") + part("a", "two"), "m");
+  assertEquals([...sections].map(([name, { text }]) => [name, text]), [["a", "one"], ["b", "x"]]);
+});
+
 Deno.test("a chain that jumps in a circle ends", () => {
   const rules = parseIptablesSave(
     "*filter\n-A OUTPUT -j a\n-A a -j b\n-A b -j a\n" +
@@ -343,52 +347,6 @@ Deno.test("a routing rule with any other condition prohibits nothing that counts
     parseRoutingRules("77:\tfrom all uidrange 1-1 prohibit proto kernel ")[0]!.prohibits,
     true,
   );
-});
-
-Deno.test("nothing that a try prints makes an account proven, unless it was refused beside a control", () => {
-  const reading = fc.record({ exitCode: fc.nat(255), stdout: anyText, stderr: anyText });
-  fc.assert(fc.property(reading, reading, (own, control) => {
-    for (const read of [readAttempt, readRoute]) {
-      const one = judgeRefusal("x", { by: "a", ...read(own) }, { by: "b", ...read(control) });
-      assertEquals(one.verdict === "proven", false);
-      assertEquals(isProven("unlocked", [one]), false);
-    }
-  }));
-});
-
-Deno.test("an account is proven only where it is locked, was refused something, and got nothing out", () => {
-  const control = { by: "nobody", outcome: "reached", said: "x" } as const;
-  const refused = judgeRefusal("x", { by: "a", outcome: "refused", said: "x" }, control);
-  const reached = judgeRefusal("x", { by: "a", outcome: "reached", said: "x" }, control);
-  const shaky = judgeRefusal("x", { by: "a", outcome: "refused", said: "x" }, {
-    ...control,
-    outcome: "broken",
-  });
-  assertEquals([refused.verdict, reached.verdict, shaky.verdict], [
-    "proven",
-    "failed",
-    "inconclusive",
-  ]);
-  assertEquals(isProven("locked", [refused, shaky]), true);
-  for (const state of ["partial", "unlocked", "unknown"] as const) {
-    assertEquals(isProven(state, [refused]), false);
-  }
-  for (const tries of [[], [shaky], [reached], [refused, reached]]) {
-    assertEquals(isProven("locked", tries), false);
-  }
-});
-
-Deno.test("a program that may not be started is no refusal", () => {
-  for (
-    const stderr of [
-      "env: 'bash': Permission denied\n",
-      "sudo: unable to execute /usr/bin/env: Permission denied\n",
-      "bash: /home/x: Permission denied\n",
-      "sudo: a password is required\n",
-    ]
-  ) {
-    assertEquals(readAttempt({ exitCode: 1, stdout: "", stderr }).outcome, "broken", stderr);
-  }
 });
 
 Deno.test("heldBy gives nothing for a machine without rules", () => {

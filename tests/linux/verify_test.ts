@@ -1,10 +1,11 @@
 /** `verify`: it must never call an account locked that is not, whatever fails around it. */
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { Verification } from "../../src/verify.ts";
 import { linesOf } from "../support/process.ts";
 import {
   OUTSIDE_V4,
   OUTSIDE_V6,
+  program,
   PYTHON,
   type Variant,
   type World,
@@ -13,6 +14,26 @@ import {
 
 const SERVER = new URL("../support/server.py", import.meta.url).pathname;
 const PORT = 4000;
+
+/** Holds all UDP ports of a range, in both families. */
+const HOLD_PORTS = `
+import signal, socket, sys
+held = []
+for port in range(int(sys.argv[1]), int(sys.argv[2]) + 1):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.bind(("::", port))
+    held.append(s)
+print("holding", flush=True)
+signal.pause()
+`;
+
+/** Takes connections, and never says a word. */
+const SILENT = `
+import signal, socket, sys
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("silent", flush=True)
+signal.pause()
+`;
 
 async function serve(world: World, ns: string, port: number): Promise<void> {
   const child = world.start(["ip", "netns", "exec", ns, PYTHON, SERVER, `${port}`]);
@@ -100,11 +121,12 @@ worldTest(
     const agent = await world.account();
     await serve(world, world.outside, PORT);
     const free = await verify(world, agent, "--target", `${OUTSIDE_V4}:${PORT}`);
-    assertEquals([free.code, verdicts(free, /TCP/)], [3, ["failed"]]);
+    assertEquals([free.code, new Set(verdicts(free, /TCP/))], [3, new Set(["failed"])]);
     await enable(world, agent);
     for (const target of [`${OUTSIDE_V4}:${PORT}`, `[${OUTSIDE_V6}]:${PORT}`]) {
       const locked = await verify(world, agent, "--target", target);
-      assertEquals([locked.code, verdicts(locked, /TCP/)], [0, ["proven"]], JSON.stringify(locked));
+      assertEquals(locked.code, 0, JSON.stringify(locked, null, 1));
+      assertEquals(verdicts(locked, /^IPv/), Array.from({ length: 10 }, () => "proven"));
       assertStringIncludes(JSON.stringify(locked.tries), "control nobody: it went out");
     }
   },
@@ -113,13 +135,13 @@ worldTest(
 worldTest("verify --target where the control fails too is inconclusive", async (world) => {
   const agent = await world.account();
   await enable(world, agent);
-  const { tries } = await verify(world, agent, "--target", `${OUTSIDE_V4}:4999`);
-  const [tcp] = tries.filter(({ what }) => what.includes("TCP"));
-  assertEquals(tcp!.verdict, "inconclusive", JSON.stringify(tcp));
+  const { code, tries } = await verify(world, agent, "--target", `${OUTSIDE_V4}:4999`);
+  const [tcp] = tries.filter(({ what }) => what.includes(`TCP to ${OUTSIDE_V4}`));
+  assertEquals([code, tcp!.verdict], [3, "inconclusive"], JSON.stringify(tcp));
 });
 
 worldTest(
-  "verify: a half-locked account is not proven, whichever half is missing",
+  "verify: a half-locked account is not proven, whichever half is missing, and sends nothing",
   async (world, t) => {
     const agent = await world.account();
     const uid = (await world.must("id", "-u", agent)).trim();
@@ -134,24 +156,121 @@ worldTest(
       await t.step(removal, async () => {
         await enable(world, agent);
         await world.must("sh", "-c", removal);
-        const { code, proven, tries } = await verify(world, agent);
+        let verified: Awaited<ReturnType<typeof verify>> | undefined;
+        const sent = await world.captured(
+          "host 203.0.113.9 or host 2001:db8::9 or host ff02::db8:0:9",
+          async () => {
+            verified = await verify(world, agent);
+          },
+        );
+        assertEquals(sent, []);
+        const { code, proven, tries } = verified!;
         assertEquals([code, proven], [3, false]);
-        assert(tries.some(({ verdict }) => verdict === "failed"), JSON.stringify(tries, null, 1));
+        const open = tries.filter(({ verdict }) => verdict !== "proven" && verdict !== "note");
+        assert(open.length > 0, JSON.stringify(tries, null, 1));
       });
     }
   },
 );
 
-worldTest("verify without a route is inconclusive, and so not proven", async (world) => {
+worldTest(
+  "verify with --target: the packet filters gone, the datagram by a device is seen to leave",
+  async (world) => {
+    const agent = await world.account();
+    await enable(world, agent);
+    await world.must("sh", "-c", "iptables -F && iptables -t mangle -F");
+    const { code, tries } = await verify(world, agent, "--target", `${OUTSIDE_V4}:4000`);
+    const device = verdicts({ tries } as Verification, /^IPv4: UDP by out0/);
+    assertEquals([code, ...device], [3, "failed"], JSON.stringify(tries, null, 1));
+  },
+);
+
+worldTest(
+  "verify without a route: one family has none, and needs none; both is no proof",
+  async (world) => {
+    const agent = await world.account();
+    await enable(world, agent);
+    await world.must("ip", "-6", "route", "del", "default");
+    const withV4 = await verify(world, agent);
+    assertEquals(withV4.code, 0, JSON.stringify(withV4, null, 1));
+    assertEquals(new Set(verdicts(withV4, /^IPv4/)), new Set(["proven"]));
+    assertEquals(new Set(verdicts(withV4, /^IPv6/)), new Set(["note"]));
+    await world.must("ip", "-4", "route", "del", "default");
+    const without = await verify(world, agent);
+    assertEquals([without.code, without.proven], [3, false]);
+    assert(!verdicts(without, /^IPv/).includes("proven"), JSON.stringify(without, null, 1));
+  },
+);
+
+worldTest("verify where IPv6 is switched off: IPv4 is the whole proof", async (world) => {
   const agent = await world.account();
   await enable(world, agent);
-  await world.must("ip", "-6", "route", "del", "default");
-  const withV4 = await verify(world, agent);
-  assertEquals([withV4.code, ...verdicts(withV4, /^IPv6: a route/)], [0, "inconclusive"]);
-  await world.must("ip", "-4", "route", "del", "default");
-  const without = await verify(world, agent);
-  assertEquals([without.code, without.proven], [3, false]);
-  assertEquals(new Set(verdicts(without, /^IPv/)), new Set(["inconclusive"]));
+  for (const which of ["all", "default", "out0", "lo"]) {
+    await world.must("sysctl", "-qw", `net.ipv6.conf.${which}.disable_ipv6=1`);
+  }
+  const { code, tries } = await verify(world, agent);
+  assertEquals(code, 0, JSON.stringify(tries, null, 1));
+  assertEquals(verdicts({ tries } as Verification, /^IPv6/), ["note"]);
+  await world.must("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=0");
+  assertEquals((await verify(world, agent)).code, 0, "only ::1 is left of it");
+});
+
+worldTest("verify without perl: nothing could be tried, and nothing is proven", async (world) => {
+  const agent = await world.account();
+  await enable(world, agent);
+  const { code, stdout, stderr } = await world.exec(
+    ...["unshare", "-m", "sh", "-ec", 'mount --bind /dev/null /usr/bin/perl; exec "$@"', "sh"],
+    ...[...program(), "firewall", "verify", "--agent-user", agent, "--json"],
+  );
+  assertEquals([code, stderr], [3, ""]);
+  const [verified] = JSON.parse(stdout).accounts as Verification[];
+  assertEquals([verified!.state, verified!.proven], ["locked", false]);
+  for (const { what, verdict, did } of verified!.tries) {
+    if (what.includes("a route to")) continue;
+    assertEquals(verdict, "inconclusive", what);
+    assertMatch(did, /could not be tried \(.*perl.*\)/);
+  }
+});
+
+worldTest(
+  "verify: all of the account's ports in use, the tries have one of root's",
+  async (world) => {
+    const agent = await world.account();
+    await enable(world, agent);
+    await world.must("sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40100");
+    const holder = world.start(
+      world.commandAs(agent, PYTHON, "-c", HOLD_PORTS, "40000", "40100"),
+    );
+    const lines = linesOf(holder.stdout);
+    assertEquals((await lines.read()).value, "holding");
+    lines.releaseLock();
+    const { code, tries } = await verify(world, agent);
+    assertEquals(code, 0, JSON.stringify(tries, null, 1));
+  },
+);
+
+worldTest("verify of a proxy that is the account's own, or silent, ends in time", async (world) => {
+  const agent = await world.account();
+  await enable(world, agent);
+  const start = (words: readonly string[]) => world.start(words);
+  const silent = [PYTHON, "-c", SILENT, "3777"];
+  const own = start(world.commandAs(agent, ...silent));
+  const lines = linesOf(own.stdout);
+  assertEquals((await lines.read()).value, "silent");
+  lines.releaseLock();
+  const began = performance.now();
+  const held = await verify(world, agent);
+  assert(performance.now() - began < 15_000);
+  assertEquals([held.code, ...verdicts(held, /^loopback/)], [0, "note"]);
+  assertMatch(held.tries.at(-1)!.did, /itself listens there/);
+  own.kill("SIGKILL");
+  await own.status;
+  const others = start(world.command(...silent));
+  const more = linesOf(others.stdout);
+  assertEquals((await more.read()).value, "silent");
+  more.releaseLock();
+  const timedOut = await verify(world, agent);
+  assertEquals([timedOut.code, timedOut.proven], [3, false]);
 });
 
 worldTest(

@@ -1,10 +1,10 @@
 /**
- * Parses what `iptables-save` prints, of either variant and family.
+ * Parses what `iptables-save` prints, of either variant and family, and says which rules have no
+ * effect because something above them may let a packet pass.
  *
  * @module
  */
-import { CONNTRACK_STATES } from "./iptables.ts";
-import { parseRange, type UidRange } from "./uid_range.ts";
+import { parseRange, type UidRange } from "../lock/uid_range.ts";
 
 /** One rule, in the order in which its chain goes through it. */
 export interface Rule {
@@ -12,18 +12,20 @@ export interface Rule {
   readonly chain: string;
   /** The rule as it was saved. */
   readonly text: string;
+  /** What stands behind the chain's name, a word each. */
+  readonly words: readonly string[];
   /** `lo`, `!lo`, any other device, or undefined where the rule does not say. */
   readonly device?: string;
   /** `tcp`, `!tcp`, … */
   readonly protocol?: string;
   readonly owner?: UidRange;
   readonly comment?: string;
-  /** `--ctdir`. */
-  readonly direction?: string;
-  /** `--ctstate` with every state: what is not tracked matches as well. */
-  readonly anyState?: boolean;
   /** The ports of `! --dports`. */
   readonly otherThanPorts?: readonly number[];
+  /** Only the first packet of a connection: `--tcp-flags SYN SYN`. */
+  readonly syn?: boolean;
+  /** `--strip-options`. */
+  readonly strips?: string;
   /** Where `-j` leads; undefined for a rule that only counts. */
   readonly target?: string;
   /** The chain of `-g`, which does not come back. */
@@ -45,7 +47,13 @@ export function parseIptablesSave(text: string): Rule[] {
 
 function parseRule(table: string, text: string): Rule {
   const [, chain = "", ...words] = splitWords(text);
-  const rule: { -readonly [K in keyof Rule]: Rule[K] } = { table, chain, text, narrower: false };
+  const rule: { -readonly [K in keyof Rule]: Rule[K] } = {
+    table,
+    chain,
+    text,
+    words,
+    narrower: false,
+  };
   const seen = new Set<string>();
   for (let i = 0; i < words.length; i++) {
     const negated = words[i] === "!";
@@ -76,15 +84,16 @@ function parseRule(table: string, text: string): Rule {
       case "--comment":
         rule.comment = value;
         break;
-      case "--ctdir":
-        rule.direction = value;
-        break;
-      case "--ctstate":
-        if (value === CONNTRACK_STATES) rule.anyState = true;
-        else rule.narrower = true;
-        break;
       case "!--dports":
         rule.otherThanPorts = value.split(",").map(Number);
+        break;
+      case "--tcp-flags":
+        if (value === "SYN" && words[i + 2] === "SYN") rule.syn = true;
+        else rule.narrower = true;
+        i++;
+        break;
+      case "--strip-options":
+        rule.strips = value;
         break;
       case "-j":
         rule.target = value;
@@ -115,6 +124,7 @@ function splitWords(text: string): string[] {
 const NEVER_ACCEPTING = new Set([
   ...["DROP", "REJECT", "LOG", "NFLOG", "MARK", "CONNMARK", "CONNSECMARK", "SECMARK"],
   ...["CLASSIFY", "DSCP", "TOS", "TTL", "HL", "TCPMSS", "SET", "CHECKSUM", "AUDIT", "TRACE"],
+  "TCPOPTSTRIP",
 ]);
 
 /** Why a rule may let a packet out before the rules below it are asked. */
@@ -137,14 +147,15 @@ export class Shadows {
    */
   withShadows(table: string, chain: string): { rule: Rule; shadow: Rule | undefined }[] {
     const above: Rule[] = [];
-    return this.#rulesOf(table, chain).map((rule) => {
+    return this.rulesOf(table, chain).map((rule) => {
       const shadow = above.find((other) => mayConcern(other, rule));
       if (this.#mayAccept(rule)) above.push(rule);
       return { rule, shadow };
     });
   }
 
-  #rulesOf(table: string, chain: string): readonly Rule[] {
+  /** The rules of a chain, in its order. */
+  rulesOf(table: string, chain: string): readonly Rule[] {
     return this.#chains.get(`${table} ${chain}`) ?? [];
   }
 
@@ -152,23 +163,21 @@ export class Shadows {
     if (goto !== undefined) return true; // at its end the base chain's policy decides
     if (target === undefined || NEVER_ACCEPTING.has(target)) return false;
     const key = `${table} ${target}`;
-    if (!this.#chains.has(key)) return !this.#isEmptyChain(target);
+    if (!this.#chains.has(key)) return !isEmptyChain(target);
     let accepting = this.#accepting.get(key);
     if (accepting === undefined) {
       this.#accepting.set(key, false); // iptables refuses loops; a text need not
       // In a chain that was jumped to, RETURN goes on behind the jump.
-      accepting = this.#rulesOf(table, target)
+      accepting = this.rulesOf(table, target)
         .some((rule) => rule.target !== "RETURN" && this.#mayAccept(rule));
       this.#accepting.set(key, accepting);
     }
     return accepting;
   }
-
-  /** Extensions are spelt in capitals; any other target without rules is an empty chain. */
-  #isEmptyChain(target: string): boolean {
-    return /[a-z]/.test(target);
-  }
 }
+
+/** Extensions are spelt in capitals; any other target without rules is an empty chain. */
+const isEmptyChain = (target: string) => /[a-z]/.test(target);
 
 function mayConcern(above: Rule, below: Rule): boolean {
   if (above.owner !== undefined && below.owner !== undefined) {

@@ -46,6 +46,11 @@ export class UidSet {
     }
   }
 
+  /** The ranges: disjoint, not adjacent, ascending. */
+  get ranges(): readonly UidRange[] {
+    return this.#ranges;
+  }
+
   /** Whether every uid of the range is among them. */
   covers(range: UidRange): boolean {
     const found = this.#ranges[this.#at(range.first)];

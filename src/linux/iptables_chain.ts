@@ -1,0 +1,86 @@
+/**
+ * The chain of our own in the table filter, which the rules of `--only-port` share: it refuses what
+ * is not a reply. What is not tracked has no direction, and is refused.
+ *
+ * @module
+ */
+import { feed, sudo } from "../lock/line.ts";
+import type { Found, Piece, Step } from "../lock/piece.ts";
+import { CHAIN } from "./iptables_layers.ts";
+import type { Rule } from "./iptables_rules.ts";
+import type { Variant } from "./iptables_saved.ts";
+import type { Family } from "./machine.ts";
+
+/** The chain as a piece. */
+export interface ChainPiece extends Omit<Piece, "uids"> {
+  readonly chainOf: Family;
+  readonly variant?: Variant;
+}
+type FoundChain = ChainPiece & Omit<Found, "uids">;
+
+/** Whether a piece is the chain. */
+export const isChain = (piece: Piece): piece is ChainPiece => "chainOf" in piece;
+
+const commandOf = (family: Family, variant?: Variant): string[] => [
+  `${family === 4 ? "iptables" : "ip6tables"}${variant ? `-${variant}` : ""}`,
+  "-w",
+];
+
+/** What iptables-restore reads to make the chain, or to mend it, in one transaction. */
+const CHAIN_TEXT = `*filter
+:${CHAIN} - [0:0]
+-A ${CHAIN} -m conntrack --ctdir REPLY -j RETURN
+-A ${CHAIN} -p tcp -j REJECT --reject-with tcp-reset
+-A ${CHAIN} -j REJECT
+COMMIT`;
+
+/** The chain, of one family. */
+export const chainPiece = (family: Family): ChainPiece => ({
+  is: `IPv${family}: chain ${CHAIN}`,
+  why: `IPv${family}: refuses on loopback, but for the replies of an account's own servers`,
+  chainOf: family,
+  serves: ({ is }) => is.includes("loopback"),
+});
+
+/** Makes it, or mends it, in one transaction. */
+export function makeChain({ chainOf: family, why }: ChainPiece): Step {
+  const restore = family === 4 ? "iptables-restore" : "ip6tables-restore";
+  const [command] = commandOf(family);
+  return {
+    line: feed(CHAIN_TEXT, restore, "-w", "--noflush"),
+    why,
+    undo: [`${sudo(command!, "-w", "-F", CHAIN)} && ${sudo(command!, "-w", "-X", CHAIN)}`],
+  };
+}
+
+/** Removes it. */
+export function unmakeChain(family: Family, variant: Variant | undefined): Step[] {
+  const [command, ...words] = commandOf(family, variant);
+  const back = feed(CHAIN_TEXT, command!.replace("tables", "tables-restore"), "-w", "--noflush")
+    .replace(/(ip6?tables)-restore-(nft|legacy)/, "$1-$2-restore");
+  return [
+    {
+      line: sudo(command!, ...words, "-F", CHAIN),
+      why: "empty our chain, which no account needs any more",
+      undo: [back],
+    },
+    { line: sudo(command!, ...words, "-X", CHAIN), why: "remove it", undo: [back] },
+  ];
+}
+
+/** The chain that is there, if it is. */
+export function chainFound(rules: readonly Rule[], family: Family, variant: Variant): FoundChain[] {
+  const chain = rules.filter((rule) => rule.table === "filter" && rule.chain === CHAIN);
+  if (chain.length === 0) return [];
+  const unreachable = family === 4 ? "icmp-port-unreachable" : "icmp6-port-unreachable";
+  const sound = chain.map(({ text }) => text).join("\n") === [
+    `-A ${CHAIN} -m conntrack --ctdir REPLY -j RETURN`,
+    `-A ${CHAIN} -p tcp -j REJECT --reject-with tcp-reset`,
+    `-A ${CHAIN} -j REJECT --reject-with ${unreachable}`,
+  ].join("\n");
+  return [{
+    ...chainPiece(family),
+    variant,
+    ...(sound ? {} : { fault: `chain ${CHAIN} was changed` }),
+  }];
+}

@@ -1,0 +1,97 @@
+/**
+ * The rules that are there, of both variants of iptables and both families.
+ *
+ * @module
+ */
+import type { Answer } from "../lock/piece.ts";
+import { UnreadableError } from "../sudo.ts";
+import { parseIptablesSave, type Rule } from "./iptables_rules.ts";
+import type { Family, Machine } from "./machine.ts";
+
+/** One of the two programs that the plain name `iptables` may stand for. */
+export type Variant = "nft" | "legacy";
+
+/** What one of the `iptables-save` programs printed. */
+export interface SavedRules {
+  readonly family: Family;
+  readonly variant: Variant;
+  readonly rules: readonly Rule[];
+}
+
+const read = new WeakMap<Machine, readonly SavedRules[]>();
+
+/** The rules of both variants and families, parsed once for a reading. */
+export function savedRules(machine: Machine): readonly SavedRules[] {
+  let saved = read.get(machine);
+  if (saved === undefined) {
+    saved = machine.families.flatMap((family) =>
+      (["nft", "legacy"] as const).map((variant) => {
+        const answer = machine.answers.get(`${family} ${variant}`)!;
+        return { family, variant, rules: rulesIn(answer, family, variant) };
+      })
+    );
+    read.set(machine, saved);
+  }
+  return saved;
+}
+
+/** What the two variants say where the kernel has not got them: then they hold no rule. */
+const NOT_IN_KERNEL = /Failed to initialize nft|do you need to insmod|not supported/;
+
+/** @throws {UnreadableError} where the rules are not to be had: none printed is not none there. */
+function rulesIn({ exitCode, stdout, stderr }: Answer, family: Family, variant: Variant): Rule[] {
+  const command = `${family === 4 ? "iptables" : "ip6tables"}-${variant}`;
+  const incompatible = /table [`'](\S+)' is incompatible/i.exec(stdout + stderr);
+  if (incompatible !== null) {
+    throw new UnreadableError(
+      `${command} cannot read the table '${incompatible[1]}', which nft made for it: ` +
+        `restore it with iptables-restore, or remove it with nft delete table`,
+    );
+  }
+  if (exitCode === 0) return parseIptablesSave(stdout);
+  if (exitCode === 127 || NOT_IN_KERNEL.test(stderr)) return [];
+  throw new UnreadableError(
+    `${command}-save failed (exit status ${exitCode}): ${stderr.trim().split("\n").at(-1) ?? ""}`,
+  );
+}
+
+/** What the plain name `iptables` stands for; undefined where there is none. */
+export function plainVariant({ answers }: Machine): Variant | undefined {
+  const { exitCode, stdout } = answers.get("iptables")!;
+  return exitCode !== 0 ? undefined : stdout.includes("nf_tables") ? "nft" : "legacy";
+}
+
+/** Where each rule stands, while one after another is taken away. */
+export class Positions {
+  readonly #chains = new Map<string, string[]>();
+  readonly #plain: Variant | undefined;
+
+  constructor(machine: Machine) {
+    this.#plain = plainVariant(machine);
+    for (const { rules, family, variant } of savedRules(machine)) {
+      for (const rule of rules) {
+        const key = this.#key(family, variant, rule);
+        const chain = this.#chains.get(key);
+        if (chain === undefined) this.#chains.set(key, [rule.text]);
+        else chain.push(rule.text);
+      }
+    }
+  }
+
+  /** How a variant has to be named: not at all where the plain name stands for it. */
+  named(variant: Variant | undefined): Variant | undefined {
+    return variant === this.#plain ? undefined : variant;
+  }
+
+  /** The position, from 1, of the first such rule, which is gone from now on. */
+  take(family: Family, variant: Variant, rule: Rule): number {
+    const chain = this.#chains.get(this.#key(family, variant, rule)) ?? [];
+    const index = Math.max(0, chain.indexOf(rule.text));
+    chain.splice(index, 1);
+    return index + 1;
+  }
+
+  #key(family: Family, variant: Variant, { table, chain }: Rule): string {
+    return `${family} ${variant} ${table} ${chain}`;
+  }
+}

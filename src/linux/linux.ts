@@ -1,0 +1,190 @@
+/**
+ * Linux: all kinds of pieces, in their order, and what only Linux knows of accounts.
+ *
+ * @module
+ */
+import { FishnetError } from "../errors.ts";
+import type { Holder, Holdings } from "../lock/holder.ts";
+import type { Answer, Kind } from "../lock/piece.ts";
+import { UidSet } from "../lock/uid_range.ts";
+import type { System } from "../system.ts";
+import type { Ask } from "../sudo.ts";
+import {
+  ownRange,
+  parsePasswd,
+  parseSubuid,
+  type PasswdEntry,
+  subordinateRanges,
+  unclearLines,
+} from "./accounts.ts";
+import { iptables } from "./iptables.ts";
+import { plainVariant } from "./iptables_saved.ts";
+import type { Machine } from "./machine.ts";
+import { lockTable, loopbackTable } from "./nftables.ts";
+import { refuse } from "./refusals.ts";
+import { sideDoors } from "./side_doors.ts";
+import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
+
+const KINDS: readonly Kind<Machine>[] = [routing, lockTable, loopbackTable, iptables];
+
+/** What every lock needs to know, beside what its kinds ask. */
+const QUESTIONS = {
+  passwd: ["getent", "passwd"],
+  subuid: ["cat", "/etc/subuid"],
+  ipv6: ["test", "-e", "/proc/net/if_inet6"],
+};
+
+/** The system of this name. */
+export const linux: System<Machine> = {
+  kinds: KINDS,
+
+  async read(ask, names) {
+    const questions = Object.assign({}, QUESTIONS, ...KINDS.map(({ questions }) => questions));
+    const answers = new Map<string, Answer>();
+    await Promise.all(
+      Object.entries<readonly string[]>(questions).map(async ([name, words]) => {
+        answers.set(name, await ask(words));
+      }),
+    );
+    await askPlainIptables(ask, answers);
+    const named = names.length === 0
+      ? ""
+      : (await ask(["getent", "passwd", "--", ...names])).stdout;
+    const text = (name: string) => answers.get(name)!.stdout;
+    return {
+      answers,
+      passwd: parsePasswd(`${text("passwd")}\n${named}`),
+      subuid: parseSubuid(text("subuid")),
+      families: answers.get("ipv6")!.exitCode === 0 ? [4, 6] : [4],
+    };
+  },
+
+  holder(machine, holdings, name) {
+    const entry = machine.passwd.find((known) => known.name === name);
+    if (entry !== undefined) return existing(entry, machine, holdings);
+    const uid = holdings.uidsOf(name).at(-1);
+    if (uid === undefined) return undefined;
+    return { name, uid, ranges: [], exists: false, names: [name], formerUids: [] };
+  },
+
+  holders(machine, holdings) {
+    const byName = new Map(machine.passwd.map((entry) => [entry.name, entry]));
+    const names = new Set(
+      holdings.owners.filter((name) => holdings.uidsOf(name).length > 0 || byName.has(name)),
+    );
+    const ofNobody = new UidSet(holdings.unowned.flatMap(({ uids }) => uids ?? []));
+    const owned = new UidSet(
+      holdings.owners.flatMap((name) => holdings.uidsOf(name).map(ownRange)),
+    );
+    const subordinate = new UidSet(machine.subuid.ranges);
+    for (const { name, uid } of machine.passwd) {
+      const own = ownRange(uid);
+      if (ofNobody.covers(own) && !subordinate.covers(own) && !owned.covers(own)) names.add(name);
+    }
+    return [...names].sort().flatMap((name) => linux.holder(machine, holdings, name) ?? []);
+  },
+
+  leftOver(machine, holdings) {
+    const known = new UidSet([
+      ...machine.subuid.ranges,
+      ...machine.passwd.map(({ uid }) => ownRange(uid)),
+      ...linux.holders(machine, holdings).flatMap((holder) => holdings.uids(holder).ranges),
+    ]);
+    return holdings.unowned.filter(({ foreign }) => !foreign).flatMap((piece) => {
+      const parts = known.without(piece.uids!);
+      if (parts.length === 0) return [];
+      return piece.divisible ? parts.map((uids) => ({ ...piece, uids })) : [piece];
+    });
+  },
+
+  backend(machine) {
+    if (plainVariant(machine) !== undefined) return "iptables";
+    if (machine.answers.get("nft")!.exitCode !== 127) return "nftables";
+    throw new FishnetError(
+      "this machine has neither iptables nor nft: install the package iptables, or nftables",
+    );
+  },
+
+  refuse,
+
+  notes(machine, { name, exists, names, formerUids }, own) {
+    const disable = `fishnet firewall disable --agent-user ${name} --apply`;
+    const backends = new Set(own.flatMap(({ says }) => says?.backend ?? []));
+    return [
+      ...(exists ? [] : [`the account no longer exists, its rules do: ${disable} removes them`]),
+      ...names.slice(1).map((other) =>
+        `the account was renamed: it was locked as '${other}'; ${disable} removes those rules, ` +
+        "then enable again"
+      ),
+      ...formerUids.map((uid) =>
+        `rules of uid ${uid}, which it had, are left: ${disable} removes them, then enable again`
+      ),
+      ...(backends.size > 1
+        ? ["rules of both backends are there: enable with the --backend that is to stay"]
+        : []),
+      ...withoutLoopback(machine).map(({ family, mend }) =>
+        `IPv${family}: a lock cuts it off loopback as well, where the routing rule ` +
+        `'from all lookup local' is not before ours: ${mend}`
+      ),
+      ...(machine.families.length === 2
+        ? []
+        : ["this kernel has no IPv6, so there is none to lock"]),
+    ];
+  },
+
+  faults(machine, { name, uid }) {
+    if (uid === undefined) return [];
+    return unclearLines(machine.subuid, { name, uid }).map((text) => ({
+      is: `subordinate uids of the line ${JSON.stringify(text)}`,
+      fault: "no range in decimal numbers",
+      mend: `write ${name}:FIRST:COUNT there in /etc/subuid, and enable again`,
+    }));
+  },
+
+  loop: rangeLoop,
+
+  doors: (ask, machine, accounts) => sideDoors(ask, machine, accounts),
+
+  async whyAsk(ask, name) {
+    const rights = await ask(["sudo", "-n", "-l", "-U", name]);
+    if (/\bmay run the following commands\b/.test(rights.stdout)) return "it may use sudo";
+    const sessions = await ask(["who"]);
+    // NAME LINE TIME (HOST): a display of this machine begins with a colon (who(1)).
+    const outside = sessions.stdout.split("\n")
+      .find((line) => line.split(/\s/)[0] === name && /\([^:)][^)]*\)$/.test(line.trim()));
+    return outside === undefined ? undefined : "it has a session from outside";
+  },
+
+  firstOrdinaryUid: 1000,
+  hasBackends: true,
+
+  notCovered: [],
+};
+
+/** Some systems have the plain names alone. */
+async function askPlainIptables(ask: Ask, answers: Map<string, Answer>): Promise<void> {
+  if (["4 nft", "4 legacy"].some((name) => answers.get(name)!.exitCode !== 127)) return;
+  const variant = answers.get("iptables")!.stdout.includes("nf_tables") ? "nft" : "legacy";
+  answers.set(`4 ${variant}`, await ask(["iptables-save"]));
+  answers.set(`6 ${variant}`, await ask(["ip6tables-save"]));
+}
+
+function existing(entry: PasswdEntry, machine: Machine, holdings: Holdings<Machine>): Holder {
+  const { name, uid } = entry;
+  const ranges = subordinateRanges(machine.subuid, entry)
+    .map(({ first, last }) => ({ first, last }));
+  const others = holdings.namesOf(uid).filter((other) => other !== name);
+  const formerUids = holdings.uidsOf(name).filter((former) =>
+    former !== uid && !ranges.some(({ first, last }) => first <= former && former <= last) &&
+    holdings.namesOf(former).length === 1
+  );
+  return {
+    name,
+    uid,
+    ranges,
+    exists: true,
+    // A name that somebody has is his, whatever uid was his before.
+    names: [name, ...others.filter((other) => !machine.passwd.some((one) => one.name === other))],
+    formerUids,
+  };
+}

@@ -1,0 +1,116 @@
+/**
+ * What `enable --apply` refuses on Linux before anything is changed, in one sentence that says what
+ * to do: a lock that would cut off somebody else, and one that would hold less than it seems to.
+ *
+ * @module
+ */
+import { FishnetError } from "../errors.ts";
+import type { Holder, Holdings } from "../lock/holder.ts";
+import type { Lock } from "../lock/piece.ts";
+import { overlap, printRange } from "../lock/uid_range.ts";
+import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
+import type { Machine } from "./machine.ts";
+import { tooLow } from "./nftables.ts";
+import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
+
+/** @throws {FishnetError} for the first reason not to make this lock. */
+export function refuse(
+  machine: Machine,
+  holdings: Holdings<Machine>,
+  lock: Lock,
+  holder: Holder,
+): void {
+  const { name, uid } = lock;
+  if (!holder.exists || uid === undefined) {
+    throw new FishnetError(`the account '${name}' does not exist: create it first`);
+  }
+  const account = { name, uid };
+  refuseUnclear(account, machine);
+  refuseOthers(account, machine);
+  refuseOtherName(account, holdings);
+  refuseWithoutLoopback(account, machine);
+  refuseLowRanges(lock);
+}
+
+/** Refuses a line of /etc/subuid that may mean another range to whoever reads it next. */
+function refuseUnclear(account: PasswdEntry, { subuid }: Machine): void {
+  const [line] = unclearLines(subuid, account);
+  if (line === undefined) return;
+  throw new FishnetError(
+    `/etc/subuid has a line for '${account.name}' that is no range, ${JSON.stringify(line)}: ` +
+      `write ${account.name}:FIRST:COUNT there, in decimal numbers`,
+  );
+}
+
+/** Refuses a uid that is locked for another name: disabling one would open part of the other. */
+function refuseOtherName({ name, uid }: PasswdEntry, holdings: Holdings<Machine>): void {
+  const other = holdings.namesOf(uid).find((one) => one !== name);
+  if (other === undefined) return;
+  throw new FishnetError(
+    `uid ${uid} of '${name}' is locked already, for '${other}', which had it: disable '${other}' first`,
+  );
+}
+
+/** Refuses where the kernel would ask our routing rule before it finds this machine's own addresses. */
+function refuseWithoutLoopback({ name }: PasswdEntry, machine: Machine): void {
+  const [cut] = withoutLoopback(machine);
+  if (cut === undefined) return;
+  throw new FishnetError(
+    `refusing to lock '${name}', which would cut it off loopback as well: ip -${cut.family} rule ` +
+      `has no 'from all lookup local' before ${ROUTING_PREFERENCE}; add it there with ${cut.mend}`,
+  );
+}
+
+/** Refuses ranges that the rules of nftables would not look for. */
+function refuseLowRanges({ name, backend, ranges }: Lock): void {
+  const low = backend === "nftables" ? tooLow(ranges ?? []) : undefined;
+  if (low === undefined) return;
+  throw new FishnetError(
+    `the subordinate uids ${
+      printRange(low)
+    } of '${name}' lie among ordinary uids, where nftables ` +
+      "does not look for them: use --backend iptables",
+  );
+}
+
+/** Refuses a lock that would cut off root, or another account. */
+function refuseOthers(account: PasswdEntry, { passwd, subuid }: Machine): void {
+  const { name, uid } = account;
+  if (uid === 0) {
+    throw new FishnetError(
+      `refusing to lock '${name}', which has uid 0 and is root under another name: ` +
+        "name the agent's own account",
+    );
+  }
+  const namesake = passwd.find((other) => other.uid === uid && other.name !== name);
+  if (namesake !== undefined) {
+    throw new FishnetError(
+      `refusing to lock '${name}', which shares uid ${uid} with '${namesake.name}': ` +
+        "give the agent a uid of its own",
+    );
+  }
+  const own = subordinateRanges(subuid, account);
+  const among = subuid.ranges.find((other) =>
+    !own.includes(other) && other.first <= uid && uid <= other.last
+  );
+  if (among !== undefined) {
+    throw new FishnetError(
+      `refusing to lock '${name}', whose uid ${uid} is one of the subordinate uids of ` +
+        `'${among.owner}' (${printRange(among)}): give the agent a uid of its own`,
+    );
+  }
+  for (const range of own) {
+    const refuse = (whom: string) =>
+      new FishnetError(
+        `refusing to lock '${name}', whose subordinate uids ${printRange(range)} ${whom}: ` +
+          `give '${name}' a range of its own in /etc/subuid`,
+      );
+    if (range.first === 0) throw refuse("contain root's");
+    const other = passwd.find((other) =>
+      other.uid !== uid && range.first <= other.uid && other.uid <= range.last
+    );
+    if (other !== undefined) throw refuse(`contain that of '${other.name}' (${other.uid})`);
+    const shared = subuid.ranges.find((other) => !own.includes(other) && overlap(other, range));
+    if (shared !== undefined) throw refuse(`overlap those of '${shared.owner}'`);
+  }
+}

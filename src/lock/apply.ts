@@ -1,0 +1,164 @@
+/**
+ * Carries a plan out, all or nothing: a command that fails, or a signal, undoes what this run
+ * changed, last change first.
+ *
+ * @module
+ */
+import { FishnetError } from "../errors.ts";
+import type { Session, StepResult } from "../sudo.ts";
+import type { There } from "./holder.ts";
+import type { Found, Step } from "./piece.ts";
+import { printRange } from "./uid_range.ts";
+
+/** How a run is watched from outside. */
+export interface Watcher {
+  /** Called before each command. */
+  onStep(step: Step): void;
+  /** Called when a command has taken {@link LONG} milliseconds, and goes on. */
+  onLong(step: Step): void;
+}
+
+/** Milliseconds after which a person wants to know that something still goes on. */
+const LONG = 2000;
+
+/** What a run works on. */
+export interface Run<M> {
+  readonly session: Session;
+  readonly signals: SignalTrap;
+  /** What was there before the first command. */
+  readonly before: readonly There<M>[];
+  /** Reads the machine again. */
+  readonly look: () => Promise<readonly There<M>[]>;
+}
+
+/**
+ * Runs the commands. Nothing is committed: that is the caller's word, when all is as it should be.
+ *
+ * @throws {FishnetError} that names the command that failed, and what is left, if anything is.
+ */
+export async function carryOut<M>(
+  steps: readonly Step[],
+  run: Run<M>,
+  watcher: Watcher,
+): Promise<void> {
+  const done = new Map<string, number>();
+  for (const step of steps) {
+    watcher.onStep(step);
+    const timer = setTimeout(() => watcher.onLong(step), LONG);
+    const result = await run.session.perform(step).finally(() => clearTimeout(timer));
+    if (result.exitCode !== 0) {
+      await noteWhatWasDone(step, result, run, done);
+      if (result.exitCode > 128) await run.signals.heard();
+      throw await rolledBack(run, run.signals.caught ?? failureOf(step, result));
+    }
+    if (step.counts !== undefined) {
+      const key = keyOf(step.counts);
+      done.set(key, (done.get(key) ?? 0) + 1);
+    }
+    if (run.signals.caught !== undefined) throw await rolledBack(run, run.signals.caught);
+  }
+}
+
+/** Undoes all, and makes the error that tells what happened and what is left. */
+export async function rolledBack<M>(
+  { session, before, look }: Run<M>,
+  failure: string,
+): Promise<FishnetError> {
+  const stuck = await session.takeBack();
+  const difference = differenceOf(before, await look());
+  const left = [
+    ...stuck.length === 0 ? [] : [
+      "this could not be undone; when the cause is gone, run:",
+      ...stuck.map((one) => `  ${one}`),
+    ],
+    ...difference,
+  ];
+  return new FishnetError([failure, ...left.length > 0 ? left : [NOTHING_CHANGED]].join("\n"));
+}
+
+/** What an error says where the machine is as it was. */
+export const NOTHING_CHANGED = "nothing was changed";
+
+/**
+ * A command that failed may have done its work all the same. Where its undo could do harm then, the
+ * machine is asked whether there is one more of what it makes, or one less.
+ */
+async function noteWhatWasDone<M>(
+  { counts }: Step,
+  { undoOfFailed }: StepResult,
+  { session, before, look }: Run<M>,
+  done: ReadonlyMap<string, number>,
+): Promise<void> {
+  if (undoOfFailed === "") return;
+  if (counts !== undefined) {
+    const number = (there: readonly There<M>[]) =>
+      there.flatMap(({ found }) => found).filter((piece) => keyOf(piece) === keyOf(counts)).length;
+    // What this run did before is known; the rest of the change is this command's.
+    const others = done.get(keyOf(counts)) ?? 0;
+    if (Math.abs(number(await look()) - number(before)) === others) return;
+  }
+  await session.noteChange(undoOfFailed);
+}
+
+/** A text is no part of an error: then the words of the one command in it say what failed. */
+function failureOf({ line }: Step, { exitCode, stdout, stderr, failed }: StepResult): string {
+  const command = line.includes("\n") ? failed : line;
+  const said = (stderr.trim() || stdout.trim()).slice(0, 2000);
+  const why = exitCode === 137 ? "it took too long, and was ended" : said;
+  return `command failed (exit status ${exitCode}): ${command}${why === "" ? "" : `\n${why}`}`;
+}
+
+const keyOf = ({ is, uids }: Pick<Found, "is" | "uids">) =>
+  `${is} ${uids === undefined ? "" : printRange(uids)}`;
+
+/** What is there and was not, and what was there and is not. */
+function differenceOf<M>(before: readonly There<M>[], after: readonly There<M>[]): string[] {
+  const count = (there: readonly There<M>[]) => {
+    const counts = new Map<string, number>();
+    for (const piece of there.flatMap(({ found }) => found)) {
+      const key = `${keyOf(piece)}${piece.fault === undefined ? "" : ` (${piece.fault})`}`;
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+    }
+    return counts;
+  };
+  const [old, now] = [count(before), count(after)];
+  return [
+    ...[...now].flatMap(([key, n]) => n > (old.get(key) ?? 0) ? [`this is left: ${key}`] : []),
+    ...[...old].flatMap(([key, n]) => n > (now.get(key) ?? 0) ? [`this is gone: ${key}`] : []),
+  ];
+}
+
+/** Notes the first signal that asks the program to stop, instead of dying of it half-way. */
+export class SignalTrap implements Disposable {
+  static readonly #signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  readonly #stopped = Promise.withResolvers<void>();
+  readonly #listeners = SignalTrap.#signals.map((signal) => ({
+    signal,
+    listener: () => {
+      this.caught ??= `stopped by ${signal}`;
+      this.#stopped.resolve();
+    },
+  }));
+  /** What happened, once there was a signal. */
+  caught: string | undefined;
+  /** Resolves with the first signal. */
+  readonly stopped: Promise<void> = this.#stopped.promise;
+
+  /**
+   * Waits a moment for a signal. Ctrl-C goes to the whole terminal, and a command that died of it
+   * may be known before it is heard here.
+   */
+  async heard(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    await Promise.race([this.stopped, new Promise((resolve) => timer = setTimeout(resolve, 500))]);
+    clearTimeout(timer);
+  }
+
+  constructor() {
+    for (const { signal, listener } of this.#listeners) Deno.addSignalListener(signal, listener);
+  }
+
+  [Symbol.dispose](): void {
+    for (const { signal, listener } of this.#listeners) Deno.removeSignalListener(signal, listener);
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * `status`: one session that reads and changes nothing.
+ *
+ * @module
+ */
+import type { System } from "../system.ts";
+import { Session, UnreadableError } from "../sudo.ts";
+import { sightOf, statusIn, type StatusReport, unknownStatus } from "./status.ts";
+import { isHeld, lostAtReboot, type Warning } from "./warnings.ts";
+
+/**
+ * What is in force for the accounts, and what they could do all the same; for none, for every
+ * account that anything of a lock is there for.
+ *
+ * @throws {FishnetError} for an account that neither exists nor has anything of a lock.
+ */
+export async function readStatus<M>(
+  system: System<M>,
+  names: readonly string[],
+): Promise<{ report: StatusReport; warnings: Warning[] }> {
+  try {
+    await using session = await Session.open();
+    const machine = await system.read(session.ask, names);
+    const report = statusIn(sightOf(system, machine), names);
+    const held = report.accounts.filter(isHeld);
+    const doors = held.length === 0 ? [] : await system.doors(session.ask, machine, held);
+    return { report, warnings: [...lostAtReboot(held), ...doors] };
+  } catch (error) {
+    if (!(error instanceof UnreadableError)) throw error;
+    return { report: unknownStatus(names, error.message), warnings: [] };
+  }
+}

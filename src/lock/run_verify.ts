@@ -1,0 +1,79 @@
+/**
+ * `verify` with what it needs of this machine: what `status` says, and who the accounts are, in one
+ * session.
+ *
+ * @module
+ */
+import { FishnetError } from "../errors.ts";
+import { type Ask, Session, UnreadableError } from "../sudo.ts";
+import type { System } from "../system.ts";
+import { sightOf, statusIn } from "./status.ts";
+import type { Person } from "./tries.ts";
+import { type Try, type Verification, verify, type VerifyOptions } from "./verify.ts";
+
+/**
+ * Verifies accounts, one after another.
+ *
+ * @param onVerified is called with each as soon as it is known
+ * @throws {FishnetError} for an account that does not exist, or a target that nothing resolves.
+ */
+export async function verifyAll<M>(
+  system: System<M>,
+  names: readonly string[],
+  options: Pick<VerifyOptions, "system" | "target" | "proxy">,
+  onVerified: (verification: Verification) => void,
+): Promise<Verification[]> {
+  try {
+    await using session = await Session.open();
+    const { ask } = session;
+    const sight = sightOf(system, await system.read(ask, [...names, "nobody"]));
+    const isLocked = (name: string) => statusIn(sight, [name]).state !== "unlocked";
+    const persons = await personsOf(ask, [...names, "nobody"]);
+    const nobody = persons.get("nobody");
+    const control = nobody === undefined || isLocked("nobody")
+      ? { name: "root", uid: 0, groups: [0] }
+      : nobody;
+    const verifications: Verification[] = [];
+    for (const name of names) {
+      const { accounts: [account] } = statusIn(sight, [name]);
+      const person = persons.get(name);
+      if (person === undefined) {
+        throw new FishnetError(`the account '${name}' does not exist: nothing can be tried as it`);
+      }
+      const { state, onlyPorts } = account!;
+      const verified = { ...person, state, onlyPorts };
+      const verification = await verify(verified, { ...options, control, run: ask });
+      onVerified(verification);
+      verifications.push(verification);
+    }
+    return verifications;
+  } catch (error) {
+    if (!(error instanceof UnreadableError)) throw error;
+    return names.map((name) => {
+      const unread = unreadable(name, error.message);
+      onVerified(unread);
+      return unread;
+    });
+  }
+}
+
+function unreadable(name: string, did: string): Verification {
+  const what = "the firewall's state";
+  const tries: Try[] = [{ what, expected: "reached", verdict: "inconclusive", did }];
+  return { name, state: "unknown", proven: false, tries };
+}
+
+/** The accounts that exist, as the kernel knows them. */
+async function personsOf(ask: Ask, names: readonly string[]): Promise<Map<string, Person>> {
+  const persons = new Map<string, Person>();
+  for (const name of new Set(names)) {
+    const [uid, groups] = await Promise.all(["-u", "-G"].map((flag) => ask(["id", flag, name])));
+    if (uid!.exitCode !== 0 || groups!.exitCode !== 0) continue;
+    persons.set(name, {
+      name,
+      uid: Number(uid!.stdout),
+      groups: groups!.stdout.trim().split(/\s+/).map(Number),
+    });
+  }
+  return persons;
+}

@@ -1,0 +1,290 @@
+/**
+ * `status`: what of each account's lock is in force.
+ *
+ * @module
+ */
+import type { Backend } from "../account.ts";
+import { FishnetError } from "../errors.ts";
+import type { System } from "../system.ts";
+import { InForce, type Judgement } from "./difference.ts";
+import { type Holder, Holdings, type There } from "./holder.ts";
+import type { Found, Kind, Lock, LockOptions, Piece } from "./piece.ts";
+import { printRange } from "./uid_range.ts";
+
+/** `partial`: a piece is missing, or without effect. `unknown`: the state could not be read. */
+export type LockState = "locked" | "partial" | "unlocked" | "unknown";
+
+/** One piece of an account's lock, and whether it is in force. */
+export interface PieceStatus {
+  readonly name: string;
+  /** False also for what is there and has no effect, because something before it lets pass. */
+  readonly present: boolean;
+  /** Why it does not count, or what is remarkable about it. */
+  readonly detail?: string;
+  /** The command that mends it. */
+  readonly remedy?: string;
+}
+
+/** What is in force for one account. */
+export interface AccountStatus {
+  /** Its name; `uid N` where rules are left of an account that nobody knows any more. */
+  readonly name: string;
+  /** Undefined where the state could not be read. */
+  readonly uid: number | undefined;
+  readonly state: LockState;
+  readonly pieces: readonly PieceStatus[];
+  /** The lock is put back in force at boot, before anything of the account can run. */
+  readonly survivesReboot: boolean;
+  /** Why it is not, although it should be. */
+  readonly rebootFaults?: readonly string[];
+  /** Linux: which rule set carries the lock. */
+  readonly backend?: Backend;
+  /** The TCP ports that loopback is limited to; none means that all of it is open. */
+  readonly onlyPorts: readonly number[];
+  /** What is worth knowing, and changes no state. */
+  readonly notes?: readonly string[];
+}
+
+/** The answer for all accounts that were asked for. */
+export interface StatusReport {
+  /** The worst of the accounts' states; `unlocked` where there is no account. */
+  readonly state: LockState;
+  readonly accounts: readonly AccountStatus[];
+  /** Why the state could not be read, where it is `unknown`. */
+  readonly reason?: string;
+}
+
+/** A machine that was read, and what was found on it. */
+export interface Sight<M> {
+  readonly system: System<M>;
+  readonly machine: M;
+  readonly there: readonly There<M>[];
+  readonly holdings: Holdings<M>;
+}
+
+/** Looks at a machine that was read. */
+export function sightOf<M>(system: System<M>, machine: M): Sight<M> {
+  const there = system.kinds.map((kind) => ({ kind, found: kind.found(machine) }));
+  return { system, machine, there, holdings: new Holdings(there) };
+}
+
+/**
+ * What is in force for the accounts; for none, for every account that anything of a lock is there
+ * for, those that were deleted included.
+ *
+ * @throws {FishnetError} for an account that neither exists nor has anything of a lock.
+ */
+export function statusIn<M>(sight: Sight<M>, names: readonly string[]): StatusReport {
+  const { system, machine, holdings } = sight;
+  const inForce = new Map(sight.there.map(({ kind, found }) => [kind, new InForce(found)]));
+  const holders = names.length > 0
+    ? names.map((name) => holderOf(sight, name))
+    : system.holders(machine, holdings);
+  const accounts = [
+    ...holders.map((holder) => judge(holder, sight, inForce)),
+    ...(names.length > 0
+      ? []
+      : system.leftOver(machine, holdings).map((piece) => leftOverStatus(piece, sight))),
+  ];
+  return { state: worst(accounts.map(({ state }) => state)), accounts };
+}
+
+/** @throws {FishnetError} for a name that neither the machine nor a piece knows. */
+export function holderOf<M>({ system, machine, holdings }: Sight<M>, name: string): Holder {
+  const holder = system.holder(machine, holdings, name);
+  if (holder === undefined) throw new FishnetError(`the account '${name}' does not exist`);
+  return holder;
+}
+
+/** The state that could not be read: never `unlocked`. */
+export function unknownStatus(names: readonly string[], reason: string): StatusReport {
+  const accounts = names.map((name): AccountStatus => ({
+    name,
+    uid: undefined,
+    state: "unknown",
+    pieces: [],
+    survivesReboot: false,
+    onlyPorts: [],
+  }));
+  return { state: "unknown", reason, accounts };
+}
+
+/** What the pieces that are there say that the lock is meant to be; undefined where there are none. */
+export function lockFound(
+  holder: Holder,
+  own: readonly Found[],
+  fallback: Backend,
+): Lock | undefined {
+  if (own.length === 0) return undefined;
+  const says = own.flatMap((piece) => piece.says ?? []);
+  // Most of its rules tell the backend; where there are none, what the next boot brings.
+  const count = (backend: Backend) =>
+    says.filter((one) => one.backend === backend && one.persist === undefined).length;
+  const [ipt, nft] = [count("iptables"), count("nftables")];
+  const backend = ipt === 0 && nft === 0
+    ? says.find((one) => one.backend !== undefined)?.backend ?? fallback
+    : nft > ipt
+    ? "nftables"
+    : "iptables";
+  const ports = says.filter((one) => one.backend === undefined || one.backend === backend)
+    .flatMap(({ onlyPorts }) => onlyPorts ?? []);
+  const any = (option: "persist" | "sessions" | "log") => says.some((one) => one[option] === true);
+  return {
+    ...lockOf(holder),
+    backend,
+    onlyPorts: [...new Set(ports)].sort((a, b) => a - b),
+    persist: any("persist"),
+    sessions: any("sessions"),
+    log: any("log"),
+  };
+}
+
+const lockOf = ({ name, uid, ranges }: Holder) => ({
+  name,
+  ...(uid === undefined ? {} : { uid }),
+  ranges,
+});
+
+/** The lock that an enable makes: what was asked for, and what the account is locked with already. */
+export function lockToBe(
+  holder: Holder,
+  found: Lock | undefined,
+  asked: Partial<LockOptions>,
+  fallback: () => Backend,
+): Lock {
+  return {
+    ...lockOf(holder),
+    backend: asked.backend ?? found?.backend ?? fallback(),
+    onlyPorts: asked.onlyPorts?.length ? asked.onlyPorts : found?.onlyPorts ?? [],
+    persist: asked.persist || (found?.persist ?? false),
+    sessions: asked.sessions || (found?.sessions ?? false),
+    log: asked.log || (found?.log ?? false),
+  };
+}
+
+/** The call that makes a lock. */
+export function enableLine({ name, backend, onlyPorts, persist, sessions, log }: Lock): string {
+  return [
+    `fishnet firewall enable --agent-user ${name}`,
+    ...(backend === "nftables" ? ["--backend nftables"] : []),
+    ...onlyPorts.map((port) => `--only-port ${port}`),
+    ...(persist ? ["--persist"] : []),
+    ...(sessions ? ["--sessions"] : []),
+    ...(log ? ["--log"] : []),
+    "--apply",
+  ].join(" ");
+}
+
+function judge<M>(
+  holder: Holder,
+  { system, machine, holdings }: Sight<M>,
+  inForce: ReadonlyMap<Kind<M>, InForce>,
+): AccountStatus {
+  const own = [...holdings.of(holder).values()].flat();
+  const lock = lockFound(holder, own, "iptables");
+  const notes = system.notes(machine, holder, own);
+  const { name, uid } = holder;
+  if (lock === undefined) {
+    return {
+      name,
+      uid,
+      state: "unlocked",
+      pieces: [],
+      survivesReboot: false,
+      onlyPorts: [],
+      notes,
+    };
+  }
+  const remedy = holder.exists
+    ? enableLine(lock)
+    : `fishnet firewall disable --agent-user ${name} --apply`;
+  const judged = system.kinds.map((kind) => ({
+    kind,
+    pieces: kind.wanted(lock, machine).map((piece) => ({
+      piece,
+      status: statusOf(piece, uid, inForce.get(kind)!.judge(piece), remedy),
+    })),
+  }));
+  const of = (last: boolean) =>
+    judged.filter(({ kind }) => (kind.goesLast === true) === last)
+      .flatMap(({ pieces }) => pieces.map(({ status }) => status));
+  const pieces = [
+    ...of(false),
+    ...system.faults(machine, holder).map(({ is, fault, mend }) => ({
+      name: is,
+      present: false,
+      detail: fault,
+      remedy: mend,
+    })),
+  ];
+  const atBoot = of(true);
+  const rebootFaults = atBoot.filter(({ present }) => !present)
+    .map(({ name, detail }) => detail ?? `missing: ${name}`);
+  return {
+    name,
+    uid,
+    state: pieces.every(({ present }) => present) ? "locked" : "partial",
+    pieces,
+    survivesReboot: lock.persist && rebootFaults.length === 0,
+    ...(lock.persist && rebootFaults.length > 0 ? { rebootFaults } : {}),
+    ...(system.hasBackends ? { backend: lock.backend } : {}),
+    onlyPorts: lock.onlyPorts,
+    notes,
+  };
+}
+
+function statusOf(
+  { is, uids }: Piece,
+  uid: number | undefined,
+  judgement: Judgement,
+  remedy: string,
+): PieceStatus {
+  const whose = typeof uids !== "object"
+    ? ""
+    : uids.first === uids.last && uids.first === uid
+    ? `, uid ${uid}`
+    : `, subordinate uids ${printRange(uids)}`;
+  const name = `${is}${whose}`;
+  switch (judgement.state) {
+    case "in force":
+      return { name, present: true };
+    case "missing":
+      return { name, present: false, remedy };
+    case "without effect": {
+      const { fault, mend } = judgement.by;
+      return {
+        name,
+        present: false,
+        ...(fault === undefined ? {} : { detail: fault }),
+        remedy: mend ?? remedy,
+      };
+    }
+  }
+}
+
+/** A piece that nobody's name goes with: only removing it by hand is left. */
+function leftOverStatus<M>(piece: Found, { there, machine }: Sight<M>): AccountStatus {
+  const { is, uids, fault } = piece;
+  const kind = there.find(({ found }) => found.some((one) => one.is === is))!.kind;
+  const range = printRange(uids!);
+  return {
+    name: uids!.first === uids!.last ? `uid ${range}` : `uids ${range}`,
+    uid: uids!.first,
+    state: "partial",
+    pieces: [{
+      name: `${is}, uid ${range}`,
+      present: fault === undefined,
+      detail: "left over: it belongs to no account",
+      remedy: kind.unmake([piece], machine).map(({ line }) => line).join(" && "),
+    }],
+    survivesReboot: false,
+    onlyPorts: [],
+  };
+}
+
+/** One state for many: what is not known outweighs everything, and `partial` a mixture. */
+function worst(states: readonly LockState[]): LockState {
+  if (states.includes("unknown")) return "unknown";
+  if (states.length > 0 && states.every((state) => state === "locked")) return "locked";
+  return states.every((state) => state === "unlocked") ? "unlocked" : "partial";
+}

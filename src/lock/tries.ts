@@ -1,0 +1,114 @@
+/**
+ * Has root try what accounts may do, without anything running as them: `try.pl`
+ * takes an account's effective uid for a moment, and its real one never.
+ *
+ * @module
+ */
+import script from "./try.pl" with { type: "text" };
+
+/** Runs a command as root; a failure is a result, not an error. */
+export type RunAsRoot = (
+  words: readonly string[],
+  options?: {
+    /** Its standard input; empty where there is none. */
+    readonly input?: string;
+    /** When it is ended, by root. */
+    readonly seconds?: number;
+  },
+) => Promise<{ readonly exitCode: number; readonly stdout: string; readonly stderr: string }>;
+
+/** An account, as the kernel knows it. */
+export interface Person {
+  readonly name: string;
+  readonly uid: number;
+  /** The groups, the account's own first. */
+  readonly groups: readonly number[];
+}
+
+/** One thing to try. */
+export type Ask =
+  & { readonly as: Person }
+  & (
+    | { readonly kind: "tcp" | "udp"; readonly host: string; readonly port: number }
+    /** UDP by one device, whatever the routes say. */
+    | {
+      readonly kind: "device";
+      readonly host: string;
+      readonly port: number;
+      readonly device: string;
+    }
+    | { readonly kind: "http"; readonly host: string; readonly port: number; readonly path: string }
+    /** May it write to this file or Unix socket? */
+    | { readonly kind: "write"; readonly path: string }
+  );
+
+/** What the very call said. */
+export interface Answer {
+  /** `ok`, or the call that failed; `wait` where there was no answer in time. */
+  readonly call: string;
+  /** The name of its error (`EACCES`), and what that means. */
+  readonly word?: string;
+  readonly words?: string;
+  /** HTTP: the first line of what was answered, 200 bytes of it at most. Somebody else's text. */
+  readonly text?: string;
+  /** HTTP on Linux: the uids of those who listened on that port meanwhile. */
+  readonly listeners: readonly number[];
+}
+
+/** Seconds for all the tries together; the script takes 7 at most, by itself. */
+const SECONDS = 9;
+
+/**
+ * Tries everything at once. A try that did not come to its end has no answer.
+ *
+ * @returns the answers in the order of what was asked, and what the script said besides.
+ */
+export async function tryAll(
+  run: RunAsRoot,
+  asks: readonly Ask[],
+): Promise<{ answers: (Answer | undefined)[]; complaint: string }> {
+  if (asks.length === 0) return { answers: [], complaint: "" };
+  // The mark goes by standard input, which no account can read.
+  const mark = crypto.randomUUID();
+  const input = [script.trimEnd(), mark, ...asks.map(lineOf), ""].join("\n");
+  const { exitCode, stdout, stderr } = await run(["perl", "-"], { input, seconds: SECONDS });
+  const answers = parseAnswers(stdout, mark, asks.length);
+  return { answers, complaint: stderr.trim().split("\n").at(-1) || `perl ended with ${exitCode}` };
+}
+
+function lineOf(ask: Ask, number: number): string {
+  const { host = "-", port = 0, device, path } = ask as Partial<
+    Record<"host" | "device" | "path", string> & { port: number }
+  >;
+  const words = [ask.as.uid, ask.as.groups.join(","), ask.kind, host, port, device ?? path ?? "-"];
+  return [number, ...words].map(String).map(word).join(" ");
+}
+
+/** @throws {Error} for what would be another word, or another line. */
+function word(text: string): string {
+  if (!/^[!-~]+$/.test(text)) throw new Error(`not a word for try.pl: ${JSON.stringify(text)}`);
+  return text;
+}
+
+/** Reads what the script printed; the first answer to a try counts. */
+export function parseAnswers(text: string, mark: string, count: number): (Answer | undefined)[] {
+  const answers = Array.from<Answer | undefined>({ length: count });
+  const listeners = answers.map(() => new Set<number>());
+  for (const line of text.split("\n")) {
+    const [first, number = "", call = "", word = "", ...words] = line.split(" ");
+    const index = /^\d+$/.test(number) ? Number(number) : count;
+    if (first !== mark || index >= count || call === "") continue;
+    if (call === "listen") word.split(",").forEach((uid) => listeners[index]!.add(Number(uid)));
+    else {
+      answers[index] ??= call === "ok"
+        ? { call, text: fromHex(word), listeners: [] }
+        : { call, word, words: words.join(" "), listeners: [] };
+    }
+  }
+  return answers.map((answer, i) => answer && { ...answer, listeners: [...listeners[i]!] });
+}
+
+function fromHex(digits: string): string {
+  const bytes = (digits.match(/[0-9a-f]{2}/g) ?? []).map((pair) => Number.parseInt(pair, 16));
+  return new TextDecoder().decode(new Uint8Array(bytes));
+}

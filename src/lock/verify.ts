@@ -1,0 +1,348 @@
+/**
+ * `verify`: the reference page's Testing section, done for you. It tries, with the
+ * account's uid, what must fail and what must work, each beside a control: the
+ * same with the uid of somebody who is not locked.
+ *
+ * Without `--target` no packet is sent off the machine: the kernel is asked
+ * for a route, and only an account that it refuses one is let try for real.
+ *
+ * @module
+ */
+import {
+  type Attempt,
+  attemptOf,
+  type Family,
+  isReset,
+  resolve,
+  routeOf,
+  type System,
+} from "./attempt.ts";
+import { type Ask, type Person, type RunAsRoot, tryAll } from "./tries.ts";
+
+/** What one line of a verification comes to; a `note` proves nothing and hurts nothing. */
+export type Verdict = "proven" | "failed" | "inconclusive" | "note";
+
+/** One thing that was tried. */
+export interface Try {
+  /** What was tried, and where. */
+  readonly what: string;
+  readonly expected: "refused" | "reached";
+  readonly verdict: Verdict;
+  /** What the account's try did, and what the control's did. */
+  readonly did: string;
+}
+
+/** What was tried for one account, and what it shows. */
+export interface Verification {
+  readonly name: string;
+  /** What `status` says: a lock with a piece missing is not proven by tries that happen to fail. */
+  readonly state: "locked" | "partial" | "unlocked" | "unknown";
+  /** Fully locked, and every try of every family refused by the very call, beside its control. */
+  readonly proven: boolean;
+  readonly tries: readonly Try[];
+}
+
+/** The account that is verified, with what `status` says of it. */
+export interface Verified extends Person {
+  readonly state: Verification["state"];
+  /** The TCP ports that loopback is limited to; none means that all of it is open. */
+  readonly onlyPorts: readonly number[];
+}
+
+/** What to try, and through whom. */
+export interface VerifyOptions {
+  readonly system: System;
+  readonly target: { readonly host: string; readonly port: number } | undefined;
+  readonly proxy: URL;
+  /** Somebody who is not locked. */
+  readonly control: Person;
+  readonly run: RunAsRoot;
+}
+
+/** The ways out, each of which has to be shut in every family. */
+export type Way = "tcp" | "udp" | "device";
+
+/** A try with what it is part of the proof for. */
+export type Judged = Try & { readonly part?: { readonly family: Family; readonly way: Way } };
+
+/** A try before it is made: what is asked as each of the two, or what is known without. */
+interface Planned {
+  readonly what: string;
+  readonly own: Ask | Attempt;
+  readonly control: Ask | Attempt;
+  readonly judge: (what: string, own: Attempt, control: Attempt) => Try;
+  readonly part?: { readonly family: Family; readonly way: Way };
+}
+
+/** Addresses reserved for documentation (RFC 5737, RFC 3849): nobody has them. */
+const NOBODYS: Readonly<Record<Family, string>> = { 4: "203.0.113.9", 6: "2001:db8::9" };
+
+/**
+ * What a socket bound to a device reaches without asking a routing rule (measured): in IPv4 any
+ * address, in IPv6 a multicast one, here of those reserved for documentation (RFC 6676). Only the
+ * packet filter is left to stop it.
+ */
+const MULTICAST = "ff02::db8:0:9";
+
+/**
+ * Verifies one account that exists. It takes 12 seconds at most, whatever the account does.
+ *
+ * @throws {FishnetError} for a target or proxy that nothing resolves.
+ */
+export async function verify(account: Verified, options: VerifyOptions): Promise<Verification> {
+  const { run, system, target } = options;
+  const targets = target && await resolve(run, target.host, system);
+  const families = await familiesOf(run, system, targets);
+  const planned = [
+    ...await outside(account, families, targets, options),
+    ...families.includes(6) || system === "macos" ? [] : [NO_IPV6],
+    ...await loopback(account, options),
+  ];
+  const asks = planned.flatMap(({ own, control }) => [own, control]).filter(isAsk);
+  const { answers, complaint } = await tryAll(run, asks);
+  const did = (side: Ask | Attempt): Attempt =>
+    isAsk(side) ? attemptOf(side.as, answers[asks.indexOf(side)], complaint, system) : side;
+  const judged: Judged[] = planned.map(({ what, own, control, judge, part }) => ({
+    ...judge(what, did(own), did(control)),
+    ...(part === undefined ? {} : { part }),
+  }));
+  const ways: Way[] = system === "linux" ? ["tcp", "udp", "device"] : ["tcp", "udp"];
+  const proven = isProven(account.state, judged, families, ways);
+  const tries = judged.map(({ what, expected, verdict, did }) => ({
+    what,
+    expected,
+    verdict,
+    did,
+  }));
+  return { name: account.name, state: account.state, proven, tries };
+}
+
+/**
+ * Whether the tries show what the state says: none failed or stayed open, and every way out of
+ * every family was refused. A family that has no route for anybody needs none, if another has.
+ */
+export function isProven(
+  state: Verification["state"],
+  tries: readonly Judged[],
+  families: readonly Family[],
+  ways: readonly Way[],
+): boolean {
+  if (state !== "locked") return false;
+  if (tries.some(({ verdict }) => verdict === "failed" || verdict === "inconclusive")) return false;
+  const verdicts = (family: Family) =>
+    ways.map((way) =>
+      tries.filter(({ part }) => part?.family === family && part.way === way)
+        .map(({ verdict }) => verdict)
+    );
+  const isShut = (family: Family) => verdicts(family).every((way) => way.includes("proven"));
+  const isNowhere = (family: Family) => verdicts(family).every((way) => way.includes("note"));
+  return families.some(isShut) && families.every((family) => isShut(family) || isNowhere(family));
+}
+
+const NOWHERE: Attempt = { by: "nobody", outcome: "broken", said: "" };
+
+const NO_IPV6: Planned = {
+  what: "IPv6",
+  own: NOWHERE,
+  control: NOWHERE,
+  judge: (what) => ({
+    what,
+    expected: "refused",
+    verdict: "note",
+    did: "no device but loopback has an IPv6 address, so there is no way out to try",
+  }),
+};
+
+const isAsk = (side: Ask | Attempt): side is Ask => "as" in side;
+
+type Targets = ReadonlyMap<Family, string> | undefined;
+
+/** The families that a device other than loopback has an address of; on macOS, where no route can be asked for, those of the target. */
+async function familiesOf(run: RunAsRoot, system: System, targets: Targets): Promise<Family[]> {
+  if (system === "macos") return [...targets?.keys() ?? [4, 6] as const];
+  const { exitCode, stdout, stderr } = await run(["cat", "/proc/net/if_inet6"], { seconds: 3 });
+  const isThere = exitCode === 0
+    ? stdout.split("\n").some((line) => line !== "" && !/\slo$/.test(line))
+    : !stderr.includes("No such file"); // what could not be asked may be there
+  return isThere ? [4, 6] : [4];
+}
+
+async function outside(
+  account: Verified,
+  families: readonly Family[],
+  targets: Targets,
+  { control, target, system, run }: VerifyOptions,
+): Promise<Planned[]> {
+  const asked = [...new Set([...families, ...targets?.keys() ?? []])];
+  const routes = new Map(
+    await Promise.all(asked.map(async (family) => {
+      const address = targets?.get(family) ?? NOBODYS[family];
+      const [own, others] = system === "linux"
+        ? await Promise.all([account, control].map((who) => routeOf(run, who, family, address)))
+        : [];
+      return [family, { address, own, others }] as const;
+    })),
+  );
+  const anyDevice = [...routes.values()].find(({ others }) => others?.device)?.others?.device;
+  return asked.flatMap((family) => {
+    const { address, own, others } = routes.get(family)!;
+    const isTarget = targets?.has(family) ?? false;
+    const port = isTarget ? target!.port : 443;
+    const device = others?.device ?? anyDevice;
+    const label = `IPv${family}`;
+    const planned = (what: string, way: Way, ask: Sending, counts = true): Planned => {
+      // A socket bound to a device asks no route: the word of the kernel does not hold it back.
+      const isHeld = own?.outcome === "refused" && (way !== "device" || account.state === "locked");
+      return {
+        what: `${label}: ${what}`,
+        own: isTarget || isHeld ? { as: account, ...ask } : notSent(account, own),
+        // By default the control is the kernel's word, and no packet.
+        control: isTarget ? { as: control, ...ask } : others ?? notSent(control, own),
+        judge: judgeRefusal,
+        ...(counts ? { part: { family, way } } : {}),
+      };
+    };
+    const byDevice = family === 6 ? MULTICAST : address;
+    return [
+      ...(own === undefined || others === undefined ? [] : [{
+        what: `${label}: a route to ${address}, asked of the kernel`,
+        own,
+        control: others,
+        judge: judgeRefusal,
+      }]),
+      planned(`TCP to ${address} port ${port}`, "tcp", { kind: "tcp", host: address, port }),
+      planned(`UDP to ${address} port ${port}`, "udp", { kind: "udp", host: address, port }),
+      planned(
+        `DNS over UDP to ${address} port 53`,
+        "udp",
+        { kind: "udp", host: address, port: 53 },
+        false,
+      ),
+      ...(system === "macos" ? [] : [
+        device === undefined
+          ? noDevice(`${label}: UDP by a device alone`, account, control)
+          : planned(
+            `UDP by ${device} alone, which no routing rule sees`,
+            "device",
+            { kind: "device", host: byDevice, port: 9, device },
+          ),
+      ]),
+    ];
+  });
+}
+
+/** What may be sent outside, whoever sends it. */
+type Sending =
+  | { readonly kind: "tcp" | "udp"; readonly host: string; readonly port: number }
+  | {
+    readonly kind: "device";
+    readonly host: string;
+    readonly port: number;
+    readonly device: string;
+  };
+
+/** What is not tried without a target: a packet of an account that nothing would hold back. */
+function notSent({ name: by }: Person, route: Attempt | undefined): Attempt {
+  if (route?.outcome === "reached") {
+    const said = `not sent: the kernel would have let it go (${route.said})`;
+    return { by, outcome: "reached", said };
+  }
+  return { by, outcome: "broken", said: "not sent: give --target HOST:PORT to try it for real" };
+}
+
+function noDevice(what: string, account: Person, control: Person): Planned {
+  const none = ({ name: by }: Person): Attempt => {
+    return { by, outcome: "broken", said: "not tried: no device leads outside" };
+  };
+  return { what, own: none(account), control: none(control), judge: judgeRefusal };
+}
+
+async function loopback(
+  account: Verified,
+  { control, proxy, system, run }: VerifyOptions,
+): Promise<Planned[]> {
+  const addresses = await resolve(run, proxy.hostname.replace(/^\[|\]$/g, ""), system);
+  const host = [...addresses.values()][0]!;
+  const port = Number(proxy.port || 80);
+  const both = (ask: Sending | { kind: "http"; host: string; port: number; path: string }) => ({
+    own: { as: account, ...ask },
+    control: { as: control, ...ask },
+  });
+  const path = proxy.pathname + proxy.search;
+  const isLimited = account.onlyPorts.length > 0;
+  const isAllowed = !isLimited || account.onlyPorts.includes(port);
+  return [
+    {
+      what: `loopback: ${proxy.href}${isAllowed ? "" : ", not a port of --only-port"}`,
+      ...both({ kind: "http", host, port, path }),
+      judge: isAllowed ? judgeReach(account.uid) : judgeReset,
+    },
+    ...(isLimited
+      ? [{
+        what: "loopback: UDP to 127.0.0.1 port 53, as to a DNS stub",
+        ...both({ kind: "udp", host: "127.0.0.1", port: 53 }),
+        judge: judgeRefusal,
+      }]
+      : []),
+  ];
+}
+
+/** Judges a try that the lock must refuse. */
+export function judgeRefusal(what: string, own: Attempt, control: Attempt): Try {
+  return {
+    what,
+    expected: "refused",
+    verdict: refusalVerdict(own, control),
+    did: describe(own, control),
+  };
+}
+
+function refusalVerdict(own: Attempt, control: Attempt): Verdict {
+  switch (own.outcome) {
+    case "reached":
+    case "unanswered": // a lock refuses at once: what waits for an answer was sent
+      return "failed";
+    case "refused":
+      if (control.outcome === "reached") return "proven";
+      // The account has a word of its own; where nobody has a route, there is nothing to reach.
+      return control.word === "ENETUNREACH" ? "note" : "inconclusive";
+    case "broken":
+      return "inconclusive";
+  }
+}
+
+/** Judges a connection on loopback to a port that is not allowed: only a reset refuses it. */
+export function judgeReset(what: string, own: Attempt, control: Attempt): Try {
+  if (isReset(own) && isReset(control)) return nobodyListens(what, "refused", control);
+  const outcome = own.outcome === "refused" ? "broken" : own.outcome;
+  return judgeRefusal(what, { ...own, outcome: isReset(own) ? "refused" : outcome }, control);
+}
+
+/**
+ * Judges a try that must work. Where nobody listens, or the account itself, this half is open:
+ * that is a note.
+ */
+export function judgeReach(uid: number): (what: string, own: Attempt, control: Attempt) => Try {
+  return (what, own, control) => {
+    if ([own, control].some(({ listeners }) => listeners?.includes(uid))) {
+      const did = `${own.by} itself listens there: whether it reaches a proxy is open`;
+      return { what, expected: "reached", verdict: "note", did };
+    }
+    if (isReset(own) && isReset(control)) return nobodyListens(what, "reached", control);
+    const verdict = own.outcome === "reached"
+      ? "proven"
+      : control.outcome === "reached"
+      ? "failed"
+      : "inconclusive";
+    return { what, expected: "reached", verdict, did: describe(own, control) };
+  };
+}
+
+function nobodyListens(what: string, expected: Try["expected"], control: Attempt): Try {
+  const did = `nobody listens there, so this half is open (control ${control.by}: ${control.said})`;
+  return { what, expected, verdict: "note", did };
+}
+
+function describe(own: Attempt, control: Attempt): string {
+  return `${own.by}: ${own.said}; control ${control.by}: ${control.said}`;
+}

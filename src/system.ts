@@ -1,0 +1,54 @@
+/**
+ * What a system has to offer a lock: how it is read, which kinds of pieces it has, and what only it
+ * knows of accounts.
+ *
+ * @module
+ */
+import type { Backend } from "./account.ts";
+import type { Holder, Holdings } from "./lock/holder.ts";
+import type { Found, Kind, Lock } from "./lock/piece.ts";
+import type { AccountStatus } from "./lock/status.ts";
+import type { Warning } from "./lock/warnings.ts";
+import type { Ask } from "./sudo.ts";
+
+/** One system; `M` is what is read of a machine with it. */
+export interface System<M> {
+  /** The kinds of pieces, in the order in which they are made. */
+  readonly kinds: readonly Kind<M>[];
+  /**
+   * Reads the machine once. Names that its account list need not enumerate (LDAP, say) are looked
+   * up one by one.
+   */
+  read(ask: Ask, names: readonly string[]): Promise<M>;
+  /** The account of that name; undefined where neither the machine nor a piece knows it. */
+  holder(machine: M, holdings: Holdings<M>, name: string): Holder | undefined;
+  /** Every account that anything of a lock is there for. */
+  holders(machine: M, holdings: Holdings<M>): Holder[];
+  /** What holds uids of no account. */
+  leftOver(machine: M, holdings: Holdings<M>): Found[];
+  /** The backend for an account that has none; an error where the machine has none either. */
+  backend(machine: M): Backend;
+  /** @throws {FishnetError} for the first reason not to make this lock, before anything changes. */
+  refuse(machine: M, holdings: Holdings<M>, lock: Lock, holder: Holder): void;
+  /** What is worth knowing of an account's lock, and changes no state. */
+  notes(machine: M, holder: Holder, own: readonly Found[]): string[];
+  /** Faults of a lock that no kind of piece knows, with what mends them. */
+  faults(machine: M, holder: Holder): { is: string; fault: string; mend: string }[];
+  /** The one loop of a dry-run: lines for each range of subordinate uids. */
+  loop(name: string, lines: readonly string[]): string;
+  /** Compares the machine after a plan with before; a text says why all has to be undone. */
+  verifyAfter?(before: M, after: M): string | undefined;
+  /** What accounts that are locked could do all the same. */
+  doors(ask: Ask, machine: M, accounts: readonly AccountStatus[]): Promise<Warning[]>;
+  /**
+   * Why it would be no good to take this account's network without being asked to by its name: it
+   * has a session from outside, or may use sudo. Undefined where it would do.
+   */
+  whyAsk(ask: Ask, name: string): Promise<string | undefined>;
+  /** The uids below this are the system's own (login.defs(5), dscl(1)). */
+  readonly firstOrdinaryUid: number;
+  /** Whether a lock may be carried by one of two rule sets. */
+  readonly hasBackends: boolean;
+  /** What no packet filter closes, in the words that the docs use too. */
+  readonly notCovered: readonly string[];
+}

@@ -1,0 +1,151 @@
+/** The judgement of `verify`: only the words of the very calls prove, and all of them are needed. */
+import { assertEquals } from "@std/assert";
+import fc from "fast-check";
+import { type Attempt, attemptOf, readRoute } from "../../src/lock/attempt.ts";
+import { parseAnswers } from "../../src/lock/tries.ts";
+import {
+  isProven,
+  type Judged,
+  judgeReach,
+  judgeRefusal,
+  judgeReset,
+  type Verdict,
+  type Way,
+} from "../../src/lock/verify.ts";
+
+const AGENT = { name: "agent", uid: 1001, groups: [1001] };
+const anyText = fc.string({ unit: "binary" });
+
+const tried = (outcome: Attempt["outcome"], word?: string): Attempt => ({
+  by: "a",
+  outcome,
+  said: "x",
+  ...(word === undefined ? {} : { word }),
+});
+const reached = tried("reached");
+const failing = (call: string, word: string, system: "linux" | "macos" = "linux") =>
+  attemptOf(AGENT, { call, word, words: "x", listeners: [] }, "", system);
+
+Deno.test("a refusal is the word of a rule, said by the call that sends, beside a control that got through", () => {
+  const cases: [Attempt, Attempt, Verdict][] = [
+    [failing("connect", "EACCES"), reached, "proven"],
+    [failing("send", "EPERM"), reached, "proven"],
+    [failing("socket", "EACCES"), reached, "inconclusive"],
+    [failing("setsockopt", "EPERM"), reached, "inconclusive"],
+    [failing("connect", "ECONNREFUSED"), reached, "inconclusive"],
+    [failing("send", "EAGAIN"), reached, "inconclusive"],
+    [failing("connect", "EACCES"), failing("connect", "EACCES"), "inconclusive"],
+    [failing("connect", "EACCES"), failing("connect", "ECONNREFUSED"), "inconclusive"],
+    [failing("connect", "EACCES"), tried("unanswered"), "inconclusive"],
+    [failing("wait", "ETIMEDOUT"), reached, "failed"],
+    [attemptOf(AGENT, undefined, "killed", "linux"), reached, "inconclusive"],
+    [failing("connect", "EACCES"), attemptOf(AGENT, undefined, "killed", "linux"), "inconclusive"],
+    [reached, reached, "failed"],
+    [reached, tried("broken"), "failed"],
+    [tried("refused"), tried("broken", "ENETUNREACH"), "note"],
+    [tried("broken", "ENETUNREACH"), tried("broken", "ENETUNREACH"), "inconclusive"],
+  ];
+  for (const [own, control, verdict] of cases) {
+    const judged = judgeRefusal("x", own, control);
+    assertEquals(judged.verdict, verdict, JSON.stringify([own, control]));
+  }
+});
+
+Deno.test("macOS: a reset, or a datagram that is not sent, is a refusal beside a control that got through", () => {
+  const reset = failing("connect", "ECONNREFUSED", "macos");
+  for (const own of [reset, failing("send", "EHOSTUNREACH", "macos")]) {
+    assertEquals(judgeRefusal("x", own, reached).verdict, "proven");
+  }
+  assertEquals(judgeRefusal("x", reset, reset).verdict, "inconclusive");
+});
+
+Deno.test("a port that is not allowed on loopback: only a reset refuses, and somebody must listen", () => {
+  const reset = failing("connect", "ECONNREFUSED");
+  const cases: [Attempt, Attempt, Verdict][] = [
+    [reset, reached, "proven"],
+    [failing("connect", "ECONNRESET"), reached, "proven"],
+    [failing("read", "ECONNRESET"), reached, "inconclusive"],
+    [failing("connect", "EACCES"), reached, "inconclusive"],
+    [failing("wait", "ETIMEDOUT"), reached, "failed"],
+    [attemptOf(AGENT, undefined, "killed", "linux"), reached, "inconclusive"],
+    [reset, reset, "note"],
+    [reset, tried("unanswered"), "inconclusive"],
+    [reached, reached, "failed"],
+  ];
+  for (const [own, control, verdict] of cases) {
+    assertEquals(judgeReset("x", own, control).verdict, verdict, JSON.stringify([own, control]));
+  }
+});
+
+Deno.test("the proxy must be reached; where nobody listens, or the account itself, that half is open", () => {
+  const judge = (own: Attempt, control: Attempt) => judgeReach(1001)("x", own, control).verdict;
+  const reset = failing("connect", "ECONNREFUSED");
+  assertEquals(judge(reached, reached), "proven");
+  assertEquals(judge({ ...reached, listeners: [0, 1001] }, reached), "note");
+  assertEquals(judge({ ...tried("unanswered"), listeners: [1001] }, reached), "note");
+  assertEquals(judge(reset, reset), "note");
+  assertEquals(judge(reset, reached), "failed");
+  assertEquals(judge(tried("unanswered"), reached), "failed");
+  assertEquals(judge(tried("unanswered"), tried("unanswered")), "inconclusive");
+  assertEquals(judge(attemptOf(AGENT, undefined, "killed", "linux"), reset), "inconclusive");
+});
+
+const WAYS: Way[] = ["tcp", "udp", "device"];
+const part = (family: 4 | 6, way: Way, verdict: Verdict): Judged => ({
+  what: "x",
+  expected: "refused",
+  did: "x",
+  verdict,
+  part: { family, way },
+});
+const all = (family: 4 | 6, verdict: Verdict) => WAYS.map((way) => part(family, way, verdict));
+const LOCKED = [...all(4, "proven"), ...all(6, "proven")];
+
+Deno.test("proven needs every way of every family, and nothing that failed or stayed open", () => {
+  const proven = (tries: readonly Judged[], families: readonly (4 | 6)[] = [4, 6]) =>
+    isProven("locked", tries, families, WAYS);
+  assertEquals(proven(LOCKED), true);
+  assertEquals(proven(all(4, "proven"), [4]), true, "a kernel without IPv6");
+  assertEquals(proven([...all(4, "proven"), ...all(6, "note")]), true, "no route in IPv6");
+  assertEquals(proven([...all(4, "note"), ...all(6, "note")]), false, "no route at all");
+  assertEquals(proven(all(4, "proven")), false, "IPv6 was not tried");
+  for (let i = 0; i < LOCKED.length; i++) {
+    const { part: which } = LOCKED[i]!;
+    assertEquals(proven(LOCKED.toSpliced(i, 1)), false, `without ${JSON.stringify(which)}`);
+    for (const verdict of ["failed", "inconclusive", "note"] as const) {
+      assertEquals(proven(LOCKED.with(i, { ...LOCKED[i]!, verdict })), false, verdict);
+    }
+  }
+  for (const verdict of ["failed", "inconclusive"] as const) {
+    const more: Judged = { what: "loopback", expected: "reached", did: "x", verdict };
+    assertEquals(proven([...LOCKED, more]), false, verdict);
+  }
+  for (const state of ["partial", "unlocked", "unknown"] as const) {
+    assertEquals(isProven(state, LOCKED, [4, 6], WAYS), false, state);
+  }
+});
+
+Deno.test("no text without the mark is an answer, and the first answer to a try counts", () => {
+  fc.assert(fc.property(anyText, fc.uuid(), (text, mark) => {
+    assertEquals(parseAnswers(text, mark, 3), [undefined, undefined, undefined]);
+    const printed =
+      `${mark} 0 listen 1001\n${mark} 0 ok 6869\n${text}\n${mark} 0 listen 7,1001\n${mark} 0 connect EACCES x\n${mark} 9 ok  \n`;
+    assertEquals(parseAnswers(printed, mark, 1), [{
+      call: "ok",
+      text: "hi",
+      listeners: [1001, 7],
+    }]);
+  }));
+});
+
+Deno.test("no text that ip could print is taken for a route that a rule refuses by half", () => {
+  const reading = fc.record({ exitCode: fc.nat(255), stdout: anyText, stderr: anyText });
+  fc.assert(fc.property(reading, reading, (own, control) => {
+    const judged = judgeRefusal(
+      "x",
+      { by: "a", ...readRoute(own) },
+      { by: "b", ...readRoute(control) },
+    );
+    assertEquals(judged.verdict === "proven", false);
+  }));
+});
