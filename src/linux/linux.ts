@@ -17,15 +17,24 @@ import {
   subordinateRanges,
   unclearLines,
 } from "./accounts.ts";
+import { boot } from "./boot/boot.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
 import type { Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
 import { refuse } from "./refusals.ts";
+import { sessions } from "./sessions.ts";
 import { sideDoors } from "./side_doors.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
 
-const KINDS: readonly Kind<Machine>[] = [routing, lockTable, loopbackTable, iptables];
+const KINDS: readonly Kind<Machine>[] = [
+  routing,
+  lockTable,
+  loopbackTable,
+  iptables,
+  boot,
+  sessions,
+];
 
 /** What every lock needs to know, beside what its kinds ask. */
 const QUESTIONS = {

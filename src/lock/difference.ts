@@ -88,7 +88,8 @@ export function stepsToEnable<M>(
 
 /** What another backend, or other ports, make needless: only where it was asked for. */
 function isReplaced({ says, foreign }: Found, lock: LockOptions, asked: Wish["asked"]): boolean {
-  if (foreign || says === undefined) return false;
+  // What keeps a lock over a reboot is one file, whose new text has replaced the old one.
+  if (foreign || says === undefined || says.persist) return false;
   if (says.backend !== undefined && says.backend !== lock.backend) return asked.backend;
   return says.onlyPorts !== undefined && asked.onlyPorts;
 }

@@ -61,6 +61,10 @@ table inet fishnet_loopback {
 
 	set allowed {
 		type uid . inet_service
+	}
+
+	set allowed_subordinate {
+		type uid . inet_service
 		flags interval
 	}
 
@@ -70,13 +74,14 @@ table inet fishnet_loopback {
 		meta skuid != @narrowed accept
 		ct direction reply accept
 		meta skuid . tcp dport @allowed accept
+		meta skuid . tcp dport @allowed_subordinate accept
 		meta l4proto tcp reject with tcp reset
 		reject with icmpx admin-prohibited
 	}
 }
 END
 }
-fishnet_loopback_rules=6
+fishnet_loopback_rules=7
 
 # The rules of iptables, as iptables lists them: rule FAMILY TABLE CHAIN RULE. Each goes on top of its chain.
 # $1: the family, $2: the uid or the range of uids.
@@ -357,7 +362,9 @@ lock_with_nftables() {
   [ -n "$ports" ] || return 0
   nft_table fishnet_loopback $fishnet_loopback_rules || return 0
   for owner in "$uid" $ranges; do
-    for port in $ports; do nft_element "${owner%-*}" "${owner#*-}" fishnet_loopback allowed "$port"; done
+    allowed=allowed_subordinate
+    if [ "$owner" = "$uid" ]; then allowed=allowed; fi
+    for port in $ports; do nft_element "${owner%-*}" "${owner#*-}" fishnet_loopback $allowed "$port"; done
     nft_element "${owner%-*}" "${owner#*-}" fishnet_loopback narrowed ""
   done
 }
