@@ -7,6 +7,7 @@
  *
  * @module
  */
+import type { AccountStatus, StatusReport } from "../../../src/lock/status.ts";
 import { linesOf, must, type Result, run } from "../../support/process.ts";
 
 /** What macOS ships as /etc/pf.conf, without its comments. */
@@ -38,16 +39,13 @@ export interface Options {
   readonly persist?: boolean;
 }
 
-/** What is said of one account. */
-export interface Status {
-  readonly name: string;
-  readonly uid?: number;
-  readonly state: "locked" | "partial" | "unlocked";
-  readonly onlyPorts: readonly number[];
-  readonly persist: boolean;
-  readonly faults: readonly string[];
-  readonly notes: readonly string[];
-}
+/** What does not hold of a lock, and why. */
+export const faults = ({ pieces, rebootFaults = [] }: AccountStatus): string[] => [
+  ...pieces.filter(({ present }) => !present).map(({ name, detail }) =>
+    `${name}: ${detail ?? "missing"}`
+  ),
+  ...rebootFaults,
+];
 
 /** Why there can be no stand-in here; undefined where there can. */
 export function whyNoStandIn(): string | undefined {
@@ -195,14 +193,13 @@ export class StandIn implements AsyncDisposable {
     return (await this.must(...APPLY, action, optionsText(options))).trim();
   }
 
-  /** The lines of a dry-run. */
-  async plan(undo: "enable" | "disable", options: Options): Promise<string[]> {
-    const asked = { ...JSON.parse(optionsText(options)), undo };
-    return JSON.parse(await this.must(...APPLY, "plan", JSON.stringify(asked)));
+  /** What the program says of accounts; of none, of all that it finds. */
+  async status(...accounts: readonly string[]): Promise<readonly AccountStatus[]> {
+    return (await this.report(...accounts)).accounts;
   }
 
-  /** What the program says of accounts; of none, of all that it finds. */
-  async status(...accounts: readonly string[]): Promise<Status[]> {
+  /** The same, and what it comes to. */
+  async report(...accounts: readonly string[]): Promise<StatusReport> {
     return JSON.parse(await this.must(...APPLY, "status", optionsText({ accounts })));
   }
 
