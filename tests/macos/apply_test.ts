@@ -523,7 +523,10 @@ standInTest("an enable that fails anywhere leaves the machine as it was", async 
         await mac.fail("");
         // What is in force already is not done again.
         const isDone = prepare === lockedAlready && /pf\.conf|-R|-E/.test(call);
-        if (isDone) return await mac.applied("disable", { accounts: [B] });
+        if (isDone) {
+          await mac.applied("disable", { accounts: [B] });
+          return;
+        }
         assertEquals(code, 1);
         assertStringIncludes(stdout, "nothing was changed");
         assertEquals(await mac.state(), before);

@@ -23,7 +23,7 @@ load anchor "com.apple" from "/etc/pf.anchors/com.apple"
 `;
 
 const STATE = "/var/lib/pf-stand-in";
-const TOOLS = ["pfctl", "launchctl"];
+const TOOLS = { "pfctl.sh": "pfctl", "pfctl.py": "pfctl.py", "launchctl.py": "launchctl" };
 const HERE = new URL(".", import.meta.url).pathname;
 
 /** The account names that every stand-in has. */
@@ -98,9 +98,11 @@ export class StandIn implements AsyncDisposable {
       mount -t overlay none -o lowerdir=/,upperdir=upper,workdir=work root
       for d in dev proc; do mount --rbind /$d root/$d; done
       mkdir -p root/etc/pf.anchors root/var/db root/Library/LaunchDaemons root${STATE}
-      for t in ${TOOLS.join(" ")}; do
-        cp ${HERE}$t.py root/usr/sbin/$t; chmod 755 root/usr/sbin/$t
-      done
+      ${
+      Object.entries(TOOLS).map(([from, to]) =>
+        `cp ${HERE}${from} root/usr/sbin/${to}; chmod 755 root/usr/sbin/${to}`
+      ).join("\n")
+    }
       mv root/usr/bin/sed root/usr/bin/sed.gnu
       cp ${HERE}sed.py root/usr/bin/sed; chmod 755 root/usr/bin/sed
       echo ready; exec cat`;
@@ -190,7 +192,9 @@ export class StandIn implements AsyncDisposable {
 
   /** Carries out a plan that has to succeed; the answer is `changed N`, the number of commands. */
   async applied(action: "enable" | "disable", options: Options): Promise<string> {
-    return (await this.must(...APPLY, action, optionsText(options))).trim();
+    const { code, stdout, stderr } = await this.apply(action, options);
+    if (code !== 0) throw new Error(`${action} failed: ${stdout}${stderr}`);
+    return stdout.trim();
   }
 
   /** What the program says of accounts; of none, of all that it finds. */
