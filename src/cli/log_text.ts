@@ -4,7 +4,7 @@
  * @module
  */
 import type { Refusal } from "../linux/log.ts";
-import { shown } from "./shown.ts";
+import { shown } from "../shown.ts";
 
 /** How each layer's refusal is told. */
 const HOW = { routing: "no route", filter: "packet filter" } as const;

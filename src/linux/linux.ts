@@ -17,6 +17,8 @@ import {
   subordinateRanges,
   unclearLines,
 } from "./accounts.ts";
+import { audit } from "./audit.ts";
+import { auditAtBoot } from "./audit_at_boot.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
 import type { Machine } from "./machine.ts";
@@ -25,7 +27,14 @@ import { refuse } from "./refusals.ts";
 import { sideDoors } from "./side_doors.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
 
-const KINDS: readonly Kind<Machine>[] = [routing, lockTable, loopbackTable, iptables];
+const KINDS: readonly Kind<Machine>[] = [
+  audit,
+  auditAtBoot,
+  routing,
+  lockTable,
+  loopbackTable,
+  iptables,
+];
 
 /** What every lock needs to know, beside what its kinds ask. */
 const QUESTIONS = {

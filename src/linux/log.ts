@@ -5,14 +5,8 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import type { Answer } from "../lock/piece.ts";
+import type { Ask } from "../sudo.ts";
 import { KEY } from "./audit.ts";
-
-/** Runs a command as root that changes nothing. */
-export type Ask = (
-  words: readonly string[],
-  options?: { readonly input?: string; readonly seconds?: number },
-) => Promise<Answer>;
 
 /** One call that the lock refused. */
 export interface Refusal {

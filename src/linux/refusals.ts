@@ -8,6 +8,7 @@ import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Lock } from "../lock/piece.ts";
 import { overlap, printRange } from "../lock/uid_range.ts";
+import { refuseLog } from "./audit.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
 import { tooLow } from "./nftables.ts";
@@ -30,6 +31,7 @@ export function refuse(
   refuseOtherName(account, holdings);
   refuseWithoutLoopback(account, machine);
   refuseLowRanges(lock);
+  refuseLog(machine, lock);
 }
 
 /** Refuses a line of /etc/subuid that may mean another range to whoever reads it next. */

@@ -3,8 +3,9 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { logLines, summaryLines } from "../../src/cli/log_text.ts";
 import { FishnetError } from "../../src/errors.ts";
 import { audit, KEY } from "../../src/linux/audit.ts";
+import { auditAtBoot } from "../../src/linux/audit_at_boot.ts";
 import { followLog, readLog, type Refusal, refusedSince } from "../../src/linux/log.ts";
-import type { Lock } from "../../src/lock/piece.ts";
+import type { Found, Lock, Piece } from "../../src/lock/piece.ts";
 import { ask, Audit, paste, readAudit, takeBack, until, whyNoAudit } from "../support/audit.ts";
 import { attempt, change, PORT, probe, serve } from "../support/lock.ts";
 import { linesOf, must, type Result, run } from "../support/process.ts";
@@ -161,6 +162,7 @@ for (const backend of ["iptables", "nftables"] as const) {
       const control = await world.account();
       const controlUid = await uidOf(control);
       await serve(world, "outside");
+      await serveWeb(world);
       await world.subordinate(`${agent}:${world.firstUid}:100`);
       await change(world, "enable", agent, backend);
       const range = { first: world.firstUid, last: world.firstUid + 99 };
@@ -281,25 +283,39 @@ logTest("the rules come and go, and those of others stay byte for byte", async (
   const first = { first: world.firstUid, last: world.firstUid + 99 };
   const second = { first: world.firstUid + 200, last: world.firstUid + 200 };
   const lock = await lockOf(agent, { persist: true, ranges: [first] });
-  const mine = async () => {
+  const kinds = [audit, auditAtBoot];
+  const foundNow = async () => {
     const machine = await readAudit();
-    const pieces = audit.found(machine).filter(({ owner }) => owner === agent);
-    return { machine, pieces };
+    return kinds.flatMap((kind) => kind.found(machine)).filter(({ owner }) => owner === agent);
   };
-  const names = (pieces: readonly { is: string; uids?: unknown }[]) =>
+  const wantedOf = (lock: Lock) => kinds.flatMap((kind) => kind.wanted(lock));
+  const isAtBoot = ({ is }: Piece) => is.startsWith("audit rules in");
+  const make = async (pieces: readonly Piece[]) => {
+    const machine = await readAudit();
+    return [
+      ...audit.make(pieces.filter((piece) => !isAtBoot(piece)), machine),
+      ...auditAtBoot.make(pieces.filter(isAtBoot), machine),
+    ];
+  };
+  const unmake = async (pieces: readonly Found[]) => {
+    const machine = await readAudit();
+    return [
+      ...audit.unmake(pieces.filter((piece) => !isAtBoot(piece)), machine),
+      ...auditAtBoot.unmake(pieces.filter(isAtBoot), machine),
+    ];
+  };
+  const names = (pieces: readonly Piece[]) =>
     pieces.map(({ is, uids }) => `${is} ${JSON.stringify(uids)}`).toSorted();
 
   await t.step("what was made is found, without a fault, and can be taken back", async () => {
-    const machine = await readAudit();
-    const wanted = audit.wanted(lock, machine);
-    const steps = audit.make(wanted, machine);
-    for (const line of steps.flatMap(({ line }) => line.split("\n").slice(0, -1))) {
+    const steps = await make(wantedOf(lock));
+    for (const line of audit.make(audit.wanted(lock)).map(({ line }) => line)) {
       assert(line.length <= 160, line);
     }
     await paste(steps);
-    const { pieces } = await mine();
-    assertEquals(names(pieces), names(wanted));
-    assertEquals(pieces.filter(({ fault }) => fault !== undefined), []);
+    const found = await foundNow();
+    assertEquals(names(found), names(wantedOf(lock)));
+    assertEquals(found.filter(({ fault }) => fault !== undefined), []);
     await takeBack(steps);
     assertEquals(await Audit.rules(), before);
     assertEquals((await run(["cat", file])).code, 1);
@@ -308,36 +324,32 @@ logTest("the rules come and go, and those of others stay byte for byte", async (
 
   await t.step("auditd loads the file at boot: the same rules", async () => {
     const made = await Audit.rules();
-    const { machine, pieces } = await mine();
-    await paste(audit.unmake(pieces.filter(({ is }) => !is.endsWith("at boot")), machine));
+    await paste(await unmake((await foundNow()).filter((piece) => !isAtBoot(piece))));
     assertEquals(await Audit.rules(), before);
     await must("auditctl", "-R", file);
     assertEquals(await Audit.rules(), made);
   });
 
   await t.step("a range more is added to what is there, and goes alone", async () => {
-    const { machine, pieces } = await mine();
     const saved = await Deno.readTextFile(file);
-    const wanted = audit.wanted({ ...lock, ranges: [first, second] }, machine);
-    const there = new Set(names(pieces));
-    const missing = wanted.filter((piece) => !there.has(names([piece])[0]!));
-    const steps = audit.make(missing, machine);
+    const found = await foundNow();
+    const wanted = wantedOf({ ...lock, ranges: [first, second] });
+    const there = new Set(names(found));
+    const steps = await make(wanted.filter((piece) => !there.has(names([piece])[0]!)));
     await paste(steps);
-    assertEquals(names((await mine()).pieces), names(wanted));
+    assertEquals(names(await foundNow()), names(wanted));
     await takeBack(steps);
     assertEquals(await Deno.readTextFile(file), saved);
     await paste(steps);
-    const now = await mine();
-    const gone = now.pieces.filter(({ uids }) => uids?.first === second.first);
-    await paste(audit.unmake(gone, now.machine));
+    const gone = (await foundNow()).filter(({ uids }) => uids?.first === second.first);
+    await paste(await unmake(gone));
     assertEquals(await Deno.readTextFile(file), saved);
-    assertEquals(names((await mine()).pieces), names(pieces));
+    assertEquals(names(await foundNow()), names(found));
   });
 
   await t.step("taken away, everything is as it was; and back with the undo", async () => {
     const made = [await Audit.rules(), await Deno.readTextFile(file)];
-    const { machine, pieces } = await mine();
-    const steps = audit.unmake(pieces, machine);
+    const steps = await unmake(await foundNow());
     await paste(steps);
     assertEquals(await Audit.rules(), before);
     assertEquals((await run(["cat", file])).code, 1);
