@@ -125,11 +125,14 @@ function edit(
 /** A dry-run's: the shell puts the numbers in, since names may not be known at boot. */
 function stepByName({ owner, uids, lines }: LinesPiece): Step {
   const file = fileOf(owner);
-  const echo = (...lines: readonly string[]) =>
-    `echo "${lines.join("\n").replaceAll(`euid=${owner} `, `euid=$(id -u ${owner}) `)}" |\n  `;
+  const echo = (text: string) =>
+    `echo "${text.replaceAll(`euid=${owner} `, `euid=$(id -u ${owner}) `)}" |\n  `;
+  // In the loop, where lines are indented, a text has to be one line.
   const line = uids === "ranges"
-    ? `${echo(...lines)}${sudo("tee", "-a", file)} >/dev/null`
-    : `${echo(headerOf(owner), ...lines)}${sudo("tee", `${file}.new`)} >/dev/null &&\n` +
+    ? lines.map((text) => `${echo(text)}${sudo("tee", "-a", file)} >/dev/null`).join("\n")
+    : `${echo([headerOf(owner), ...lines].join("\n"))}${
+      sudo("tee", `${file}.new`)
+    } >/dev/null &&\n` +
       `  ${sudo("sync", `${file}.new`)} &&\n  ${sudo("mv", `${file}.new`, file)}`;
   return { line, why: WHY, undo: [sudo("rm", "-f", file)] };
 }
