@@ -44,7 +44,7 @@ async function run(command: Command): Promise<number | void> {
     case "verify":
       return await verify(command);
     case "log":
-      throw new FishnetError("log is not in this version yet");
+      return await log(command);
     default: {
       const _: never = command;
       throw new Error(`unreachable: ${_}`);
@@ -173,6 +173,32 @@ async function verify(command: Extract<Command, { kind: "verify" }>): Promise<nu
     output.printJson({ command: "verify", os: command.system, accounts: verifications });
   }
   return verifications.every(({ proven }) => proven) ? 0 : NOT_LOCKED;
+}
+
+/** What accounts tried; with `--follow`, until it is ended. */
+async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
+  const [{ Session }, { followLog, lostRecords, readLog }, text] = await Promise.all([
+    import("./src/sudo.ts"),
+    import("./src/linux/log.ts"),
+    import("./src/cli/log_text.ts"),
+  ]);
+  const { follow, json, summary } = command;
+  const linesOf = summary
+    ? json ? text.summaryJson : text.summaryLines
+    : json
+    ? text.logJson
+    : text.logLines;
+  await using session = await Session.open();
+  if (follow) {
+    for await (const news of followLog(session.ask, command)) {
+      output.printLines(() => linesOf(news));
+    }
+  }
+  const refusals = await readLog(session.ask, command);
+  if (refusals.length > 0) output.printLines(() => linesOf(refusals));
+  else if (!json) output.printOutcome([text.NOTHING]);
+  const loss = text.lossLine(await lostRecords(session.ask));
+  if (loss !== undefined) output.printOutcome([loss]);
 }
 
 if (import.meta.main) {
