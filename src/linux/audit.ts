@@ -120,7 +120,9 @@ function step(option: string, inverse: string, piece: RulePiece, why: string): S
  * A rule of ours, as `auditctl -l` prints it or a file has it; undefined for anything else.
  * A rule with our key that is not one that enable makes goes with the others, and does not count.
  */
-export function readRule(line: string): (RulePiece & Found & { owner: string }) | undefined {
+export function readRule(text: string): (RulePiece & Found & { owner: string }) | undefined {
+  // auditctl 3.0 lists what is 2^31 and more as a negative number, and takes no such number itself.
+  const line = text.replace(/(euid[<>]?=)(-\d+)/g, (_, is, uid) => `${is}${Number(uid) >>> 0}`);
   const [, rule, owner] = /^-a always,exit (.*(?:-k |-F key=)fishnet-([\w-]+))$/.exec(line) ?? [];
   if (rule === undefined || owner === undefined) return undefined;
   const [uidText] = /-F euid\S+\d(?: -F euid<=\d+)?/.exec(rule) ?? [];

@@ -49,19 +49,6 @@ async function lockOf(account: string, more: Partial<Lock> = {}): Promise<Lock> 
   };
 }
 
-/** Makes the audit rules of a lock, and takes them away in the end. */
-async function recording(lock: Lock): Promise<AsyncDisposable> {
-  const machine = await readAudit();
-  await paste(audit.make(audit.wanted(lock, machine), machine));
-  return {
-    async [Symbol.asyncDispose]() {
-      const machine = await readAudit();
-      const mine = audit.found(machine).filter(({ owner }) => owner === lock.name);
-      await paste(audit.unmake(mine, machine));
-    },
-  };
-}
-
 const UDP = `import socket, sys
 six = ":" in sys.argv[1]
 with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as s:
@@ -164,9 +151,7 @@ for (const backend of ["iptables", "nftables"] as const) {
       await serve(world, "outside");
       await serveWeb(world);
       await world.subordinate(`${agent}:${world.firstUid}:100`);
-      await change(world, "enable", agent, backend);
-      const range = { first: world.firstUid, last: world.firstUid + 99 };
-      await using _recording = await recording(await lockOf(agent, { backend, ranges: [range] }));
+      await change(world, "enable", agent, backend, "--log");
       const start = Date.now();
       const read = async () =>
         (await readLog(ask, { accounts: [agent] })).filter(({ time }) => time >= start);
@@ -249,11 +234,36 @@ for (const backend of ["iptables", "nftables"] as const) {
         assertEquals((await read()).length, before + 1);
       });
 
-      await t.step("status counts them, from when the rules were made", async () => {
+      await t.step("the program tells it: each, by destination, and as JSON", async () => {
+        const log = async (...options: readonly string[]) => {
+          const { code, stdout, stderr } = await world.fishnet(
+            ...["firewall", "log", "--agent-user", agent, "--since", "30m", ...options],
+          );
+          assertEquals(code, 0, stderr);
+          return stdout;
+        };
+        const curl = new RegExp(`  ${agent}  curl\\[\\d+\\]  ${OUTSIDE_V4}:${WEB}  no route$`, "m");
+        assertMatch(await log(), curl);
+        assertMatch(
+          await log("--summary"),
+          new RegExp(`^ *1  ${OUTSIDE_V4}:${WEB}  curl  last `, "m"),
+        );
+        const documents = (await log("--json")).trim().split("\n").map((line) => JSON.parse(line));
+        assertEquals(documents.length, (await read()).length);
+        assert(documents.every(({ account }) => account === agent));
+      });
+
+      await t.step("status knows the rules, and that they are in force", async () => {
+        const { code, stdout } = await world.fishnet("firewall", "status", "--agent-user", agent);
+        assertEquals(code, 0, stdout);
+        assertMatch(stdout, /^audit of 64-bit calls: EACCES.* in force$/m);
+      });
+
+      await t.step("the records are counted from when the rules were made", async () => {
         const { count, since, file } = await refusedSince(ask, agent);
         assertEquals(count, (await read()).length);
         assert(
-          since !== undefined && since <= start && start - since < 60_000,
+          since !== undefined && since <= start && start - since < 120_000,
           `${since} ${start}`,
         );
         assertMatch(file!, /^\/.*\.log$/);
@@ -364,8 +374,7 @@ logTest("the rules come and go, and those of others stay byte for byte", async (
 
 logTest("--follow shows what is tried from now on, once", async (world) => {
   const agent = await world.account();
-  await change(world, "enable", agent, "nftables");
-  await using _recording = await recording(await lockOf(agent, { backend: "nftables" }));
+  await change(world, "enable", agent, "nftables", "--log");
   const tried = (port: number) => world.as(agent, PYTHON, "-c", UDP, OUTSIDE_V4, `${port}`);
   await tried(1);
   await until(
@@ -391,8 +400,7 @@ logTest("a flood of 20,000 tries is recorded whole, or the loss is told", async 
   const agent = await world.account();
   const control = await world.account();
   await serve(world, { as: control }, 4001);
-  await change(world, "enable", agent, "nftables");
-  await using _recording = await recording(await lockOf(agent, { backend: "nftables" }));
+  await change(world, "enable", agent, "nftables", "--log");
   const lostBefore = Number((await Audit.status()).lost);
 
   await t.step("others get on with their work meanwhile", async () => {
