@@ -33,7 +33,7 @@ export const ask: Ask = async (words, options = {}) => {
 };
 
 /**
- * Waits until something is so, for a minute at most.
+ * Waits until something is so, for three minutes at most.
  *
  * @returns after how many milliseconds the look at it began that found it so
  */
@@ -42,7 +42,7 @@ export async function until(isSo: () => Promise<boolean>, what: string): Promise
   while (true) {
     const look = performance.now() - start;
     if (await isSo()) return look;
-    if (look > 60_000) throw new Error(`a minute, and not yet: ${what}`);
+    if (look > 180_000) throw new Error(`three minutes, and not yet: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
