@@ -57,7 +57,7 @@ const NOT_LOCKED = 3;
 
 /** The one system that is asked for: the other's knowledge need not be loaded. */
 async function systemOf(name: SystemName): Promise<System<unknown>> {
-  if (name === "macos") throw new FishnetError("macOS is not in this version yet");
+  if (name === "macos") return (await import("./src/macos/system.ts")).macos as System<unknown>;
   return (await import("./src/linux/linux.ts")).linux as System<unknown>;
 }
 
@@ -175,30 +175,23 @@ async function verify(command: Extract<Command, { kind: "verify" }>): Promise<nu
   return verifications.every(({ proven }) => proven) ? 0 : NOT_LOCKED;
 }
 
-/** What accounts tried; with `--follow`, until it is ended. */
 async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
-  const [{ Session }, { followLog, lostRecords, readLog }, text] = await Promise.all([
-    import("./src/sudo.ts"),
-    import("./src/linux/log.ts"),
+  const [{ showLog }, text] = await Promise.all([
+    import("./src/linux/show_log.ts"),
     import("./src/cli/log_text.ts"),
   ]);
-  const { follow, json, summary } = command;
+  const { json, summary } = command;
   const linesOf = summary
     ? json ? text.summaryJson : text.summaryLines
     : json
     ? text.logJson
     : text.logLines;
-  await using session = await Session.open();
-  if (follow) {
-    for await (const news of followLog(session.ask, command)) {
-      output.printLines(() => linesOf(news));
-    }
-  }
-  const refusals = await readLog(session.ask, command);
-  if (refusals.length > 0) output.printLines(() => linesOf(refusals));
-  else if (!json) output.printOutcome([text.NOTHING]);
-  const loss = text.lossLine(await lostRecords(session.ask));
-  if (loss !== undefined) output.printOutcome([loss]);
+  await showLog(command, (refusals, { lost, isLast }) => {
+    output.printLines(() => linesOf(refusals));
+    const loss = text.lossLine(lost);
+    if (loss !== undefined) output.printOutcome([loss]);
+    if (isLast && refusals.length === 0) output.printOutcome(["nothing was refused in that time"]);
+  });
 }
 
 if (import.meta.main) {

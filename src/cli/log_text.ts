@@ -79,9 +79,6 @@ export function summaryJson(refusals: readonly Refusal[]): string[] {
   );
 }
 
-/** What is said where there is no line. */
-export const NOTHING = "nothing was refused in that time, or enable was not given --log";
-
 /** What a person has to know of the log itself, where records were lost. */
 export function lossLine(lost: number): string | undefined {
   return lost === 0

@@ -17,31 +17,35 @@ patience=30
 table_fishnet() {
   cat <<END
 table inet fishnet {
-  set locked {
-    type uid
-  }
-  set subordinate {
-    type uid
-    flags interval
-  }
-  chain jail {
-    oif "lo" tcp flags syn reset tcp option mptcp
-    oif "lo" meta l4proto sctp drop
-    oif "lo" accept
-    meta l4proto tcp reject with tcp reset
-    reject with icmpx admin-prohibited
-  }
-  chain out {
-    type filter hook output priority filter - 10
-    meta skuid @locked goto jail
-    meta skuid >= 65536 meta skuid @subordinate goto jail
-  }
-  chain post {
-    type filter hook postrouting priority srcnat + 10
-    oif "lo" accept
-    meta skuid @locked drop
-    meta skuid >= 65536 meta skuid @subordinate drop
-  }
+	set locked {
+		type uid
+	}
+
+	set subordinate {
+		type uid
+		flags interval
+	}
+
+	chain jail {
+		oif "lo" tcp flags syn reset tcp option mptcp
+		oif "lo" meta l4proto sctp drop
+		oif "lo" accept
+		meta l4proto tcp reject with tcp reset
+		reject with icmpx admin-prohibited
+	}
+
+	chain out {
+		type filter hook output priority filter - 10; policy accept;
+		meta skuid @locked goto jail
+		meta skuid >= 65536 meta skuid @subordinate goto jail
+	}
+
+	chain post {
+		type filter hook postrouting priority srcnat + 10; policy accept;
+		oif "lo" accept
+		meta skuid @locked drop
+		meta skuid >= 65536 meta skuid @subordinate drop
+	}
 }
 END
 }
@@ -50,23 +54,25 @@ fishnet_rules=10
 table_fishnet_loopback() {
   cat <<END
 table inet fishnet_loopback {
-  set narrowed {
-    type uid
-    flags interval
-  }
-  set allowed {
-    type uid . inet_service
-    flags interval
-  }
-  chain out {
-    type filter hook output priority filter - 10
-    oif != "lo" accept
-    meta skuid != @narrowed accept
-    ct direction reply accept
-    meta skuid . tcp dport @allowed accept
-    meta l4proto tcp reject with tcp reset
-    reject with icmpx admin-prohibited
-  }
+	set narrowed {
+		type uid
+		flags interval
+	}
+
+	set allowed {
+		type uid . inet_service
+		flags interval
+	}
+
+	chain out {
+		type filter hook output priority filter - 10; policy accept;
+		oif != "lo" accept
+		meta skuid != @narrowed accept
+		ct direction reply accept
+		meta skuid . tcp dport @allowed accept
+		meta l4proto tcp reject with tcp reset
+		reject with icmpx admin-prohibited
+	}
 }
 END
 }
@@ -75,19 +81,29 @@ fishnet_loopback_rules=6
 # The rules of iptables, as iptables lists them: rule FAMILY TABLE CHAIN RULE. Each goes on top of its chain.
 # $1: the family, $2: the uid or the range of uids.
 mangle_rules() {
-  rule "$1" mangle POSTROUTING "! -o lo -m owner --uid-owner $2 $mark -j DROP"
-  rule "$1" mangle OUTPUT "-o lo -p tcp -m owner --uid-owner $2 -m tcp --tcp-flags SYN SYN $mark -j TCPOPTSTRIP --strip-options 30"
-  rule "$1" mangle OUTPUT "-p sctp -m owner --uid-owner $2 $mark -j DROP"
+  rule "$1" mangle POSTROUTING "! -o lo -m owner --uid-owner $2 -m comment --comment ${quote}fishnet:$name$quote -j DROP"
+  rule "$1" mangle OUTPUT "-o lo -p tcp -m owner --uid-owner $2 -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
+  rule "$1" mangle OUTPUT "-p sctp -m owner --uid-owner $2 -j DROP"
 }
 loopback_rules() {
-  states="-m conntrack --ctstate INVALID,NEW,RELATED,ESTABLISHED,UNTRACKED --ctdir ORIGINAL"
-  tcp="-o lo -p tcp -m owner --uid-owner $2 $states -m multiport ! --dports $commas $mark -j REJECT --reject-with tcp-reset"
-  rule "$1" filter OUTPUT "$tcp"
-  rule "$1" filter OUTPUT "-o lo ! -p tcp -m owner --uid-owner $2 $states $mark -j REJECT --reject-with $(unreachable "$1")"
+  rule "$1" filter OUTPUT "-o lo -p tcp -m owner --uid-owner $2 -m multiport ! --dports $commas -j fishnet"
+  rule "$1" filter OUTPUT "-o lo ! -p tcp -m owner --uid-owner $2 -j fishnet"
 }
 last_rule() {
   rule "$1" filter OUTPUT "! -o lo -m owner --uid-owner $2 -j REJECT --reject-with $(unreachable "$1")"
 }
+# The chain that loopback_rules lead to.
+loopback_chain() {
+  echo "-A fishnet -m conntrack --ctdir REPLY -j RETURN
+-A fishnet -p tcp -j REJECT --reject-with tcp-reset
+-A fishnet -j REJECT --reject-with $(unreachable "$1")"
+}
+
+quote=$(
+  cat <<END
+"
+END
+)
 
 unreachable() {
   if [ "$1" = 6 ]; then echo icmp6-port-unreachable; else echo icmp-port-unreachable; fi
@@ -134,20 +150,44 @@ read_ranges() {
   done </etc/subuid
 }
 
-# ip: $1 the family, $2-$3 the range. A rule that holds more uids counts as well.
-routing_rule() {
+# Prints the ranges of standard input, FIRST-LAST in each line, in order, and what overlaps or adjoins as one.
+merged() {
+  low="" high=""
+  sort -n | {
+    while IFS=- read -r first last; do
+      if [ -n "$low" ] && [ "$first" -le $((high + 1)) ]; then
+        if [ "$last" -gt "$high" ]; then high=$last; fi
+      else
+        [ -z "$low" ] || echo "$low-$high"
+        low=$first high=$last
+      fi
+    done
+    [ -z "$low" ] || echo "$low-$high"
+  }
+}
+
+# ip: all that is to be locked, of every account, where no rule has it yet. $1: the family.
+routing_rules() {
   rules=$(ip -"$1" rule show) || { say "cannot list the routing rules of IPv$1"; return; }
-  while read -r preference from all uidrange range prohibit rest; do
+  for range in $(echo "$wanted" | merged); do
+    if has_routing_rule "${range%-*}" "${range#*-}"; then continue; fi
+    ip -"$1" rule add pref 77 uidrange "$range" prohibit protocol kernel || say "IPv$1: no routing rule for $range"
+  done
+}
+
+# A rule that holds more uids counts as well.
+has_routing_rule() {
+  while read -r preference from all uidrange held prohibit rest; do
     [ "$preference $from $all $uidrange $prohibit" = "77: from all uidrange prohibit" ] || continue
     case $rest in
       "" | "proto "*) ;;
       *) continue ;;
     esac
-    if [ "${range%-*}" -le "$2" ] && [ "${range#*-}" -ge "$3" ]; then return; fi
+    if [ "${held%-*}" -le "$1" ] && [ "${held#*-}" -ge "$2" ]; then return 0; fi
   done <<END
 $rules
 END
-  ip -"$1" rule add pref 77 uidrange "$2-$3" prohibit protocol kernel || say "IPv$1: no routing rule for $2-$3"
+  return 1
 }
 
 # iptables: sets $mangle and $filter to what the chains of a family hold. A list that cannot be had is no empty list.
@@ -159,7 +199,7 @@ list_tables() {
   return 1
 }
 
-# Notes what has to be done for one rule. It is in force where it stands and nothing but rules of ours stands above it.
+# Notes what has to be done for one rule. It is in force where it stands and nothing above it can let a packet go.
 # One that others have come before is moved to the top, in one transaction.
 rule() {
   if [ "$2" = mangle ]; then listed=$mangle; else listed=$filter; fi
@@ -173,14 +213,32 @@ rule() {
 -D $3 $4$change"
         break
         ;;
-      "-A $3 "*" --comment "?fishnet:*) ;;
-      "-A $3 ! -o lo -m owner --uid-owner "*" -j REJECT --reject-with icmp"*"-port-unreachable") ;;
+      "-A $3 "*" -j DROP" | "-A $3 "*" -j REJECT "* | "-A $3 "*" -j TCPOPTSTRIP "* | "-A $3 "*" -j fishnet") ;;
       "-A $3 "*) first=no ;;
     esac
   done <<END
 $listed
 END
   if [ "$2" = mangle ]; then for_mangle=$for_mangle$change; else for_filter=$for_filter$change; fi
+}
+
+# The same for the chain of ours: made anew, in one transaction, where it is not as it has to be.
+chain() {
+  found=
+  while IFS= read -r line; do
+    case $line in
+      "-A fishnet "*)
+        found="$found
+$line"
+        ;;
+    esac
+  done <<END
+$filter
+END
+  [ "$found" = "
+$(loopback_chain "$1")" ] || for_filter="
+:fishnet - [0:0]
+$(loopback_chain "$1")$for_filter"
 }
 
 # Does what was noted: all of it at once, or else, since half a lock is better than none, each by itself.
@@ -209,19 +267,13 @@ restore() {
   $tool-restore -w $patience --noflush
 }
 
-quote=$(
-  cat <<END
-"
-END
-)
-
 lock_with_iptables() {
-  mark="-m comment --comment ${quote}fishnet:$name$quote"
   for family in $families; do
     list_tables "$family" || continue
     for_mangle="" for_filter=""
     for owner in "$uid" $ranges; do mangle_rules "$family" "$(printed "${owner%-*}" "${owner#*-}")"; done
     if [ -n "$commas" ]; then
+      chain "$family"
       for owner in "$uid" $ranges; do loopback_rules "$family" "$(printed "${owner%-*}" "${owner#*-}")"; done
     fi
     last_rule "$family" "$uid"
@@ -262,6 +314,9 @@ missing_of() {
   missing=
   next=$1 end=$2 port=$5
   listed=$(nft list set inet "$3" "$4") || { say "nft cannot list the set $4 of inet $3"; return 1; }
+  case $listed in
+    *" $(printed "$1" "$2")${5:+ . $5} comment "*) return 0 ;;
+  esac
   # shellcheck disable=SC2086 # words
   set -- $listed
   while [ $# -gt 0 ] && [ "$next" -le "$end" ]; do
@@ -292,18 +347,16 @@ END
 }
 
 lock_with_nftables() {
-  # The widest first: the rest of one that overlaps is nothing then.
-  sorted=$(for range in $ranges; do echo "$range"; done | sort -t - -k 1,1n -k 2,2nr)
   if nft_table fishnet $fishnet_rules; then
     nft_element "$uid" "$uid" fishnet locked ""
-    for range in $sorted; do
+    for range in $ranges; do
       if [ "${range%-*}" -lt 65536 ]; then say "subordinate uids below 65536 need --backend iptables: $name has $range"; fi
       nft_element "${range%-*}" "${range#*-}" fishnet subordinate ""
     done
   fi
   [ -n "$ports" ] || return 0
   nft_table fishnet_loopback $fishnet_loopback_rules || return 0
-  for owner in "$uid" $sorted; do
+  for owner in "$uid" $ranges; do
     for port in $ports; do nft_element "${owner%-*}" "${owner#*-}" fishnet_loopback allowed "$port"; done
     nft_element "${owner%-*}" "${owner#*-}" fishnet_loopback narrowed ""
   done
@@ -330,14 +383,15 @@ lock_account() {
   commas=
   for port in $ports; do commas=$commas${commas:+,}$port; done
   read_ranges
+  for owner in "$uid-$uid" $ranges; do
+    wanted="$wanted${wanted:+
+}$owner"
+  done
   case $backend in
     iptables) lock_with_iptables ;;
     nftables) lock_with_nftables ;;
     *) say "$1 names no backend" ;;
   esac
-  for family in $families; do
-    for owner in "$uid" $ranges; do routing_rule "$family" "${owner%-*}" "${owner#*-}"; done
-  done
 }
 
 # One look at all of them, each whether or not another failed; no other run of this, nor of the program, at a time.
@@ -346,15 +400,19 @@ look() (
   [ -e $lock ] || lock=/root
   exec 9<$lock
   flock 9 || { say "cannot get the lock $lock"; exit 1; }
-  failed=0 families="4 6"
-  # A kernel that was started without IPv6 has none to lock.
-  if grep -qsx 1 /sys/module/ipv6/parameters/disable; then families=4; fi
+  failed=0 families="4 6" wanted=""
+  # A kernel without IPv6 has none to lock; one that has not loaded it yet does so now.
+  [ -e /proc/net/if_inet6 ] || modprobe -q ipv6
+  [ -e /proc/net/if_inet6 ] || families=4
   set +f
   set -- "$folder"/*.account
   set -f
   for file; do
     if [ -e "$file" ]; then lock_account "$file"; fi
   done
+  if [ -n "$wanted" ]; then
+    for family in $families; do routing_rules "$family"; done
+  fi
   exit $failed
 )
 
