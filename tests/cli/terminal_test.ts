@@ -1,7 +1,7 @@
 /** The program on a real terminal: the password, the commands, colours, widths, and Ctrl-C. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { LIMITS_HINT } from "../../src/cli/outcome_text.ts";
-import { NOT_COVERED } from "../../src/warnings.ts";
+import { linux } from "../../src/linux/linux.ts";
 import { Operator } from "../support/operator.ts";
 import { worldTest } from "../support/world.ts";
 
@@ -23,7 +23,7 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
     assertEquals(shown.match(new RegExp(PROMPT, "g"))?.length, 1, shown);
     assert(shown.includes("Firewall enable: complete."), shown);
     const count = Number(/applying (\d+) command/.exec(shown)?.[1]);
-    assertEquals(plain(shown).match(/^\[fishnet\] sudo /gm)?.length, count, shown);
+    assertEquals(plain(shown).match(/^\[fishnet\] (sudo|echo) /gm)?.length, count, shown);
     await operator.allow("ALL");
     const again = await operator.onTerminal([[PROMPT, `${operator.password}\n`]], disable);
     assertEquals(again.code, 0, again.shown);
@@ -50,7 +50,7 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
       await operator.allow("NOPASSWD: ALL");
       const answers = Array.from(
         { length: step },
-        (_, i) => ["\\[fishnet\\]\\S* sudo ", i + 1 === step ? CTRL_C : ""] as const,
+        (_, i) => ["\\[fishnet\\]\\S* (sudo|echo) ", i + 1 === step ? CTRL_C : ""] as const,
       );
       const { code, shown, seconds } = await operator.onTerminal(answers, enable);
       assertEquals(await world.state(), unlocked, shown);
@@ -91,7 +91,7 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
         const lines = plain(shown).split("\r\n");
         for (const line of lines) {
           // A command or a URL is copied as a whole, so the terminal may break it.
-          assert(line.length <= columns || /(sudo|fishnet) |http:/.test(line), shown);
+          assert(line.length <= columns || /(sudo|fishnet|pref) |http:/.test(line), shown);
         }
         return lines.map((line) => line.trim()).join(" ").replace(/ +/g, " ");
       };
@@ -103,7 +103,7 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
       const status = await show("firewall", "status", ...account);
       assert(status.includes("in force") && status.includes(LIMITS_HINT), status);
       const explained = await show("firewall", "status", "--explain", ...account);
-      for (const limit of NOT_COVERED.linux) assert(explained.includes(limit), explained);
+      for (const limit of linux.notCovered) assert(explained.includes(limit), explained);
       const verified = await show("firewall", "verify", ...account);
       assert(verified.includes("locked, and proven"), verified);
       const refused = await show("firewall", "enable", "--agent-user", "a-name-that-is-not-one!");

@@ -12,11 +12,14 @@ import {
 } from "../../src/cli/outcome_text.ts";
 import { statusLines } from "../../src/cli/status_text.ts";
 import { verifyLines } from "../../src/cli/verify_text.ts";
-import type { AccountStatus, Piece } from "../../src/status.ts";
-import type { Try, Verification } from "../../src/verify.ts";
-import { NOT_COVERED, type Warning } from "../../src/warnings.ts";
+import type { AccountStatus, PieceStatus } from "../../src/lock/status.ts";
+import type { Try, Verification } from "../../src/lock/verify.ts";
+import type { Warning } from "../../src/lock/warnings.ts";
 
-const notCovered = NOT_COVERED.linux;
+const notCovered = [
+  "a socket that another account opened and handed over",
+  "setuid-root programs, sudo, and groups that give root, which act as another account",
+];
 const REMEDY = "fishnet firewall enable --agent-user agent_runner --apply";
 
 const accountWith = (more: Partial<AccountStatus> = {}): AccountStatus => ({
@@ -50,7 +53,7 @@ function statusOf(
 }
 
 Deno.test("status shows one account's pieces: in force, missing, or without effect and why", () => {
-  const pieces: Piece[] = [
+  const pieces: PieceStatus[] = [
     { name: "routing rule, IPv4", present: true },
     { name: "routing rule, IPv6", present: false, remedy: REMEDY },
     { name: "REJECT in OUTPUT, IPv4", present: false, detail: "below an ACCEPT", remedy: REMEDY },
