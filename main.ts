@@ -181,13 +181,13 @@ async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
     import("./src/cli/log_text.ts"),
   ]);
   const { json, summary } = command;
+  const linesOf = summary
+    ? json ? text.summaryJson : text.summaryLines
+    : json
+    ? text.logJson
+    : text.logLines;
   await showLog(command, (refusals, { lost, isLast }) => {
-    const lines = json
-      ? text.logJson(refusals)
-      : summary
-      ? text.summaryLines(refusals)
-      : text.logLines(refusals);
-    output.printLines(() => lines);
+    output.printLines(() => linesOf(refusals));
     const loss = text.lossLine(lost);
     if (loss !== undefined) output.printOutcome([loss]);
     if (isLast && refusals.length === 0) output.printOutcome(["nothing was refused in that time"]);
