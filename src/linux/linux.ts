@@ -8,7 +8,7 @@ import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Answer, Kind } from "../lock/piece.ts";
 import { UidSet } from "../lock/uid_range.ts";
 import type { System } from "../system.ts";
-import type { Ask } from "../sudo.ts";
+import { type Ask, UnreadableError } from "../sudo.ts";
 import {
   ownRange,
   parsePasswd,
@@ -52,11 +52,11 @@ export const linux: System<Machine> = {
     const named = names.length === 0
       ? ""
       : (await ask(["getent", "passwd", "--", ...names])).stdout;
-    const text = (name: string) => answers.get(name)!.stdout;
+    const passwd = listed(answers.get("passwd")!, "the accounts");
     return {
       answers,
-      passwd: parsePasswd(`${text("passwd")}\n${named}`),
-      subuid: parseSubuid(text("subuid")),
+      passwd: parsePasswd(`${passwd}\n${named}`),
+      subuid: parseSubuid(listed(answers.get("subuid")!, "/etc/subuid")),
       families: answers.get("ipv6")!.exitCode === 0 ? [4, 6] : [4],
     };
   },
@@ -162,6 +162,19 @@ export const linux: System<Machine> = {
 
   notCovered: NOT_COVERED,
 };
+
+/**
+ * What was printed; nothing where the file is not there.
+ *
+ * @throws {UnreadableError} where it could not be read: accounts without ranges would seem locked.
+ */
+function listed({ exitCode, stdout, stderr }: Answer, what: string): string {
+  if (exitCode === 0) return stdout;
+  if (stderr.includes("No such file or directory")) return "";
+  throw new UnreadableError(
+    `${what} could not be read (exit status ${exitCode}): ${stderr.trim()}`,
+  );
+}
 
 /** Some systems have the plain names alone. */
 async function askPlainIptables(ask: Ask, answers: Map<string, Answer>): Promise<void> {
