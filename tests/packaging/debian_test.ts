@@ -46,7 +46,7 @@ packagingTest("shellcheck finds no fault with the scripts", { tools: ["shellchec
 
 packagingTest(
   "apt installs the package from a signed repository, upgrades it under a lock, unlocks and removes it",
-  { binary: true, root: true, world: true, tools: ["mmdebstrap", "reprepro", "gpg"] },
+  { binary: true, root: true, world: true, tools: ["mmdebstrap", "apt-ftparchive", "gpg"] },
   async (t) => {
     await using folder = await temporaryFolder();
     await using world = await World.create();
