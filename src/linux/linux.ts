@@ -17,15 +17,30 @@ import {
   subordinateRanges,
   unclearLines,
 } from "./accounts.ts";
+import { audit } from "./audit.ts";
+import { boot } from "./boot/boot.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
 import type { Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
+import { NOT_COVERED } from "./not_covered.ts";
 import { refuse } from "./refusals.ts";
+import { resolver } from "./resolver.ts";
+import { sessions } from "./sessions.ts";
 import { sideDoors } from "./side_doors.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
 
-const KINDS: readonly Kind<Machine>[] = [routing, lockTable, loopbackTable, iptables];
+const KINDS: readonly Kind<Machine>[] = [
+  routing,
+  lockTable,
+  loopbackTable,
+  audit,
+  // Last of those that have something for each range: its rule for the uid has to come first.
+  iptables,
+  resolver,
+  boot,
+  sessions,
+];
 
 /** What every lock needs to know, beside what its kinds ask. */
 const QUESTIONS = {
@@ -158,7 +173,7 @@ export const linux: System<Machine> = {
   firstOrdinaryUid: 1000,
   hasBackends: true,
 
-  notCovered: [],
+  notCovered: NOT_COVERED,
 };
 
 /**

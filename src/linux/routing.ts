@@ -230,7 +230,8 @@ function mayRoute(rule: string): boolean {
 export function rangeLoop(name: string, lines: readonly string[]): string {
   return [
     `grep -E "^(${name}|$(id -u ${name})):" /etc/subuid | while IFS=: read -r _ first count; do`,
-    `  ${RANGE.slice(1)}=$first-$((first + count - 1))`,
+    "  last=$((first + count - 1))",
+    `  ${RANGE.slice(1)}=$first-$last`,
     ...lines.map((line) => `  ${line}`),
     "done",
   ].join("\n");

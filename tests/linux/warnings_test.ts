@@ -9,7 +9,7 @@ import {
 } from "../../src/linux/warnings.ts";
 import type { Warning } from "../../src/warnings.ts";
 import { linesOf, must, run } from "../support/process.ts";
-import { OUTSIDE_V4, PYTHON, type World, worldTest } from "../support/world.ts";
+import { OUTSIDE_V4, program, PYTHON, type World, worldTest } from "../support/world.ts";
 
 const PROBE = new URL("../support/probe.py", import.meta.url).pathname;
 const SERVER = new URL("../support/server.py", import.meta.url).pathname;
@@ -119,22 +119,49 @@ worldTest("a connection from before the lock is warned of while it is there", as
   await child.stdin.close();
 });
 
-worldTest("docker's socket is warned of where the account may write to it", async (world) => {
+worldTest(
+  "docker's socket is warned of where the account, or a group of its, may write to it",
+  async (world) => {
+    const agent = await world.account();
+    const grouped = await world.account();
+    const other = await world.account();
+    await must("usermod", "-a", "-G", agent, grouped);
+    const socket = "/run/docker.sock";
+    if ((await run(["test", "-e", socket])).code === 0) return; // a real one is not ours to touch
+    await Deno.writeTextFile(socket, "");
+    try {
+      for (const name of [agent, grouped, other]) await enabled(world, name);
+      const named = async () =>
+        await Promise.all(
+          [agent, grouped, other].map(async (name) =>
+            reasons(await warnings(world, name)).filter((reason) => reason.includes(socket)).length
+          ),
+        );
+      assertEquals(await named(), [0, 0, 0]);
+      await must("chown", `${agent}:${agent}`, socket);
+      await must("chmod", "600", socket);
+      assertEquals(await named(), [1, 0, 0]);
+      await must("chown", "root", socket);
+      await must("chmod", "660", socket);
+      assertEquals(await named(), [1, 1, 0]);
+    } finally {
+      await Deno.remove(socket);
+    }
+  },
+);
+
+worldTest("without perl, a warning says what could not be asked", async (world) => {
   const agent = await world.account();
-  const other = await world.account();
-  const socket = "/run/docker.sock";
-  if ((await run(["test", "-e", socket])).code === 0) return; // a real one is not ours to touch
-  await Deno.writeTextFile(socket, "");
-  try {
-    await must("chown", agent, socket);
-    await must("chmod", "600", socket);
-    for (const name of [agent, other]) await enabled(world, name);
-    const named = async (name: string) =>
-      reasons(await warnings(world, name)).filter((reason) => reason.includes(socket)).length;
-    assertEquals([await named(agent), await named(other)], [1, 0]);
-  } finally {
-    await Deno.remove(socket);
-  }
+  await enabled(world, agent);
+  const { code, stdout } = await world.exec(
+    ...["unshare", "-m", "sh", "-ec", 'mount --bind /dev/null /usr/bin/perl; exec "$@"', "sh"],
+    ...[...program(), "firewall", "status", "--agent-user", agent, "--json"],
+  );
+  assertEquals(code, 0);
+  assert(
+    reasons(JSON.parse(stdout).warnings).some((reason) => /could not be asked .*perl/.test(reason)),
+    stdout,
+  );
 });
 
 Deno.test("no text that ss, id or sudo could print breaks the warnings", () => {
@@ -156,20 +183,32 @@ worldTest("uids from elsewhere than /etc/subuid are warned of", async (world) =>
   const about = async () =>
     reasons(await warnings(world, agent)).filter((reason) => / uids /.test(reason));
   assertEquals(await about(), []);
-  // What systemd-nsresourced(8) listens on; the folder is seen by this process alone.
-  const listen = `import os, socket
-os.makedirs("/run/systemd")
+  // What systemd-nsresourced(8) listens on. The account's own socket of that name, or one with a line
+  // of /proc/net/unix in its name, is none.
+  const listen = `import signal, socket, sys
 s = socket.socket(socket.AF_UNIX)
-s.bind("/run/systemd/io.systemd.NamespaceResource")
+s.bind(sys.argv[1].replace("@", "\\0"))
 s.listen()
 print("listening", flush=True)
-s.accept()`;
-  const service = world.start(
-    world.command("sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh", PYTHON, "-c", listen),
-  );
-  const lines = linesOf(service.stdout);
-  assertEquals((await lines.read()).value, "listening");
-  lines.releaseLock();
+signal.pause()`;
+  const listening = async (words: readonly string[]): Promise<Deno.ChildProcess> => {
+    const service = world.start(words);
+    const lines = linesOf(service.stdout);
+    assertEquals((await lines.read()).value, "listening");
+    lines.releaseLock();
+    return service;
+  };
+  const path = "/run/systemd/io.systemd.NamespaceResource";
+  const python = (name: string) => [PYTHON, "-c", listen, name];
+  await listening(world.commandAs(agent, ...python(`@x\n0: 2 0 10000 1 1 7 ${path}`)));
+  const asRoot = ["unshare", "-Urm", "sh", "-ec"];
+  const ownRun = 'mount -t tmpfs tmpfs /run; mkdir /run/systemd; exec "$@"';
+  await listening(world.commandAs(agent, ...asRoot, ownRun, "sh", ...python(path)));
+  assertEquals(await about(), []);
+  if ((await run(["test", "-e", path])).code === 0) return; // a real one is not ours to touch
+  const hadFolder = (await run(["test", "-d", "/run/systemd"])).code === 0;
+  if (!hadFolder) await Deno.mkdir("/run/systemd");
+  const service = await listening(world.command(...python(path)));
   const lent = "systemd-nsresourced lends any account uids that are not locked";
   assertEquals(await about(), [lent]);
   const nsswitch = await Deno.readTextFile("/etc/nsswitch.conf");
@@ -182,5 +221,7 @@ s.accept()`;
   await Deno.writeTextFile(inside, `${nsswitch}subid: files\n`);
   service.kill("SIGTERM");
   await service.status;
+  await Deno.remove(path);
+  if (!hadFolder) await Deno.remove("/run/systemd");
   assertEquals(await about(), []);
 });

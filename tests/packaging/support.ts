@@ -4,6 +4,7 @@
  * @module
  */
 import { compile, compileArguments, HOST } from "../../packaging/compile.ts";
+import { VARIABLES } from "../../packaging/project.ts";
 import { must, type Result, run } from "../support/process.ts";
 import { whyNoWorld } from "../support/world.ts";
 
@@ -78,11 +79,23 @@ export function binary(): Promise<string> {
 
 /** Makes the Debian package of {@link binary}, or one that says it is another version. */
 export async function debianPackage(folder: string, ...version: string[]): Promise<string> {
+  return await debianPackageOf({}, folder, ...version);
+}
+
+/** The same, as a workflow with these variables makes it. */
+export async function debianPackageOf(
+  variables: Readonly<Record<string, string>>,
+  folder: string,
+  ...version: string[]
+): Promise<string> {
   const { code, stdout, stderr } = await run(
     [`${ROOT}packaging/debian/build.sh`, await binary(), folder, ...version],
     {
       env: {
         DENO: Deno.execPath(),
+        // A machine that runs these tests may itself be a hosting service's.
+        ...Object.fromEntries(VARIABLES.map((name) => [name, ""])),
+        ...variables,
         // What a release is packed with takes its time; what is inside is the same.
         DPKG_DEB_COMPRESSOR_TYPE: "gzip",
         DPKG_DEB_COMPRESSOR_LEVEL: "1",
