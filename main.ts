@@ -57,7 +57,7 @@ const NOT_LOCKED = 3;
 
 /** The one system that is asked for: the other's knowledge need not be loaded. */
 async function systemOf(name: SystemName): Promise<System<unknown>> {
-  if (name === "macos") return (await import("./src/macos/system.ts")).macos as System<unknown>;
+  if (name === "macos") return (await import("./src/macos/macos.ts")).macos as System<unknown>;
   return (await import("./src/linux/linux.ts")).linux as System<unknown>;
 }
 
