@@ -17,6 +17,8 @@ export interface Refusal {
   readonly account: string;
   /** The uid that asked: the account's, or a subordinate one. */
   readonly uid: number;
+  /** Who started the program: root's where it only took the account's effective uid, as verify does. */
+  readonly realUid: number;
   readonly pid: number;
   /** The program's name, which it may have chosen itself: any characters at all. */
   readonly program: string;
@@ -87,6 +89,28 @@ export async function refusedSince(ask: Ask, account: string): Promise<Tally> {
     ...(since === undefined ? {} : { since }),
     ...(file === undefined ? {} : { file }),
   };
+}
+
+/** Milliseconds in which a record of what was just refused must be there. */
+const PROMPT = 2000;
+
+/**
+ * How many of root's own tries with the account's uid were recorded since a time: waits until there
+ * is one, for two seconds at most. An account can't make such a record.
+ *
+ * @param from in milliseconds since 1970
+ * @throws {FishnetError} where the log cannot be read.
+ */
+export async function recordedTries(ask: Ask, account: string, from: number): Promise<number> {
+  const deadline = Date.now() + PROMPT;
+  while (true) {
+    const isLast = Date.now() >= deadline;
+    const since = (Date.now() - from) / 1000;
+    const refusals = await readLog(ask, { accounts: [account], since });
+    const count = refusals.filter(({ realUid, uid }) => realUid === 0 && uid !== 0).length;
+    if (count > 0 || isLast) return count;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
 }
 
 /** How many of the kernel's records, of whatever kind, were lost since the machine was started. */
@@ -181,6 +205,7 @@ function refusalOf(id: string, event: Event, accounts: readonly string[]): Refus
     time,
     account,
     uid: Number(call.get("euid")),
+    realUid: Number(call.get("uid")),
     pid: Number(call.get("pid")),
     program: call.get("comm") ?? "",
     executable: call.get("exe") ?? "",
