@@ -152,7 +152,8 @@ async function byHand(
   if (ports.length === 0) return;
   await table("fishnet_loopback");
   for (const uids of [`${UID}`, ...ranges]) {
-    for (const port of ports) await element("fishnet_loopback allowed", `${uids} . ${port}`);
+    const set = uids === `${UID}` ? "allowed" : "allowed_subordinate";
+    for (const port of ports) await element(`fishnet_loopback ${set}`, `${uids} . ${port}`);
     await element("fishnet_loopback narrowed", uids);
   }
 }

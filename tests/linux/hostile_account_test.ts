@@ -3,7 +3,7 @@
  * no byte of the terminal, and costs seconds at most; and nothing is ever run as it.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import type { Verification } from "../../src/lock/verify.ts";
+import type { Verification } from "../../src/lock/judge.ts";
 import { Operator } from "../support/operator.ts";
 import { linesOf, must } from "../support/process.ts";
 import { PYTHON, type World, worldTest } from "../support/world.ts";

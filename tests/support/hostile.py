@@ -75,8 +75,8 @@ def attack(pid):
 
 def hunt():
     """Attacks everything, and what is new over and over, for the moment that it may do so."""
-    known = set()
-    while not over.is_set():
+    known, parent = set(), os.getppid()
+    while not over.is_set() and os.getppid() == parent:
         new = set(others()) - known
         known |= new
         until = time.monotonic() + 0.3

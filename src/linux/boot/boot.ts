@@ -248,12 +248,12 @@ function accountsFound({ texts }: BootState): Found[] {
     if (uid === undefined) return [];
     const said = parseBootFile(text);
     const account = said ?? { ...UNREADABLE, name: /^name=([\w-]+)$/m.exec(text)?.[1] ?? "" };
-    const { sessions } = account;
+    const { backend, onlyPorts, sessions } = account;
     return [{
       ...accountPiece({ ...account, uid: Number(uid), persist: true, log: false }),
       uids: ownRange(Number(uid)),
       text,
-      says: { persist: true, ...(sessions ? { sessions } : {}) },
+      says: { persist: true, backend, onlyPorts, ...(sessions ? { sessions } : {}) },
       ...(said === undefined ? { fault: `${path} was changed` } : {}),
     }];
   });

@@ -3,7 +3,8 @@
 #   /etc/fishnet-firewall/UID.account
 # The units fishnet-*.service run it, as root: at boot, and whenever another firewall starts, reloads or stops.
 # What is in force already stays as it is. With "watch" it looks again and again for a while: see watch, below.
-# It holds no single quote and no backslash, so that a person can print it with echo.
+# It holds no single quote and no backslash, so that a person can print it with echo. It starts as few programs as it
+# can: until the first rule is there again, packets leave.
 
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 umask 077
@@ -13,7 +14,7 @@ folder=${0%/*}
 # Seconds that another program may hold the lock of iptables.
 patience=30
 
-# The chains as nft reads them; the same text as in the plan.
+# The tables as nft reads them, which are those of the plan, and how many rules each has.
 table_fishnet() {
   cat <<END
 table inet fishnet {
@@ -49,7 +50,7 @@ table inet fishnet {
 }
 END
 }
-fishnet_rules=10
+rules_in_fishnet=10
 
 table_fishnet_loopback() {
   cat <<END
@@ -61,6 +62,10 @@ table inet fishnet_loopback {
 
 	set allowed {
 		type uid . inet_service
+	}
+
+	set allowed_subordinate {
+		type uid . inet_service
 		flags interval
 	}
 
@@ -70,44 +75,41 @@ table inet fishnet_loopback {
 		meta skuid != @narrowed accept
 		ct direction reply accept
 		meta skuid . tcp dport @allowed accept
+		meta skuid . tcp dport @allowed_subordinate accept
 		meta l4proto tcp reject with tcp reset
 		reject with icmpx admin-prohibited
 	}
 }
 END
 }
-fishnet_loopback_rules=6
+rules_in_fishnet_loopback=7
 
-# The rules of iptables, as iptables lists them: rule FAMILY TABLE CHAIN RULE. Each goes on top of its chain.
-# $1: the family, $2: the uid or the range of uids.
+# The rules of iptables, as iptables lists them. Each goes on top of its chain. $1: the uid, or the range of uids.
 mangle_rules() {
-  rule "$1" mangle POSTROUTING "! -o lo -m owner --uid-owner $2 -m comment --comment ${quote}fishnet:$name$quote -j DROP"
-  rule "$1" mangle OUTPUT "-o lo -p tcp -m owner --uid-owner $2 -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
-  rule "$1" mangle OUTPUT "-p sctp -m owner --uid-owner $2 -j DROP"
+  rule POSTROUTING "! -o lo -m owner --uid-owner $1 -m comment --comment ${quote}fishnet:$name$quote -j DROP"
+  rule OUTPUT "-o lo -p tcp -m owner --uid-owner $1 -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
+  rule OUTPUT "-p sctp -m owner --uid-owner $1 -j DROP"
 }
 loopback_rules() {
-  rule "$1" filter OUTPUT "-o lo -p tcp -m owner --uid-owner $2 -m multiport ! --dports $commas -j fishnet"
-  rule "$1" filter OUTPUT "-o lo ! -p tcp -m owner --uid-owner $2 -j fishnet"
+  rule OUTPUT "-o lo -p tcp -m owner --uid-owner $1 -m multiport ! --dports $commas -j fishnet"
+  rule OUTPUT "-o lo ! -p tcp -m owner --uid-owner $1 -j fishnet"
 }
 last_rule() {
-  rule "$1" filter OUTPUT "! -o lo -m owner --uid-owner $2 -j REJECT --reject-with $(unreachable "$1")"
+  rule OUTPUT "! -o lo -m owner --uid-owner $1 -j REJECT --reject-with $unreachable"
 }
 # The chain that loopback_rules lead to.
 loopback_chain() {
-  echo "-A fishnet -m conntrack --ctdir REPLY -j RETURN
+  chain="-A fishnet -m conntrack --ctdir REPLY -j RETURN
 -A fishnet -p tcp -j REJECT --reject-with tcp-reset
--A fishnet -j REJECT --reject-with $(unreachable "$1")"
+-A fishnet -j REJECT --reject-with $unreachable"
 }
 
-quote=$(
-  cat <<END
+read -r quote <<END
 "
 END
-)
-
-unreachable() {
-  if [ "$1" = 6 ]; then echo icmp6-port-unreachable; else echo icmp-port-unreachable; fi
-}
+newline="
+"
+tab="	"
 
 say() {
   echo "fishnet: $*" >&2
@@ -122,9 +124,10 @@ is_uid() {
   [ "$1" -le 4294967294 ]
 }
 
-# The range of $1 to $2 as every tool prints it: one uid alone is itself.
-printed() {
-  if [ "$1" = "$2" ]; then echo "$1"; else echo "$1-$2"; fi
+# Sets $word to the range FIRST-LAST as every tool prints it: one uid alone is itself.
+print() {
+  word=$1
+  if [ "${1%-*}" = "${1#*-}" ]; then word=${1%-*}; fi
 }
 
 # Sets $ranges to the subordinate uids of the account, FIRST-LAST each, out of /etc/subuid, which has lines
@@ -150,26 +153,10 @@ read_ranges() {
   done </etc/subuid
 }
 
-# Prints the ranges of standard input, FIRST-LAST in each line, in order, and what overlaps or adjoins as one.
-merged() {
-  low="" high=""
-  sort -n | {
-    while IFS=- read -r first last; do
-      if [ -n "$low" ] && [ "$first" -le $((high + 1)) ]; then
-        if [ "$last" -gt "$high" ]; then high=$last; fi
-      else
-        [ -z "$low" ] || echo "$low-$high"
-        low=$first high=$last
-      fi
-    done
-    [ -z "$low" ] || echo "$low-$high"
-  }
-}
-
 # ip: all that is to be locked, of every account, where no rule has it yet. $1: the family.
 routing_rules() {
   rules=$(ip -"$1" rule show) || { say "cannot list the routing rules of IPv$1"; return; }
-  for range in $(echo "$wanted" | merged); do
+  for range in $(merged "$wanted"); do
     if has_routing_rule "${range%-*}" "${range#*-}"; then continue; fi
     ip -"$1" rule add pref 77 uidrange "$range" prohibit protocol kernel || say "IPv$1: no routing rule for $range"
   done
@@ -190,181 +177,220 @@ END
   return 1
 }
 
-# iptables: sets $mangle and $filter to what the chains of a family hold. A list that cannot be had is no empty list.
-list_tables() {
-  tool=iptables
-  [ "$1" = 4 ] || tool=ip6tables
-  mangle=$($tool -w $patience -t mangle -S) && filter=$($tool -w $patience -t filter -S) && return
-  say "$tool cannot list its tables: see what it says above; rules of its own that nft has changed have to go first"
+# Prints ranges, each in a line of $1, in order, and what overlaps or adjoins as one.
+merged() {
+  echo "$1" | sort -n | {
+    low="" high=""
+    while IFS=- read -r first last; do
+      if [ -n "$low" ] && [ "$first" -le $((high + 1)) ]; then
+        if [ "$last" -gt "$high" ]; then high=$last; fi
+      else
+        [ -z "$low" ] || echo "$low-$high"
+        low=$first high=$last
+      fi
+    done
+    echo "$low-$high"
+  }
+}
+
+# Both families at once.
+lock_with_iptables() {
+  (
+    lock_family iptables icmp-port-unreachable
+    exit $failed
+  ) &
+  job=$!
+  [ "$families" = 4 ] || lock_family ip6tables icmp6-port-unreachable
+  wait $job || failed=1
+}
+
+# The tables of one family: first that where packets leave.
+lock_family() {
+  tool=$1 unreachable=$2
+  if list mangle; then
+    for owner in $owners; do mangle_rules "$owner"; done
+    change_rules
+  fi
+  if list filter; then
+    if [ -n "$commas" ]; then
+      loopback_chain
+      make_chain
+      for owner in $owners; do loopback_rules "$owner"; done
+    fi
+    last_rule "$uid"
+    change_rules
+  fi
+}
+
+# Sets $listed to the rules of a table. A list that cannot be had is no empty list.
+list() {
+  table=$1 changes=""
+  listed=$($tool -w $patience -t "$table" -S) && return
+  say "$tool cannot list its table $table: if it is incompatible, nft has put rules there, which only nft can remove"
   return 1
 }
 
 # Notes what has to be done for one rule. It is in force where it stands and nothing above it can let a packet go.
 # One that others have come before is moved to the top, in one transaction.
 rule() {
-  if [ "$2" = mangle ]; then listed=$mangle; else listed=$filter; fi
-  first=yes change="
--I $3 1 $4"
+  change="-I $1 1 $2" first=yes
   while IFS= read -r line; do
     case $line in
-      "-A $3 $4")
-        [ "$first" = no ] || return 0
-        change="
--D $3 $4$change"
+      "-A $1 $2")
+        [ $first = no ] || return 0
+        change="-D $1 $2$newline$change"
         break
         ;;
-      "-A $3 "*" -j DROP" | "-A $3 "*" -j REJECT "* | "-A $3 "*" -j TCPOPTSTRIP "* | "-A $3 "*" -j fishnet") ;;
-      "-A $3 "*) first=no ;;
+      "-A $1 "*" -j DROP" | "-A $1 "*" -j REJECT "* | "-A $1 "*" -j TCPOPTSTRIP "* | "-A $1 "*" -j fishnet") ;;
+      "-A $1 "*) first=no ;;
     esac
   done <<END
 $listed
 END
-  if [ "$2" = mangle ]; then for_mangle=$for_mangle$change; else for_filter=$for_filter$change; fi
+  changes=$changes${changes:+$newline}$change
 }
 
-# The same for the chain of ours: made anew, in one transaction, where it is not as it has to be.
-chain() {
+# The same for the chain of ours, which is made anew where it is not as it has to be.
+make_chain() {
   found=
   while IFS= read -r line; do
     case $line in
-      "-A fishnet "*)
-        found="$found
-$line"
-        ;;
+      "-A fishnet "*) found=$found${found:+$newline}$line ;;
     esac
   done <<END
-$filter
+$listed
 END
-  [ "$found" = "
-$(loopback_chain "$1")" ] || for_filter="
-:fishnet - [0:0]
-$(loopback_chain "$1")$for_filter"
+  [ "$found" = "$chain" ] || changes=":fishnet - [0:0]$newline$chain"
 }
 
 # Does what was noted: all of it at once, or else, since half a lock is better than none, each by itself.
 change_rules() {
-  if [ -z "$for_mangle$for_filter" ]; then return; fi
-  if { section mangle "$for_mangle" && section filter "$for_filter"; } | restore; then return; fi
-  for table in mangle filter; do
-    if [ $table = mangle ]; then changes=$for_mangle; else changes=$for_filter; fi
-    while IFS= read -r change; do
-      section $table "$change" | restore || say "$tool did not take: $change"
-    done <<END
+  if [ -z "$changes" ] || restore "$changes"; then return; fi
+  while IFS= read -r change; do
+    restore "$change" || say "$tool did not take: $change"
+  done <<END
 $changes
 END
-  done
-}
-
-section() {
-  if [ -n "$2" ]; then
-    echo "*$1
-$2
-COMMIT"
-  fi
 }
 
 restore() {
-  $tool-restore -w $patience --noflush
-}
-
-lock_with_iptables() {
-  for family in $families; do
-    list_tables "$family" || continue
-    for_mangle="" for_filter=""
-    for owner in "$uid" $ranges; do mangle_rules "$family" "$(printed "${owner%-*}" "${owner#*-}")"; done
-    if [ -n "$commas" ]; then
-      chain "$family"
-      for owner in "$uid" $ranges; do loopback_rules "$family" "$(printed "${owner%-*}" "${owner#*-}")"; done
-    fi
-    last_rule "$family" "$uid"
-    change_rules
-  done
-}
-
-# A line of a chain that is a rule of ours, whichever way a version of nft prints it.
-rules_of_ours="@|reject with|reset tcp option|(accept|drop)$"
-
-# nft: makes a table of ours, or its rules again; what is in its sets stays. $1: its name, $2: how many rules it has.
-nft_table() {
-  tables=$(nft list tables) || { say "nft cannot list the tables"; return 1; }
-  flush=
-  case "$tables
-" in
-    *"table inet $1
-"*)
-      listed=$(nft -t list table inet "$1") || { say "nft cannot list the table inet $1"; return 1; }
-      case $listed in
-        *"flags dormant"*) ;;
-        *)
-          [ "$(echo "$listed" | grep -cE "$rules_of_ours")" != "$2" ] || return 0
-          ;;
-      esac
-      flush="flush table inet $1"
-      ;;
-  esac
-  nft -f - <<END || { say "nft took no table inet $1"; return 1; }
-$flush
-$(table_"$1")
+  "$tool-restore" -w $patience --noflush <<END
+*$table
+$1
+COMMIT
 END
-}
-
-# Sets $missing to the parts of $1-$2 that are in no element of a set: $3 $4 are its table and its name, $5 the port
-# that stands beside the uids, if any. An interval set takes no two elements with a uid in common.
-missing_of() {
-  missing=
-  next=$1 end=$2 port=$5
-  listed=$(nft list set inet "$3" "$4") || { say "nft cannot list the set $4 of inet $3"; return 1; }
-  case $listed in
-    *" $(printed "$1" "$2")${5:+ . $5} comment "*) return 0 ;;
-  esac
-  # shellcheck disable=SC2086 # words
-  set -- $listed
-  while [ $# -gt 0 ] && [ "$next" -le "$end" ]; do
-    element=${1%,} beside=
-    if [ "${2-}" = . ]; then beside=${3%,}; fi
-    shift
-    case $element in
-      [0-9]*) ;;
-      *) continue ;;
-    esac
-    if [ -n "$beside" ]; then shift 2; fi
-    [ "$beside" = "$port" ] || continue
-    if [ "${element#*-}" -lt "$next" ] || [ "${element%-*}" -gt "$end" ]; then continue; fi
-    if [ "${element%-*}" -gt "$next" ]; then missing="$missing $(printed "$next" $((${element%-*} - 1)))"; fi
-    next=$((${element#*-} + 1))
-  done
-  if [ "$next" -le "$end" ]; then missing="$missing $(printed "$next" "$end")"; fi
-}
-
-# Puts $1-$2 into a set: the rest as above.
-nft_element() {
-  missing_of "$1" "$2" "$3" "$4" "$5" || return
-  for part in $missing; do
-    nft -f - <<END || say "nft took no element $part in the set $4 of inet $3"
-add element inet $3 $4 { $part${5:+ . $5} comment "$name" }
-END
-  done
 }
 
 lock_with_nftables() {
-  if nft_table fishnet $fishnet_rules; then
-    nft_element "$uid" "$uid" fishnet locked ""
+  if read_table fishnet $rules_in_fishnet; then
+    nft_element locked "$uid-$uid"
     for range in $ranges; do
       if [ "${range%-*}" -lt 65536 ]; then say "subordinate uids below 65536 need --backend iptables: $name has $range"; fi
-      nft_element "${range%-*}" "${range#*-}" fishnet subordinate ""
+      nft_element subordinate "$range"
     done
+    change_table
   fi
-  [ -n "$ports" ] || return 0
-  nft_table fishnet_loopback $fishnet_loopback_rules || return 0
-  for owner in "$uid" $ranges; do
-    for port in $ports; do nft_element "${owner%-*}" "${owner#*-}" fishnet_loopback allowed "$port"; done
-    nft_element "${owner%-*}" "${owner#*-}" fishnet_loopback narrowed ""
+  if [ -z "$ports" ] || ! read_table fishnet_loopback $rules_in_fishnet_loopback; then return; fi
+  for port in $ports; do nft_element allowed "$uid-$uid" "$port"; done
+  for range in $ranges; do
+    for port in $ports; do nft_element allowed_subordinate "$range" "$port"; done
   done
+  for range in "$uid-$uid" $ranges; do nft_element narrowed "$range"; done
+  change_table
+}
+
+# Reads a table of ours, and notes what has to be done: to make it, or its rules again; what is in its sets stays.
+# $1: its name, $2: how many rules it has.
+read_table() {
+  table=$1 changes="" listed="" elements="" noted="" set=""
+  tables=$newline$(nft list tables)$newline || { say "nft cannot list the tables"; return 1; }
+  case $tables in
+    *"${newline}table inet $1$newline"*) ;;
+    *)
+      changes=$(table_"$1")
+      return
+      ;;
+  esac
+  listed=$(nft list table inet "$1") || { say "nft cannot list the table inet $1"; return 1; }
+  rules=0
+  while IFS= read -r line; do
+    case $line in
+      *comment*) ;;
+      *"flags dormant"*) rules=-99 ;;
+      *@* | *"reject with"* | *"reset tcp option"* | *accept | *drop) rules=$((rules + 1)) ;;
+    esac
+  done <<END
+$listed
+END
+  [ $rules -eq "$2" ] || changes="flush table inet $1$newline$(table_"$1")"
+}
+
+# Notes those parts of the range $2 that are not in the set $1 yet; $3 is the port that stands beside them, if any.
+# An interval set takes no two elements with a uid in common.
+nft_element() {
+  [ "$set" = "$1" ] || noted=
+  set=$1 parts=$2 port=${3:+ . $3}
+  held=${listed#*"set $set {"}
+  if [ "$held" = "$listed" ]; then held=; fi
+  held="${held%%"$newline$tab}"*} $noted "
+  print "$2"
+  case $held in
+    *" $word$port comment "*) return ;;
+  esac
+  # shellcheck disable=SC2086 # words
+  set -- $held
+  while [ $# -gt 0 ]; do
+    element=${1%,} beside=
+    if [ "${2-}" = . ]; then beside=" . ${3%,}"; fi
+    shift
+    case $element$beside in
+      [0-9]*"$port") cut ;;
+    esac
+    if [ -n "$beside" ]; then shift 2; fi
+  done
+  for part in $parts; do
+    print "$part"
+    elements="$elements${elements:+$newline}add element inet $table $set { $word$port comment $quote$name$quote }"
+    noted="$noted $word$port comment"
+  done
+}
+
+# Cuts what $element has out of $parts.
+cut() {
+  [ "$beside" = "$port" ] || return
+  rest="" from=${element%-*} to=${element#*-}
+  for part in $parts; do
+    low=${part%-*} high=${part#*-}
+    if [ "$to" -lt "$low" ] || [ "$from" -gt "$high" ]; then
+      rest="$rest $part"
+      continue
+    fi
+    if [ "$from" -gt "$low" ]; then rest="$rest $low-$((from - 1))"; fi
+    if [ "$to" -lt "$high" ]; then rest="$rest $((to + 1))-$high"; fi
+  done
+  parts=$rest
+}
+
+# Does what was noted: all of it at once, or else the table, and then each element by itself.
+change_table() {
+  if [ -z "$changes$elements" ] || feed_nft "$changes$newline$elements"; then return; fi
+  if [ -n "$changes" ]; then feed_nft "$changes" || say "nft took no table inet $table"; fi
+  while IFS= read -r line; do
+    feed_nft "$line" || say "nft did not take: $line"
+  done <<END
+$elements
+END
+}
+
+feed_nft() {
+  nft -f - <<END
+$1
+END
 }
 
 # Locks the account of one file.
 lock_account() {
-  uid=${1##*/} name="" backend="" ports=""
+  uid=${1##*/} name="" backend="" ports="" commas=""
   uid=${uid%.account}
   while IFS="=" read -r key value; do
     case $key in
@@ -380,13 +406,14 @@ lock_account() {
     *[!0-9" "]*) say "$1 has ports that are no numbers"; return ;;
   esac
   if ! is_uid "$uid" || [ "$uid" -eq 0 ]; then say "$1 is of no uid that can be locked"; return; fi
-  commas=
   for port in $ports; do commas=$commas${commas:+,}$port; done
   read_ranges
-  for owner in "$uid-$uid" $ranges; do
-    wanted="$wanted${wanted:+
-}$owner"
+  owners=$uid
+  for range in $ranges; do
+    print "$range"
+    owners="$owners $word"
   done
+  for range in "$uid-$uid" $ranges; do wanted=$wanted${wanted:+$newline}$range; done
   case $backend in
     iptables) lock_with_iptables ;;
     nftables) lock_with_nftables ;;
@@ -416,31 +443,41 @@ look() (
   exit $failed
 )
 
-others="nftables ufw firewalld netfilter-persistent iptables ip6tables"
-
 is_active() {
   systemctl --quiet is-active "$1.service"
 }
 
-# Looks whenever nft tells of a change, and every 0.1 s for 5 s, as iptables-legacy tells of none, and firewalld says that
-# it has started before it flushes; then every second for half a minute, and on as long as firewalld runs: nothing else
-# hears firewall-cmd --reload. Other firewalls that run already get the unit that hears of their reload and their stop.
+# Looks whenever nft tells of a change, for half a minute, and as long as firewalld runs: it says that it has started before
+# it flushes, and nothing else hears firewall-cmd --reload. Looks every second, too, and for 5 seconds every 0.1 s where
+# iptables-legacy is in use, of which nft does not tell. Others that run already get the unit that hears of them.
 watch() {
-  for other in $others; do
-    if is_active "$other"; then systemctl --no-block start "fishnet-beside@$other.service"; fi
+  for other in nftables ufw firewalld netfilter-persistent iptables ip6tables; do
+    if is_active $other; then systemctl --no-block start fishnet-beside@$other.service; fi
   done
-  # It ends with the unit.
-  nft monitor | grep --line-buffered "^# new generation" | while read -r _; do look; done &
-  pause=0.1 looks=0
-  while [ $looks -lt 75 ] || is_active firewalld; do
+  listen & # it ends with the unit
+  looks=20
+  case $(iptables --version 2>&1) in
+    *legacy*) looks=-30 ;;
+  esac
+  while [ $looks -lt 50 ] || is_active firewalld; do
     look
     looks=$((looks + 1))
-    case $looks in
-      50) pause=1 ;;
-      75) pause=10 ;;
-    esac
-    sleep $pause
+    if [ $looks -lt 20 ]; then sleep 0.1; else sleep 1; fi
+    # Nobody waits for longer, whether nft can be heard or not.
+    if [ $looks -eq 25 ]; then systemd-notify --ready; fi
   done
+}
+
+# Once an event of its own has come, it misses none, and says that it is ready: then the other firewall may start.
+listen() {
+  while nft "add table inet fishnet_ready; delete table inet fishnet_ready"; do sleep 0.1; done &
+  poke=$!
+  nft monitor | grep --line-buffered "^# new generation" | {
+    read -r _
+    kill $poke
+    systemd-notify --ready
+    while read -r _; do look; done
+  }
 }
 
 case ${1-} in
