@@ -57,7 +57,7 @@ const NOT_LOCKED = 3;
 
 /** The one system that is asked for: the other's knowledge need not be loaded. */
 async function systemOf(name: SystemName): Promise<System<unknown>> {
-  if (name === "macos") return (await import("./src/macos/system.ts")).macos as System<unknown>;
+  if (name === "macos") return (await import("./src/macos/macos.ts")).macos as System<unknown>;
   return (await import("./src/linux/linux.ts")).linux as System<unknown>;
 }
 
@@ -181,13 +181,13 @@ async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
     import("./src/cli/log_text.ts"),
   ]);
   const { json, summary } = command;
+  const linesOf = summary
+    ? json ? text.summaryJson : text.summaryLines
+    : json
+    ? text.logJson
+    : text.logLines;
   await showLog(command, (refusals, { lost, isLast }) => {
-    const lines = json
-      ? text.logJson(refusals)
-      : summary
-      ? text.summaryLines(refusals)
-      : text.logLines(refusals);
-    output.printLines(() => lines);
+    output.printLines(() => linesOf(refusals));
     const loss = text.lossLine(lost);
     if (loss !== undefined) output.printOutcome([loss]);
     if (isLast && refusals.length === 0) output.printOutcome(["nothing was refused in that time"]);

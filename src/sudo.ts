@@ -129,8 +129,11 @@ export class Session implements AsyncDisposable {
     const input = typeof context.stdin === "string" ? undefined : await readAll(context.stdin);
     const answer = await this.#say(this.#statement(context.args, undo, input, LIMIT));
     if (undo !== "" && answer.exitCode === 0) this.#undo.push(undo);
-    await context.stdout.write(new TextEncoder().encode(answer.stdout));
-    await context.stderr.write(new TextEncoder().encode(answer.stderr));
+    // An empty write ends a pipe for its reader, and with 2>&1 both outputs are one.
+    for (const output of ["stdout", "stderr"] as const) {
+      if (answer[output] === "") continue;
+      await context[output].write(new TextEncoder().encode(answer[output]));
+    }
     return { code: answer.exitCode };
   }
 

@@ -30,16 +30,38 @@ export function logLines(refusals: readonly Refusal[]): string[] {
   return lines;
 }
 
+/** How often one destination was tried. */
+interface Destination {
+  readonly address?: string;
+  readonly port?: number;
+  readonly count: number;
+  readonly programs: readonly string[];
+  readonly last: number;
+}
+
+function summaryOf(refusals: readonly Refusal[]): Destination[] {
+  return [...Map.groupBy(refusals, destination).values()]
+    .map((tries): Destination => {
+      const { address, port, time } = tries.at(-1)!;
+      return {
+        ...(address === undefined || port === undefined ? {} : { address, port }),
+        count: tries.length,
+        programs: [...new Set(tries.map(({ program }) => program))],
+        last: time,
+      };
+    })
+    .toSorted((a, b) => b.count - a.count);
+}
+
 /** A line for each destination, the most tried first. */
 export function summaryLines(refusals: readonly Refusal[]): string[] {
-  const groups = [...Map.groupBy(refusals, destination)]
-    .toSorted(([, a], [, b]) => b.length - a.length);
-  const width = `${groups[0]?.[1].length ?? ""}`.length;
-  return groups.map(([where, tries]) => {
-    const programs = [...new Set(tries.map(({ program }) => shown(program, PROGRAM)))];
+  const all = summaryOf(refusals);
+  const width = `${all[0]?.count ?? ""}`.length;
+  return all.map(({ count, programs, last, ...where }) => {
     const more = programs.length > 3 ? ` and ${programs.length - 3} more` : "";
-    return `${`${tries.length}`.padStart(width)}  ${where}  ` +
-      `${programs.slice(0, 3).join(", ")}${more}  last ${clock(tries.at(-1)!.time)}`;
+    return `${`${count}`.padStart(width)}  ${destination(where)}  ` +
+      `${programs.slice(0, 3).map((one) => shown(one, PROGRAM)).join(", ")}${more}  ` +
+      `last ${clock(last)}`;
   });
 }
 
@@ -47,6 +69,13 @@ export function summaryLines(refusals: readonly Refusal[]): string[] {
 export function logJson(refusals: readonly Refusal[]): string[] {
   return refusals.map(({ id: _, time, ...rest }) =>
     JSON.stringify({ time: new Date(time).toISOString(), ...rest })
+  );
+}
+
+/** A JSON document for each destination, one a line, the most tried first. */
+export function summaryJson(refusals: readonly Refusal[]): string[] {
+  return summaryOf(refusals).map(({ last, ...rest }) =>
+    JSON.stringify({ ...rest, last: new Date(last).toISOString() })
   );
 }
 
@@ -63,7 +92,7 @@ function isSame(a: Refusal, b: Refusal): boolean {
     destination(a) === destination(b);
 }
 
-function destination({ address, port }: Refusal): string {
+function destination({ address, port }: Pick<Refusal, "address" | "port">): string {
   if (address === undefined) return "where its socket was connected to";
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }

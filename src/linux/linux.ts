@@ -18,6 +18,7 @@ import {
   unclearLines,
 } from "./accounts.ts";
 import { audit } from "./audit.ts";
+import { auditAtBoot } from "./audit_at_boot.ts";
 import { boot } from "./boot/boot.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
@@ -35,6 +36,7 @@ const KINDS: readonly Kind<Machine>[] = [
   lockTable,
   loopbackTable,
   audit,
+  auditAtBoot,
   // Last of those that have something for each range: its rule for the uid has to come first.
   iptables,
   resolver,

@@ -5,14 +5,8 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import type { Answer } from "../lock/piece.ts";
+import type { Ask } from "../sudo.ts";
 import { KEY } from "./audit.ts";
-
-/** Runs a command as root that changes nothing. */
-export type Ask = (
-  words: readonly string[],
-  options?: { readonly input?: string; readonly seconds?: number },
-) => Promise<Answer>;
 
 /** One call that the lock refused. */
 export interface Refusal {
@@ -106,7 +100,8 @@ async function search(ask: Ask, { accounts, since }: Query): Promise<string> {
   // Without -w, a part of the key is enough (ausearch(8)): one reading for all accounts.
   const key = only !== undefined && others.length === 0 ? ["-w", "-k", KEY + only] : ["-k", KEY];
   const words = ["ausearch", "--input-logs", "--raw", ...key, ...startOf(since)];
-  const { exitCode, stdout, stderr } = await ask(words);
+  // A log that a flood has filled takes seconds to read, on a busy machine many.
+  const { exitCode, stdout, stderr } = await ask(words, { seconds: 300 });
   const said = stderr.trim();
   if (exitCode === 127) {
     throw new FishnetError("ausearch is not installed: install the package auditd");

@@ -33,7 +33,7 @@ export function refuse(
   refuseWithoutLoopback(account, machine);
   refuseLowRanges(lock);
   if (lock.persist) refusePersist(machine);
-  if (lock.log) refuseLog(machine);
+  refuseLog(machine, lock);
 }
 
 /** Refuses a line of /etc/subuid that may mean another range to whoever reads it next. */

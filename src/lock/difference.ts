@@ -151,9 +151,25 @@ export function stepsByName<M>(
   action: "enable" | "disable",
   loop: (name: string, lines: readonly string[]) => string,
 ): Step[] {
-  const steps = locks.flatMap((lock) => planByName(kinds, lock, action, loop));
+  const steps = kinds.some(({ together }) => together)
+    ? planTogether(kinds, locks, action)
+    : locks.flatMap((lock) => planByName(kinds, lock, action, loop));
   const seen = new Set<string>();
   return steps.filter(({ line }) => !seen.has(line) && seen.add(line));
+}
+
+/** The same where one file, say, holds the pieces of all accounts. */
+function planTogether<M>(
+  kinds: readonly Kind<M>[],
+  locks: readonly Lock[],
+  action: "enable" | "disable",
+): Step[] {
+  const disabling = action === "disable";
+  return (disabling ? kinds.toReversed() : kinds).flatMap((kind) => {
+    const pieces = distinct(locks.flatMap((lock) => kind.wanted(lock)));
+    if (pieces.length === 0) return [];
+    return disabling ? kind.unmake(pieces) : kind.make(pieces);
+  });
 }
 
 function planByName<M>(

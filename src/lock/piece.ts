@@ -106,6 +106,8 @@ export type Questions = Readonly<Record<string, readonly string[]>>;
 export interface Kind<M> {
   /** What goes last when a lock is taken away: what would put it in force again. */
   readonly goesLast?: true;
+  /** One command makes the pieces of all accounts: a dry-run shows it once. */
+  readonly together?: true;
   /** What root is asked for it, beside what every lock needs. */
   readonly questions: Questions;
   /** The pieces of this kind that a lock consists of, in the order in which they are made. */

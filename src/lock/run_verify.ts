@@ -9,7 +9,8 @@ import { type Ask, Session, UnreadableError } from "../sudo.ts";
 import type { System } from "../system.ts";
 import { sightOf, statusIn } from "./status.ts";
 import type { Person } from "./tries.ts";
-import { type Try, type Verification, verify, type VerifyOptions } from "./verify.ts";
+import type { Try, Verification } from "./judge.ts";
+import { verify, type VerifyOptions } from "./verify.ts";
 
 /**
  * Verifies accounts, one after another.

@@ -5,7 +5,8 @@
  */
 import { removeFile, restoreFile } from "../lock/file.ts";
 import { quoted, sudo } from "../lock/line.ts";
-import type { Kind, Step } from "../lock/piece.ts";
+import type { Step } from "../lock/piece.ts";
+import type { Part } from "./part.ts";
 import { Draft, foundPieces, rulePieces } from "./draft.ts";
 import type { Machine } from "./machine.ts";
 import { ANCHOR, readRules, RULES_FILE } from "./rules.ts";
@@ -14,8 +15,8 @@ const WHERE_FILE = `the file ${RULES_FILE}`;
 const WHERE_ANCHOR = `the anchor ${ANCHOR}`;
 
 /** The rules in the file: what is loaded by each start of macOS, and by us. */
-export const rulesFile: Kind<Machine> = {
-  questions: {},
+export const rulesFile: Part = {
+  are: WHERE_FILE,
   wanted: (lock) => rulePieces(WHERE_FILE, lock),
   found: (machine) => foundPieces(WHERE_FILE, (machine.rulesFile ?? "").split("\n"), machine),
   make(pieces, machine) {
@@ -41,8 +42,8 @@ export const rulesFile: Kind<Machine> = {
 };
 
 /** The rules in the anchor, as pfctl prints them back: what pf goes by. */
-export const loadedRules: Kind<Machine> = {
-  questions: {},
+export const loadedRules: Part = {
+  are: WHERE_ANCHOR,
   wanted: (lock) => rulePieces(WHERE_ANCHOR, lock),
   found(machine) {
     const outside = machine.skipped.filter((device) => device !== "lo0");

@@ -9,7 +9,8 @@
  */
 import { FishnetError } from "../errors.ts";
 import { feed, quoted, sudo } from "../lock/line.ts";
-import type { Found, Kind, Step } from "../lock/piece.ts";
+import type { Found, Step } from "../lock/piece.ts";
+import type { Part } from "./part.ts";
 import { calledIn, type Machine } from "./machine.ts";
 import { ANCHOR } from "./rules.ts";
 
@@ -24,8 +25,8 @@ const WANTED: Found = {
 };
 
 /** Shared by all accounts. */
-export const call: Kind<Machine> = {
-  questions: {},
+export const call: Part = {
+  are: WANTED.is,
   wanted: () => [WANTED],
   found(machine): Found[] {
     const place = machine.rules.indexOf(PRINTED_CALL);

@@ -9,19 +9,21 @@ import { feed, sudo } from "../lock/line.ts";
 import type { Found, Kind, Step } from "../lock/piece.ts";
 import propertyList from "./boot/com.fishnet.localonly.plist" with { type: "text" };
 import script from "./boot/lock.sh" with { type: "text" };
+import { accountsOf } from "./draft.ts";
 import { JOB, type Machine, PLIST_FILE, SCRIPT_FILE } from "./machine.ts";
 
-const WANTED: Found = {
+const SHARED: Found = {
   is: "the LaunchDaemon that locks at boot",
   why: "macOS starts with pf off, and other programs replace its rules",
 };
 
 /** Shared by all accounts: with one of them, every lock outlasts a restart. */
 export const daemon: Kind<Machine> = {
+  goesLast: true,
   questions: {},
-  wanted: (lock) => lock.persist ? [WANTED] : [],
+  wanted: (lock) => lock.persist ? [SHARED] : [],
   found(machine): Found[] {
-    if (!isThere(machine)) return [];
+    if (machine.plistFile === undefined && machine.scriptFile === undefined) return [];
     const fault = machine.scriptFile !== script
       ? `${SCRIPT_FILE} is not the one of this version`
       : machine.plistFile !== propertyList
@@ -29,7 +31,19 @@ export const daemon: Kind<Machine> = {
       : machine.jobIsKnown
       ? undefined
       : "launchd does not run it: was it switched off under Login Items?";
-    return [fault === undefined ? WANTED : { ...WANTED, fault }];
+    return [
+      ...accountsOf(machine).accounts.map((account): Found => {
+        const uid = Number(account.uid);
+        return {
+          is: "what the LaunchDaemon locks at boot",
+          why: SHARED.why,
+          uids: { first: uid, last: uid },
+          ...(account.owner === undefined ? {} : { owner: account.owner }),
+          says: { persist: true },
+        };
+      }),
+      fault === undefined ? SHARED : { ...SHARED, fault },
+    ];
   },
   make(_pieces, machine) {
     const steps: Step[] = [];
@@ -55,13 +69,15 @@ export const daemon: Kind<Machine> = {
       undo: [`if sudo launchctl bootout ${JOB}; then ${UNTIL_GONE}; fi`],
     }];
   },
-  unmake(_pieces, machine) {
+  unmake(pieces, machine) {
+    if (!pieces.some(({ is }) => is === SHARED.is)) return []; // others still need it
     const why = "launchd no longer locks at boot";
     const steps: Step[] = [];
     if (machine === undefined || machine.jobIsKnown) {
       const undo = machine?.plistFile === undefined
         ? ""
-        : `${UNTIL_GONE}; sudo launchctl bootstrap system ${PLIST_FILE}`;
+        : `${UNTIL_GONE}; sudo launchctl print ${JOB} >/dev/null 2>&1 || ` +
+          `sudo launchctl bootstrap system ${PLIST_FILE}`;
       steps.push({ line: sudo("launchctl", "bootout", JOB), why, undo: [undo] });
     }
     for (const [path, text] of filesOf(machine)) steps.push(removeFile(path, text, why));
@@ -69,13 +85,8 @@ export const daemon: Kind<Machine> = {
   },
 };
 
-/** Anything of it is there. */
-export function isThere({ plistFile, scriptFile }: Machine): boolean {
-  return plistFile !== undefined || scriptFile !== undefined;
-}
-
 /** `bootout` returns before the job is gone, and `bootstrap` fails until it is. */
-const UNTIL_GONE = `for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do ` +
+const UNTIL_GONE = `for i in 1 2 3 4 5 6 7 8 9 10; do ` +
   `sudo launchctl print ${JOB} >/dev/null 2>&1 || break; sleep 1; done`;
 
 function filesOf(machine: Machine | undefined): (readonly [string, string])[] {

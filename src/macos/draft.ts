@@ -39,11 +39,14 @@ export function foundPieces(where: string, lines: readonly string[], machine: Ma
     const uid = Number(account.uid);
     const owner = account.owner ?? machine.names.get(uid);
     const fault = strange.length > 0 ? `"${strange[0]}" is none of our rules` : account.fault;
-    return pieces(where, account.onlyPorts, {
+    const whose = {
       uids: { first: uid, last: uid },
       ...(owner === undefined ? {} : { owner }),
       ...(fault === undefined ? {} : { fault }),
-    });
+    };
+    return pieces(where, account.onlyPorts, whose).map((piece, i) =>
+      i === 0 ? piece : { ...piece, says: { onlyPorts: account.onlyPorts ?? [] } }
+    );
   });
 }
 

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { FishnetError } from "../errors.ts";
 import type { Answer, Answers } from "../lock/piece.ts";
+import { type Ask, UnreadableError } from "../sudo.ts";
 import { ANCHOR, RULES_FILE } from "./rules.ts";
 
 /** The file that every start of macOS loads. */
@@ -62,15 +62,6 @@ export interface Machine {
   /** launchd knows the LaunchDaemon. */
   readonly jobIsKnown: boolean;
 }
-
-/** The machine's state could not be read: the answer is `unknown`, never `unlocked`. */
-export class UnreadableError extends FishnetError {}
-
-/** Has root run one command that changes nothing. */
-export type Ask = (
-  words: readonly string[],
-  options?: { readonly input?: string; readonly seconds?: number },
-) => Promise<Answer>;
 
 /**
  * Reads the machine. pfctl ends with 0 whatever happened: a list of rules is believed when it was

@@ -6,7 +6,8 @@
 import { FishnetError } from "../errors.ts";
 import { restoreFile } from "../lock/file.ts";
 import { feed, sudo } from "../lock/line.ts";
-import type { Found, Kind, Step } from "../lock/piece.ts";
+import type { Found, Step } from "../lock/piece.ts";
+import type { Part } from "./part.ts";
 import { type Machine, PF_CONF } from "./machine.ts";
 import { ANCHOR, RULES_FILE } from "./rules.ts";
 
@@ -22,8 +23,8 @@ const WANTED = {
 };
 
 /** Shared by all accounts. */
-export const pfConf: Kind<Machine> = {
-  questions: {},
+export const pfConf: Part = {
+  are: WANTED.is,
   wanted: () => [WANTED],
   found(machine): Found[] {
     const lines = ours(machine);
@@ -64,13 +65,14 @@ export const pfConf: Kind<Machine> = {
     }
     // sed would end the last line with the newline that was not there.
     const length = new TextEncoder().encode(kept).length;
+    const draft = `${PF_CONF}.new`;
     return [{
-      line: `${sudo("cp", "-p", PF_CONF, `${PF_CONF}.new`)} && ${
-        sudo("head", "-c", `${length}`, PF_CONF)
-      } | ${sudo("tee", `${PF_CONF}.new`)} >/dev/null`,
-      why: `${why}: the file ended without a newline before them`,
-      undo: [sudo("rm", "-f", `${PF_CONF}.new`), "", ""],
-    }, { line: sudo("mv", `${PF_CONF}.new`, PF_CONF), why: "put that in its place", undo: [undo] }];
+      line: `${sudo("cp", "-p", PF_CONF, draft)} && ${
+        sudo("dd", `if=${PF_CONF}`, `of=${draft}`, `bs=${length}`, "count=1")
+      } && ${sudo("mv", draft, PF_CONF)}`,
+      why: `${why}: before them, the file ended without a newline`,
+      undo: [sudo("rm", "-f", draft), "", undo],
+    }];
   },
 };
 

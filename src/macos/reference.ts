@@ -6,7 +6,8 @@
  */
 import { restoreFile } from "../lock/file.ts";
 import { sudo } from "../lock/line.ts";
-import type { Found, Kind } from "../lock/piece.ts";
+import type { Found } from "../lock/piece.ts";
+import type { Part } from "./part.ts";
 import { type Machine, TOKEN_FILE, tokenIn } from "./machine.ts";
 
 const WANTED: Found = {
@@ -15,8 +16,8 @@ const WANTED: Found = {
 };
 
 /** Shared by all accounts. */
-export const reference: Kind<Machine> = {
-  questions: {},
+export const reference: Part = {
+  are: WANTED.is,
   wanted: () => [WANTED],
   found(machine): Found[] {
     const token = tokenIn(machine.tokenFile);
@@ -49,7 +50,9 @@ export const reference: Kind<Machine> = {
       ];
     }
     const token = tokenIn(machine.tokenFile);
-    const again = `${sudo("pfctl", "-E")} 2>&1 | ${sudo("tee", TOKEN_FILE)} >/dev/null`;
+    // Where it could not be given back, it is still ours.
+    const again = `sudo pfctl -s References | grep -qw ${token} || ` +
+      `${sudo("pfctl", "-E")} 2>&1 | ${sudo("tee", TOKEN_FILE)} >/dev/null`;
     return [
       // One that pf no longer knows has ended already.
       ...(token !== undefined && machine.tokens.has(token)

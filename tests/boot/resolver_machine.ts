@@ -15,6 +15,8 @@ export const CONTROL = { name: "bystander", uid: 5101 };
 /** The two programs that a system bus may be. */
 export const BUSES = ["dbus-daemon", "dbus-broker"] as const;
 
+const ROOT = new URL("../../", import.meta.url).pathname;
+
 const SUITE = "bookworm";
 const PACKAGES = [
   ...["systemd-sysv", "dbus", "dbus-broker", "libpam-systemd", "sudo", "procps", "passwd", "acl"],
@@ -99,6 +101,8 @@ export class ResolverMachine implements AsyncDisposable {
       const link = `${machine.root}/etc/systemd/system/dbus.service`;
       if (bus === "dbus-daemon") await must("rm", link);
       else await must("test", "-L", link);
+      const bundle = `${machine.root}/opt/fishnet.js`;
+      await must(Deno.execPath(), "bundle", "--quiet", "--output", bundle, `${ROOT}main.ts`);
       return machine;
     } catch (error) {
       await machine[Symbol.asyncDispose]();
@@ -122,6 +126,7 @@ export class ResolverMachine implements AsyncDisposable {
         ...["--quiet", "--register=no", "--keep-unit", "--boot", "--console=pipe"],
         ...[`--network-namespace-path=/run/netns/${world.inside}`, "--directory", this.root],
         ...["--resolv-conf=off", "--capability=CAP_NET_ADMIN"],
+        `--bind-ro=${Deno.execPath()}:/opt/deno`,
       ],
       env: { SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: "1" },
       stdin: "null",

@@ -230,3 +230,40 @@ for (const bus of BUSES) {
     },
   );
 }
+
+resolverTest("enable --only-port shuts them, status tells, and disable opens them", async () => {
+  await using machine = await ResolverMachine.create("dbus-broker");
+  await using world = await World.create();
+  await serveDns(world);
+  await using boot = await machine.boot(world);
+  const [etc, before] = [await machine.etc(), await lists(boot)];
+  const agent = ["--agent-user", AGENT.name];
+  const warned = async () =>
+    JSON.parse((await boot.fishnet("status", ...agent, "--json")).stdout).warnings
+      .filter(({ reason }: { reason: string }) => reason.startsWith("may have ")).length;
+
+  const plain = await boot.fishnet("enable", ...agent, "--apply");
+  assertEquals(plain.code, 0, plain.stderr);
+  assertEquals([await warned(), await machine.etc() === etc], [3, true], plain.stderr);
+
+  const limited = await boot.fishnet("enable", ...agent, "--only-port", "3777", "--apply");
+  assertEquals(limited.code, 0, limited.stderr);
+  assertEquals(await warned(), 0);
+  const shut = await escaped(world, boot);
+  assertEquals([shut["agent"], shut["control"]], [[], shut["all"]]);
+
+  // Somebody opens one of the doors: status tells, and enable shuts it.
+  await boot.must("setfacl", "--remove-all", "/run/systemd/resolve");
+  const status = await boot.fishnet("status", ...agent);
+  assertEquals(status.code, 3, status.stdout);
+  assert(status.stdout.includes("access list on /run/systemd/resolve"), status.stdout);
+  const again = await boot.fishnet("enable", ...agent, "--only-port", "3777", "--apply");
+  assertEquals(again.code, 0, again.stderr);
+  assertEquals((await boot.fishnet("status", ...agent)).code, 0);
+
+  const disabled = await boot.fishnet("disable", ...agent, "--apply");
+  assertEquals(disabled.code, 0, disabled.stderr);
+  assertEquals([await machine.etc(), await lists(boot)], [etc, before]);
+  const open = await escaped(world, boot);
+  assertEquals([open["agent"], open["control"]], [open["all"], open["all"]]);
+});

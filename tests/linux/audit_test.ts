@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import { audit, refuseLog } from "../../src/linux/audit.ts";
+import { auditAtBoot } from "../../src/linux/audit_at_boot.ts";
 import type { Machine } from "../../src/linux/machine.ts";
 import type { Lock } from "../../src/lock/piece.ts";
 
@@ -21,7 +22,8 @@ Deno.test("a dry-run's lines name the account, and fit", () => {
     "sudo auditctl -a always,exit -F arch=b64 -S connect,sendto,sendmsg,sendmmsg " +
       "-F euid=agent_runner -F exit=-EACCES -k fishnet-agent_runner",
   );
-  for (const line of steps.flatMap(({ line }) => line.split("\n"))) {
+  const atBoot = auditAtBoot.make(auditAtBoot.wanted(LOCK));
+  for (const line of [...steps, ...atBoot].flatMap(({ line }) => line.split("\n"))) {
     assert(line.length <= 160, `${line.length}: ${line}`);
   }
 });
@@ -44,16 +46,20 @@ const REFUSED = [
 
 for (const { status, code = 0, rules = "No rules\n", says } of REFUSED) {
   Deno.test(`--log is refused: ${says}`, () => {
-    assertThrows(() => refuseLog(machine(status, rules, code)), FishnetError, says);
+    assertThrows(() => refuseLog(machine(status, rules, code), LOCK), FishnetError, says);
   });
 }
 
 Deno.test("--log is not refused where the audit runs", () => {
-  refuseLog(machine(STATUS, "-w /etc/passwd -p wa -k identity\n"));
+  refuseLog(machine(STATUS, "-w /etc/passwd -p wa -k identity\n"), LOCK);
 });
 
 const RULE = "-a always,exit -F arch=b64 -S connect,sendto,sendmsg,sendmmsg -F euid=1002 " +
   "-F exit=-EACCES -F key=fishnet-agent_runner\n";
+
+Deno.test("a lock without --log is made whatever the audit says", () => {
+  refuseLog(machine("", "", 127), { ...LOCK, log: false });
+});
 
 Deno.test("rules that are locked are there, and nobody's to take away", () => {
   const [rule] = audit.found(machine(STATUS.replace("enabled 1", "enabled 2"), RULE));
@@ -91,7 +97,7 @@ function machine(status: string, rules: string, exitCode = 0): Machine {
       ["audit files", answer("", 1)],
     ]),
     passwd: [],
-    subuid: [],
+    subuid: { ranges: [], unclear: [] },
     families: [4, 6],
-  } as unknown as Machine;
+  };
 }

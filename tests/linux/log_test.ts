@@ -3,8 +3,9 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { logLines, summaryLines } from "../../src/cli/log_text.ts";
 import { FishnetError } from "../../src/errors.ts";
 import { audit, KEY } from "../../src/linux/audit.ts";
+import { auditAtBoot } from "../../src/linux/audit_at_boot.ts";
 import { followLog, readLog, type Refusal, refusedSince } from "../../src/linux/log.ts";
-import type { Lock } from "../../src/lock/piece.ts";
+import type { Found, Lock, Piece } from "../../src/lock/piece.ts";
 import { ask, Audit, paste, readAudit, takeBack, until, whyNoAudit } from "../support/audit.ts";
 import { attempt, change, PORT, probe, serve } from "../support/lock.ts";
 import { linesOf, must, type Result, run } from "../support/process.ts";
@@ -45,19 +46,6 @@ async function lockOf(account: string, more: Partial<Lock> = {}): Promise<Lock> 
     sessions: false,
     log: true,
     ...more,
-  };
-}
-
-/** Makes the audit rules of a lock, and takes them away in the end. */
-async function recording(lock: Lock): Promise<AsyncDisposable> {
-  const machine = await readAudit();
-  await paste(audit.make(audit.wanted(lock, machine), machine));
-  return {
-    async [Symbol.asyncDispose]() {
-      const machine = await readAudit();
-      const mine = audit.found(machine).filter(({ owner }) => owner === lock.name);
-      await paste(audit.unmake(mine, machine));
-    },
   };
 }
 
@@ -161,10 +149,9 @@ for (const backend of ["iptables", "nftables"] as const) {
       const control = await world.account();
       const controlUid = await uidOf(control);
       await serve(world, "outside");
+      await serveWeb(world);
       await world.subordinate(`${agent}:${world.firstUid}:100`);
-      await change(world, "enable", agent, backend);
-      const range = { first: world.firstUid, last: world.firstUid + 99 };
-      await using _recording = await recording(await lockOf(agent, { backend, ranges: [range] }));
+      await change(world, "enable", agent, backend, "--log");
       const start = Date.now();
       const read = async () =>
         (await readLog(ask, { accounts: [agent] })).filter(({ time }) => time >= start);
@@ -247,11 +234,36 @@ for (const backend of ["iptables", "nftables"] as const) {
         assertEquals((await read()).length, before + 1);
       });
 
-      await t.step("status counts them, from when the rules were made", async () => {
+      await t.step("the program tells it: each, by destination, and as JSON", async () => {
+        const log = async (...options: readonly string[]) => {
+          const { code, stdout, stderr } = await world.fishnet(
+            ...["firewall", "log", "--agent-user", agent, "--since", "30m", ...options],
+          );
+          assertEquals(code, 0, stderr);
+          return stdout;
+        };
+        const curl = new RegExp(`  ${agent}  curl\\[\\d+\\]  ${OUTSIDE_V4}:${WEB}  no route$`, "m");
+        assertMatch(await log(), curl);
+        assertMatch(
+          await log("--summary"),
+          new RegExp(`^ *1  ${OUTSIDE_V4}:${WEB}  curl  last `, "m"),
+        );
+        const documents = (await log("--json")).trim().split("\n").map((line) => JSON.parse(line));
+        assertEquals(documents.length, (await read()).length);
+        assert(documents.every(({ account }) => account === agent));
+      });
+
+      await t.step("status knows the rules, and that they are in force", async () => {
+        const { code, stdout } = await world.fishnet("firewall", "status", "--agent-user", agent);
+        assertEquals(code, 0, stdout);
+        assertMatch(stdout, /^audit of 64-bit calls: EACCES.* in force$/m);
+      });
+
+      await t.step("the records are counted from when the rules were made", async () => {
         const { count, since, file } = await refusedSince(ask, agent);
         assertEquals(count, (await read()).length);
         assert(
-          since !== undefined && since <= start && start - since < 60_000,
+          since !== undefined && since <= start && start - since < 120_000,
           `${since} ${start}`,
         );
         assertMatch(file!, /^\/.*\.log$/);
@@ -281,25 +293,39 @@ logTest("the rules come and go, and those of others stay byte for byte", async (
   const first = { first: world.firstUid, last: world.firstUid + 99 };
   const second = { first: world.firstUid + 200, last: world.firstUid + 200 };
   const lock = await lockOf(agent, { persist: true, ranges: [first] });
-  const mine = async () => {
+  const kinds = [audit, auditAtBoot];
+  const foundNow = async () => {
     const machine = await readAudit();
-    const pieces = audit.found(machine).filter(({ owner }) => owner === agent);
-    return { machine, pieces };
+    return kinds.flatMap((kind) => kind.found(machine)).filter(({ owner }) => owner === agent);
   };
-  const names = (pieces: readonly { is: string; uids?: unknown }[]) =>
+  const wantedOf = (lock: Lock) => kinds.flatMap((kind) => kind.wanted(lock));
+  const isAtBoot = ({ is }: Piece) => is.startsWith("audit rules in");
+  const make = async (pieces: readonly Piece[]) => {
+    const machine = await readAudit();
+    return [
+      ...audit.make(pieces.filter((piece) => !isAtBoot(piece)), machine),
+      ...auditAtBoot.make(pieces.filter(isAtBoot), machine),
+    ];
+  };
+  const unmake = async (pieces: readonly Found[]) => {
+    const machine = await readAudit();
+    return [
+      ...audit.unmake(pieces.filter((piece) => !isAtBoot(piece)), machine),
+      ...auditAtBoot.unmake(pieces.filter(isAtBoot), machine),
+    ];
+  };
+  const names = (pieces: readonly Piece[]) =>
     pieces.map(({ is, uids }) => `${is} ${JSON.stringify(uids)}`).toSorted();
 
   await t.step("what was made is found, without a fault, and can be taken back", async () => {
-    const machine = await readAudit();
-    const wanted = audit.wanted(lock, machine);
-    const steps = audit.make(wanted, machine);
-    for (const line of steps.flatMap(({ line }) => line.split("\n").slice(0, -1))) {
+    const steps = await make(wantedOf(lock));
+    for (const line of audit.make(audit.wanted(lock)).map(({ line }) => line)) {
       assert(line.length <= 160, line);
     }
     await paste(steps);
-    const { pieces } = await mine();
-    assertEquals(names(pieces), names(wanted));
-    assertEquals(pieces.filter(({ fault }) => fault !== undefined), []);
+    const found = await foundNow();
+    assertEquals(names(found), names(wantedOf(lock)));
+    assertEquals(found.filter(({ fault }) => fault !== undefined), []);
     await takeBack(steps);
     assertEquals(await Audit.rules(), before);
     assertEquals((await run(["cat", file])).code, 1);
@@ -308,36 +334,32 @@ logTest("the rules come and go, and those of others stay byte for byte", async (
 
   await t.step("auditd loads the file at boot: the same rules", async () => {
     const made = await Audit.rules();
-    const { machine, pieces } = await mine();
-    await paste(audit.unmake(pieces.filter(({ is }) => !is.endsWith("at boot")), machine));
+    await paste(await unmake((await foundNow()).filter((piece) => !isAtBoot(piece))));
     assertEquals(await Audit.rules(), before);
     await must("auditctl", "-R", file);
     assertEquals(await Audit.rules(), made);
   });
 
   await t.step("a range more is added to what is there, and goes alone", async () => {
-    const { machine, pieces } = await mine();
     const saved = await Deno.readTextFile(file);
-    const wanted = audit.wanted({ ...lock, ranges: [first, second] }, machine);
-    const there = new Set(names(pieces));
-    const missing = wanted.filter((piece) => !there.has(names([piece])[0]!));
-    const steps = audit.make(missing, machine);
+    const found = await foundNow();
+    const wanted = wantedOf({ ...lock, ranges: [first, second] });
+    const there = new Set(names(found));
+    const steps = await make(wanted.filter((piece) => !there.has(names([piece])[0]!)));
     await paste(steps);
-    assertEquals(names((await mine()).pieces), names(wanted));
+    assertEquals(names(await foundNow()), names(wanted));
     await takeBack(steps);
     assertEquals(await Deno.readTextFile(file), saved);
     await paste(steps);
-    const now = await mine();
-    const gone = now.pieces.filter(({ uids }) => uids?.first === second.first);
-    await paste(audit.unmake(gone, now.machine));
+    const gone = (await foundNow()).filter(({ uids }) => uids?.first === second.first);
+    await paste(await unmake(gone));
     assertEquals(await Deno.readTextFile(file), saved);
-    assertEquals(names((await mine()).pieces), names(pieces));
+    assertEquals(names(await foundNow()), names(found));
   });
 
   await t.step("taken away, everything is as it was; and back with the undo", async () => {
     const made = [await Audit.rules(), await Deno.readTextFile(file)];
-    const { machine, pieces } = await mine();
-    const steps = audit.unmake(pieces, machine);
+    const steps = await unmake(await foundNow());
     await paste(steps);
     assertEquals(await Audit.rules(), before);
     assertEquals((await run(["cat", file])).code, 1);
@@ -352,8 +374,7 @@ logTest("the rules come and go, and those of others stay byte for byte", async (
 
 logTest("--follow shows what is tried from now on, once", async (world) => {
   const agent = await world.account();
-  await change(world, "enable", agent, "nftables");
-  await using _recording = await recording(await lockOf(agent, { backend: "nftables" }));
+  await change(world, "enable", agent, "nftables", "--log");
   const tried = (port: number) => world.as(agent, PYTHON, "-c", UDP, OUTSIDE_V4, `${port}`);
   await tried(1);
   await until(
@@ -379,8 +400,7 @@ logTest("a flood of 20,000 tries is recorded whole, or the loss is told", async 
   const agent = await world.account();
   const control = await world.account();
   await serve(world, { as: control }, 4001);
-  await change(world, "enable", agent, "nftables");
-  await using _recording = await recording(await lockOf(agent, { backend: "nftables" }));
+  await change(world, "enable", agent, "nftables", "--log");
   const lostBefore = Number((await Audit.status()).lost);
 
   await t.step("others get on with their work meanwhile", async () => {

@@ -3,7 +3,17 @@
  * and what is left when something goes wrong.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { AGENTS, SERVICE, type StandIn, standInTest, STOCK_PF_CONF } from "./support/stand_in.ts";
+import { stepsByName } from "../../src/lock/difference.ts";
+import { macos } from "../../src/macos/macos.ts";
+import {
+  AGENTS,
+  faults,
+  type Options,
+  SERVICE,
+  type StandIn,
+  standInTest,
+  STOCK_PF_CONF,
+} from "./support/stand_in.ts";
 
 const [A, B] = AGENTS;
 const ANCHOR = "com.fishnet.localonly";
@@ -19,6 +29,16 @@ const isLocked = async (mac: StandIn, name: string) => {
     `block return out quick on ! lo0 proto tcp from any to any port 1:65535 user = ${uid}`,
   );
 };
+
+/** The lines of a dry-run. */
+function dryRun(
+  action: "enable" | "disable",
+  { accounts, onlyPorts = [], persist = false }: Options,
+): string[] {
+  const options = { backend: "iptables", onlyPorts, persist, sessions: false, log: false } as const;
+  const locks = accounts.map((name) => ({ name, ...options }));
+  return stepsByName(macos.kinds, locks, action, macos.loop).map(({ line }) => line);
+}
 
 /** What a Mac in use has: two rules alike, side by side, a table, scrub, and a VPN's anchor. */
 async function inUse(mac: StandIn): Promise<void> {
@@ -191,11 +211,11 @@ standInTest(
     const [status] = await mac.status(A);
     assertEquals(status!.state, "partial");
     assertMatch(
-      status!.faults[0]!,
+      faults(status!)[0]!,
       /before it stands "pass quick on en0 all flags S\/SA keep state"/,
     );
     await mac.applied("enable", { accounts: [A] });
-    assertEquals((await mac.status(A))[0]!.faults, []);
+    assertEquals(faults((await mac.status(A))[0]!), []);
   },
 );
 
@@ -289,7 +309,7 @@ standInTest(
     await mac.write("/etc/pf.conf", `${STOCK_PF_CONF}${CALL}\n`);
     assertEquals((await mac.status(A))[0]!.state, "unlocked");
     await mac.applied("enable", { accounts: [A] });
-    assertEquals((await mac.status(A))[0]!.faults, []);
+    assertEquals(faults((await mac.status(A))[0]!), []);
     await mac.applied("disable", { accounts: [A] });
     assertEquals(await mac.read("/etc/pf.conf"), STOCK_PF_CONF);
   },
@@ -323,7 +343,7 @@ standInTest(
     const enabled = await mac.state();
     await mac.reboot();
     const [status] = await mac.status(A);
-    assertEquals(status!.faults, ["a reference of our own that keeps pf on: pf is off"]);
+    assertEquals(faults(status!), ["a reference of our own that keeps pf on: pf is off"]);
     await mac.applied("enable", { accounts: [A] });
     assertEquals(await mac.state(), enabled);
     await mac.reboot();
@@ -400,7 +420,7 @@ standInTest(
       await mac.reboot();
       assertEquals([await isLocked(mac, A), await isLocked(mac, B)], [true, true]);
       const [status] = await mac.status(A);
-      assertEquals(status!.faults, ["the two lines of /etc/pf.conf: missing"]);
+      assertEquals(faults(status!), ["the two lines of /etc/pf.conf: missing"]);
       await mac.write("/etc/pf.conf", text);
       await mac.must("pfctl", "-f", "/etc/pf.conf");
       await inUse(mac);
@@ -426,7 +446,7 @@ standInTest("a LaunchDaemon of another version is replaced by this one", async (
   const enabled = await mac.state();
   for (const file of ["/var/db/fishnet.sh", `/Library/LaunchDaemons/${ANCHOR}.plist`]) {
     await mac.must("sh", "-c", `echo >>${file}`);
-    assertMatch((await mac.status(A))[0]!.faults[0]!, /is not the one of this version/);
+    assertMatch(faults((await mac.status(A))[0]!)[0]!, /is not the one of this version/);
     await mac.applied("enable", { accounts: [A] });
     assertEquals(await mac.state(), enabled);
   }
@@ -503,7 +523,10 @@ standInTest("an enable that fails anywhere leaves the machine as it was", async 
         await mac.fail("");
         // What is in force already is not done again.
         const isDone = prepare === lockedAlready && /pf\.conf|-R|-E/.test(call);
-        if (isDone) return await mac.applied("disable", { accounts: [B] });
+        if (isDone) {
+          await mac.applied("disable", { accounts: [B] });
+          return;
+        }
         assertEquals(code, 1);
         assertStringIncludes(stdout, "nothing was changed");
         assertEquals(await mac.state(), before);
@@ -573,7 +596,7 @@ standInTest(
     await mac.applied("enable", options);
     const enabled = await mac.state();
     await mac.applied("disable", options);
-    const [there, back] = [await mac.plan("enable", options), await mac.plan("disable", options)];
+    const [there, back] = [dryRun("enable", options), dryRun("disable", options)];
     for (const line of [...there, ...back].flatMap((text) => text.split("\n"))) {
       assert(line.length <= 160, `${line.length}: ${line}`);
     }

@@ -93,13 +93,9 @@ export function filePaths(): string[] {
 export function fileWarnings(accounts: readonly Locked[], looked: Looked): Warning[] {
   const lines = looked("may");
   if (lines === undefined) {
-    const missing = looked("perl") === undefined ? "perl" : "getcap";
-    const [have, get] = looked(missing) === undefined
-      ? [`without ${missing}`, `install ${missing}`]
-      : ["here", "run status again"];
     return [{
-      reason: `which sockets and programs lead past the lock cannot be told ${have}`,
-      remedy: get,
+      reason: "which sockets and programs lead past the lock cannot be told without perl",
+      remedy: "install perl",
     }];
   }
   const found = new Map<string, Set<number>>();
@@ -108,12 +104,17 @@ export function fileWarnings(accounts: readonly Locked[], looked: Looked): Warni
     if (what === undefined) continue;
     found.set(what, (found.get(what) ?? new Set()).add(Number(uid)));
   }
-  return [...found].flatMap(([what, uids]) => {
+  const blind: Warning[] = looked("getcap") !== undefined ? [] : [{
+    reason: "which programs have capabilities cannot be told without getcap",
+    remedy: "install getcap (the package libcap2-bin, or libcap)",
+  }];
+  const warnings = [...found].flatMap(([what, uids]) => {
     const [, kind, path = ""] = /^(\w+) (.*)$/.exec(what)!;
     if (kind === "write") return socketWarnings(path, accounts, uids);
     const warning = kind === "run" ? helperWarning(path) : capabilityWarning(path);
     return warning === undefined ? [] : [{ ...whose(accounts, uids), ...warning }];
   });
+  return [...warnings, ...blind];
 }
 
 /** The one account that is meant; nobody where it is many. */

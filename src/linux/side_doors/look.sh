@@ -49,8 +49,10 @@ request_key() {
 }
 
 may() {
-  { printf '%s' "$ids$paths" && getcap -r /usr/bin /usr/sbin /usr/local/bin /usr/local/sbin; } |
-    perl -e "$may"
+  {
+    printf '%s' "$ids$paths"
+    test -z "$getcap" || getcap -r /usr/bin /usr/sbin /usr/local/bin /usr/local/sbin
+  } | perl -e "$may"
 }
 
 section sockets ss -HtunaeS
@@ -67,7 +69,7 @@ for account in $accounts; do
 "
   section "id $account" printf '%s\n' "$id"
 done
-section getcap command -v getcap
-section perl command -v perl
+getcap=$(command -v getcap)
+section getcap test -n "$getcap"
 section may may
 section end true

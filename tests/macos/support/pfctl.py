@@ -1,5 +1,6 @@
 #!/usr/bin/python3 -IS
-"""A stand-in for macOS's pfctl, on a machine that has none, with the faults that Apple's has.
+"""A stand-in for macOS's pfctl, on a machine that has none, with the faults that Apple's has:
+the half of it that changes. What shows (-s) is pfctl.sh, which calls this.
 
 It keeps the main rules, the anchors, the references and whether pf is on in
 files, as the facts about xnu's pf and the captured output of real Macs say. It
@@ -13,7 +14,7 @@ In its directory: "main", "nat", "dummynet" and "anchors/NAME" hold rules as the
 printed, "tables" and "tokens" a name or a token a line, "enabled" is there while pf is on,
 "calls" is a log. What a test makes go wrong: a line of "fail" makes each call that contains it
 fail; "busy", "cut" and "lossy" hold the number of loads that find pf busy, of lists that are
-cut off by somebody's change, and of loads that lose the last rule without a word.
+cut off by somebody's change, and of loads by -R that lose the first rule without a word.
 """
 import os
 import sys
@@ -146,38 +147,6 @@ def stop():
     write("tokens", [])
 
 
-def show(what, anchor):
-    """Ends with 0 whatever happens, as Apple's does."""
-    if what == "info":
-        on = os.path.exists(path("enabled"))
-        print("Status: Enabled for 0 days 00:00:07           Debug: Urgent" if on
-              else "Status: Disabled                              Debug: Urgent")
-    elif what == "References":
-        tokens = read("tokens")
-        if not tokens:
-            print("No pf starter references held")
-            return
-        print("TOKENS:")
-        print("PID      Process Name                 TOKEN                    TIMESTAMP")
-        for token in reversed(tokens):
-            print(f"{4063:<8} {'pfctl':<28} {token:<24} 0 days 00:00:07")
-    elif what == "Interfaces":
-        for name in ["en0", "lo0"]:
-            print(f"{name} (skip)" if name in read("skip") else name)
-    elif what in ("rules", "nat", "dummynet"):
-        name = f"anchors/{anchor}" if anchor else {"rules": "main"}.get(what, what)
-        if anchor and not os.path.exists(path(name)):
-            print("pfctl: DIOCGETRULES: Invalid argument", file=sys.stderr)
-            return
-        rules = read(name)
-        if what == "rules" and rules and strikes("cut"):
-            rules = rules[:len(rules) // 2]
-            print("pfctl: DIOCGETRULE: Device busy", file=sys.stderr)
-        print("".join(line + "\n" for line in rules), end="")
-    else:
-        die(f"the stand-in does not know -s {what}")
-
-
 def load(anchor, file, text, flags):
     found = parse(file, text)
     filters = found["filters"]
@@ -191,8 +160,8 @@ def load(anchor, file, text, flags):
     if "R" in flags and "o" not in flags and alike(filters):
         print("Must enable table loading for optimizations", file=sys.stderr)
         filters = []
-    if strikes("lossy"):
-        filters = filters[:-1]
+    if "R" in flags and strikes("lossy"):
+        filters = filters[1:]
     if anchor:
         write(f"anchors/{anchor}", filters)
         return
@@ -211,24 +180,19 @@ def main(argv):
         f.write(call + "\n")
     print("No ALTQ support in kernel\nALTQ related functions disabled", file=sys.stderr)
     if any(pattern in call for pattern in read("fail")):
-        if "-s" in argv:
-            print("pfctl: DIOCGETRULES: Device busy", file=sys.stderr)
-            sys.exit(0)
         die("pfctl: /dev/pf: Device busy")
-    args, anchor, file, what, flush, flags = list(argv), None, None, None, None, set()
+    args, anchor, file, flush, flags = list(argv), None, None, None, set()
     while args:
         arg = args.pop(0)
         if not arg.startswith("-"):
             die(f"usage: pfctl: {arg}")
         for i, letter in enumerate(arg[1:], 1):
-            if letter in "afsFXo":
+            if letter in "afFXo":
                 value = arg[i + 1:] or (args.pop(0) if args else die("usage: pfctl"))
                 if letter == "a":
                     anchor = value
                 elif letter == "f":
                     file = value
-                elif letter == "s":
-                    what = value
                 elif letter == "F":
                     flush = value
                 elif letter == "o":
@@ -244,8 +208,6 @@ def main(argv):
             flags.add(letter)
     if anchor is not None and len(anchor) > 63:
         die("pfctl: anchor name too long")
-    if what:
-        show(what, anchor)
     if flush:
         if flush != "rules" or not anchor:
             die("the stand-in flushes the rules of an anchor only")

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import type { AccountStatus, StatusReport } from "../../../src/lock/status.ts";
 import { linesOf, must, type Result, run } from "../../support/process.ts";
 
 /** What macOS ships as /etc/pf.conf, without its comments. */
@@ -22,7 +23,7 @@ load anchor "com.apple" from "/etc/pf.anchors/com.apple"
 `;
 
 const STATE = "/var/lib/pf-stand-in";
-const TOOLS = ["pfctl", "launchctl"];
+const TOOLS = { "pfctl.sh": "pfctl", "pfctl.py": "pfctl.py", "launchctl.py": "launchctl" };
 const HERE = new URL(".", import.meta.url).pathname;
 
 /** The account names that every stand-in has. */
@@ -38,16 +39,13 @@ export interface Options {
   readonly persist?: boolean;
 }
 
-/** What is said of one account. */
-export interface Status {
-  readonly name: string;
-  readonly uid?: number;
-  readonly state: "locked" | "partial" | "unlocked";
-  readonly onlyPorts: readonly number[];
-  readonly persist: boolean;
-  readonly faults: readonly string[];
-  readonly notes: readonly string[];
-}
+/** What does not hold of a lock, and why. */
+export const faults = ({ pieces, rebootFaults = [] }: AccountStatus): string[] => [
+  ...pieces.filter(({ present }) => !present).map(({ name, detail }) =>
+    `${name}: ${detail ?? "missing"}`
+  ),
+  ...rebootFaults,
+];
 
 /** Why there can be no stand-in here; undefined where there can. */
 export function whyNoStandIn(): string | undefined {
@@ -100,9 +98,11 @@ export class StandIn implements AsyncDisposable {
       mount -t overlay none -o lowerdir=/,upperdir=upper,workdir=work root
       for d in dev proc; do mount --rbind /$d root/$d; done
       mkdir -p root/etc/pf.anchors root/var/db root/Library/LaunchDaemons root${STATE}
-      for t in ${TOOLS.join(" ")}; do
-        cp ${HERE}$t.py root/usr/sbin/$t; chmod 755 root/usr/sbin/$t
-      done
+      ${
+      Object.entries(TOOLS).map(([from, to]) =>
+        `cp ${HERE}${from} root/usr/sbin/${to}; chmod 755 root/usr/sbin/${to}`
+      ).join("\n")
+    }
       mv root/usr/bin/sed root/usr/bin/sed.gnu
       cp ${HERE}sed.py root/usr/bin/sed; chmod 755 root/usr/bin/sed
       echo ready; exec cat`;
@@ -192,17 +192,18 @@ export class StandIn implements AsyncDisposable {
 
   /** Carries out a plan that has to succeed; the answer is `changed N`, the number of commands. */
   async applied(action: "enable" | "disable", options: Options): Promise<string> {
-    return (await this.must(...APPLY, action, optionsText(options))).trim();
-  }
-
-  /** The lines of a dry-run. */
-  async plan(undo: "enable" | "disable", options: Options): Promise<string[]> {
-    const asked = { ...JSON.parse(optionsText(options)), undo };
-    return JSON.parse(await this.must(...APPLY, "plan", JSON.stringify(asked)));
+    const { code, stdout, stderr } = await this.apply(action, options);
+    if (code !== 0) throw new Error(`${action} failed: ${stdout}${stderr}`);
+    return stdout.trim();
   }
 
   /** What the program says of accounts; of none, of all that it finds. */
-  async status(...accounts: readonly string[]): Promise<Status[]> {
+  async status(...accounts: readonly string[]): Promise<readonly AccountStatus[]> {
+    return (await this.report(...accounts)).accounts;
+  }
+
+  /** The same, and what it comes to. */
+  async report(...accounts: readonly string[]): Promise<StatusReport> {
     return JSON.parse(await this.must(...APPLY, "status", optionsText({ accounts })));
   }
 
