@@ -12,7 +12,7 @@ import { FOLDER } from "../src/linux/boot/read_boot.ts";
 import { linux } from "../src/linux/linux.ts";
 import { PF_CONF, PLIST_FILE, SCRIPT_FILE, TOKEN_FILE } from "../src/macos/machine.ts";
 import { RULES_FILE } from "../src/macos/rules.ts";
-import { macos } from "../src/macos/system.ts";
+import { macos } from "../src/macos/macos.ts";
 
 /**
  * fishnet-firewall(8) in the man(7) macros.

@@ -4,7 +4,7 @@ import { manualPage } from "../../packaging/manual.ts";
 import { COMMANDS, OPTIONS } from "../../src/cli/options.ts";
 import { helpText } from "../../src/cli/help.ts";
 import { linux } from "../../src/linux/linux.ts";
-import { macos } from "../../src/macos/system.ts";
+import { macos } from "../../src/macos/macos.ts";
 import { must, run } from "../support/process.ts";
 import { packagingTest, temporaryFolder } from "./support.ts";
 
