@@ -53,6 +53,11 @@ export class Session implements AsyncDisposable {
   readonly #stdout: Output;
   readonly #stderr: Output;
   readonly #mark = crypto.randomUUID();
+  readonly #asked: {
+    readonly words: readonly string[];
+    readonly resolve: (answer: Answer) => void;
+    readonly reject: (error: unknown) => void;
+  }[] = [];
   /** The commands go one after another. */
   #last: Promise<unknown> = Promise.resolve();
   /**
@@ -100,9 +105,39 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** Runs one command that changes nothing. */
-  readonly ask: Ask = (words, { input, seconds = LIMIT } = {}) =>
-    this.#say(this.#statement(words, "", input, seconds));
+  /** Runs one command that changes nothing; those that are asked at once are asked together. */
+  readonly ask: Ask = (words, { input, seconds } = {}) => {
+    if (input !== undefined || seconds !== undefined) {
+      return this.#say(this.#statement(words, "", input, seconds ?? LIMIT));
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+    if (this.#asked.push({ words, resolve, reject }) === 1) {
+      queueMicrotask(() => this.#askTogether());
+    }
+    return promise;
+  };
+
+  /** One shell for many commands: starting and limiting each by itself would double what they take. */
+  async #askTogether(): Promise<void> {
+    const asked = this.#asked.splice(0);
+    const mark = crypto.randomUUID();
+    const end = `; printf "\\n%s %s\\n" ${mark} $?; printf "\\n%s\\n" ${mark} >&2`;
+    const input = asked.map(({ words }) => `${words.map(quoted).join(" ")} </dev/null${end}`);
+    try {
+      const answer = await this.#say(this.#statement(["sh"], "", input.join("\n"), LIMIT));
+      const errors = answer.stderr.split(`\n${mark}\n`);
+      const outputs = answer.stdout.split(`\n${mark} `);
+      if (outputs.length <= asked.length) throw new UnreadableError("reading took too long");
+      let text = outputs[0]!;
+      asked.forEach(({ resolve }, i) => {
+        const [code, ...rest] = outputs[i + 1]!.split("\n");
+        resolve({ exitCode: Number(code), stdout: text, stderr: errors[i] ?? "" });
+        text = rest.join("\n");
+      });
+    } catch (error) {
+      for (const { reject } of asked) reject(error);
+    }
+  }
 
   /** Carries out one command of a plan, in dax's shell, where `sudo` is this session. */
   async perform(step: Step): Promise<StepResult> {

@@ -77,9 +77,13 @@ export interface Tally {
   readonly file?: string;
 }
 
-/** @throws {FishnetError} where the log cannot be read. */
-export async function refusedSince(ask: Ask, account: string): Promise<Tally> {
-  const { refusals, changes } = parse(await search(ask, { accounts: [account] }), [account]);
+/**
+ * @param seconds how long it may take
+ * @throws {FishnetError} where the log cannot be read, or not in that time.
+ */
+export async function refusedSince(ask: Ask, account: string, seconds?: number): Promise<Tally> {
+  const text = await search(ask, { accounts: [account] }, seconds);
+  const { refusals, changes } = parse(text, [account]);
   const end = changes.findLastIndex(({ added }) => !added);
   const since = changes[end + 1]?.time;
   const { stdout } = await ask(["grep", "^log_file", "/etc/audit/auditd.conf"]);
@@ -119,13 +123,15 @@ export async function lostRecords(ask: Ask): Promise<number> {
   return Number(/^lost (\d+)/m.exec(stdout)?.[1] ?? 0);
 }
 
-async function search(ask: Ask, { accounts, since }: Query): Promise<string> {
+/** A log that a flood has filled takes seconds to read, on a busy machine many. */
+const SECONDS = 300;
+
+async function search(ask: Ask, { accounts, since }: Query, seconds = SECONDS): Promise<string> {
   const [only, ...others] = accounts;
   // Without -w, a part of the key is enough (ausearch(8)): one reading for all accounts.
   const key = only !== undefined && others.length === 0 ? ["-w", "-k", KEY + only] : ["-k", KEY];
   const words = ["ausearch", "--input-logs", "--raw", ...key, ...startOf(since)];
-  // A log that a flood has filled takes seconds to read, on a busy machine many.
-  const { exitCode, stdout, stderr } = await ask(words, { seconds: 300 });
+  const { exitCode, stdout, stderr } = await ask(words, { seconds });
   const said = stderr.trim();
   if (exitCode === 127) {
     throw new FishnetError("ausearch is not installed: install the package auditd");
