@@ -106,8 +106,6 @@ async function recordWhatNoRuleDecides(account: string, outside: Outside): Promi
   const commands: readonly (readonly string[])[] = [
     ["ping", "-c", "1", "-t", "3", v4!],
     ...(v6 === undefined ? [] : [["ping6", "-c", "1", v6]]),
-    // A name that no server has (RFC 6761): whether mDNSResponder would ask for it is what counts.
-    ["dscacheutil", "-q", "host", "-a", "name", "fishnet.invalid"],
   ];
   for (const command of commands) {
     record(
