@@ -9,6 +9,8 @@ import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Lock } from "../lock/piece.ts";
 import { overlap, printRange } from "../lock/uid_range.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
+import { refuseLog } from "./audit.ts";
+import { refusePersist } from "./boot/boot.ts";
 import type { Machine } from "./machine.ts";
 import { tooLow } from "./nftables.ts";
 import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
@@ -30,6 +32,8 @@ export function refuse(
   refuseOtherName(account, holdings);
   refuseWithoutLoopback(account, machine);
   refuseLowRanges(lock);
+  if (lock.persist) refusePersist(machine);
+  refuseLog(machine, lock);
 }
 
 /** Refuses a line of /etc/subuid that may mean another range to whoever reads it next. */

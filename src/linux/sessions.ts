@@ -1,89 +1,176 @@
 /**
- * `--sessions`: the account's login sessions are shut as a whole, whatever uid
- * runs in them. It closes what no rule by uid can: setuid programs, sudo in the
- * session, inbound data. It does not see cron, at, and services with `User=`.
+ * `--sessions`: the account's login sessions are shut as a whole, whatever uid runs in them. It closes
+ * what no rule by uid can: setuid programs, sudo in the session, inbound data. It does not see cron,
+ * at, and services with `User=`.
  *
  * systemd keeps the setting, for a uid of 1001, in two files of its own below
- * /etc/systemd/system.control/user-1001.slice.d. That they are this program's
- * is told by /etc/fishnet-firewall/1001.sessions, which is empty.
+ * /etc/systemd/system.control/user-1001.slice.d. That they are this program's is told by the line
+ * `sessions=yes` of the account's file for the lock at boot.
  *
  * @module
  */
-import type { Account } from "../account.ts";
-import type { Hold } from "../plan.ts";
-import { NO_IPV6, uidOf } from "./accounts.ts";
-import { BOOT_DIRECTORY } from "./persist.ts";
+import { FishnetError } from "../errors.ts";
+import { feed, sudo } from "../lock/line.ts";
+import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import { ownRange, ownUids } from "./accounts.ts";
+import { asked } from "./boot/files.ts";
+import { FOLDER, parseBootFile, readBoot } from "./boot/read_boot.ts";
+import type { Machine } from "./machine.ts";
+import probe from "./sessions_probe.sh" with { type: "text" };
 
 /** Where systemctl set-property puts what is to stay (systemd.unit(5)). */
-export const CONTROL_DIRECTORY = "/etc/systemd/system.control";
+const CONTROL = "/etc/systemd/system.control";
 
-/** Reserved for documentation (RFC 5737, RFC 3849): nobody's, so nothing is lost in between. */
-const ADDRESSES = `192.0.2.1 $(${NO_IPV6} || echo 2001:db8::1)`;
+/** What is set, and how systemd prints it. */
+const PROPERTIES = {
+  IPAddressDeny: { word: "any", shown: ["0.0.0.0/0", "::/0"] },
+  IPAddressAllow: { word: "localhost", shown: ["127.0.0.0/8", "::1/128"] },
+} as const;
+const NAMES = Object.keys(PROPERTIES) as (keyof typeof PROPERTIES)[];
 
-/** Says which slice, which mark and which two files are the account's: `$u`, `$s`, `$m`, `$d`, `$a`. */
-const namesOf = (account: Account) =>
-  `u=${uidOf(account)}; s=user-$u.slice; m=${BOOT_DIRECTORY}/$u.sessions; ` +
-  `d=${CONTROL_DIRECTORY}/$s.d/50-IPAddressDeny.conf; ` +
-  `a=${CONTROL_DIRECTORY}/$s.d/50-IPAddressAllow.conf`;
+interface SlicePiece extends Piece {
+  readonly slice: string;
+}
 
-/** The value of a property of the slice, as sorted words. */
-const property = (name: string) =>
-  `$(echo $(systemctl show --value -p ${name} $s | tr " " "\\n" | sort))`;
+/** The setting of the account's slice. */
+export const sessions: Kind<Machine> = {
+  questions: {
+    "sessions: files": ["grep", "-rs", "--include=50-IPAddress*.conf", "", CONTROL],
+    "sessions: slices": ["systemctl", "show", "-p", ["Id", ...NAMES].join(","), "user-*.slice"],
+  },
 
-/** Removes an empty folder. */
-const REMOVE_FOLDER = "rmdir --ignore-fail-on-non-empty";
+  wanted(lock) {
+    return lock.sessions ? [slicePiece(lock)] : [];
+  },
 
-/**
- * Everything that `--sessions` takes, or what is released where it is not given.
- *
- * Not `systemctl revert` to release it: that removes an administrator's own
- * files for the slice, too, and left a session blocked (systemd 252).
- */
-export function sessionsHolds(account: Account, wanted: boolean): Hold[] {
-  const release = `sudo sh -ec '${namesOf(account)}; test -e $m || exit 0; echo $s; ` +
-    `test ! -d /run/systemd/system || systemctl set-property $s IPAddressDeny= IPAddressAllow=; ` +
-    `rm -f $d $a; test ! -d \${d%/*} || ${REMOVE_FOLDER} \${d%/*}; ` +
-    `test ! -d ${CONTROL_DIRECTORY} || ${REMOVE_FOLDER} ${CONTROL_DIRECTORY}; ` +
-    `test ! -d /run/systemd/system || systemctl daemon-reload; ` +
-    `rm $m; ${REMOVE_FOLDER} ${BOOT_DIRECTORY}'`;
-  const released = { release: { run: release, why: "open the account's login sessions" } };
-  if (!wanted) return [released];
+  found(machine) {
+    const files = filesOf(machine);
+    const shown = shownOf(machine);
+    return [...readBoot(machine.answers).texts].flatMap(([path, text]): Found[] => {
+      const uid = new RegExp(`^${FOLDER}/(\\d+)\\.account$`).exec(path)?.[1];
+      const account = parseBootFile(text);
+      if (uid === undefined || !account?.sessions || !files.has(sliceOf(uid))) return [];
+      const slice = sliceOf(uid);
+      const properties = shown.get(slice);
+      const whole = NAMES.every((name) => {
+        const lines = PROPERTIES[name].shown.map((address) => `${name}=${address}`);
+        const file = files.get(slice)!.get(`50-${name}.conf`) ?? "";
+        // What is not loaded is read from the files when the account logs in.
+        const words = properties?.get(name)?.split(" ").toSorted().join(" ");
+        return lines.every((line) => file.includes(line)) &&
+          (words === undefined || words === PROPERTIES[name].shown.join(" "));
+      });
+      return [{
+        ...slicePiece({ name: account.name, uid: Number(uid) }),
+        uids: ownRange(Number(uid)),
+        says: { sessions: true },
+        ...(whole ? {} : { fault: `the addresses of ${slice} are set otherwise` }),
+      }];
+    });
+  },
+
+  make(pieces, machine) {
+    return pieces.filter(isSlice).flatMap((piece) => {
+      if (machine !== undefined) refuseForeign(piece, machine);
+      return [
+        {
+          line: setLine(piece.slice, ({ word }) => word),
+          why: piece.why,
+          undo: [openLines(piece.slice).join(" && ")],
+        },
+        {
+          line: asked(feed(probe.trimEnd(), "bash", "-s", piece.slice)),
+          why: "a packet from inside such a session is refused, one from elsewhere is not",
+          undo: [""],
+        },
+      ];
+    });
+  },
+
+  /**
+   * Not `systemctl revert`: that removes an administrator's own files for the slice, too, and left a
+   * session blocked (systemd 252).
+   */
+  unmake(pieces) {
+    return pieces.filter(isSlice).flatMap(({ slice }): Step[] => {
+      const shut = setLine(slice, ({ word }) => word);
+      return openLines(slice).map((line, i) => ({
+        line,
+        why: i === 0
+          ? "open the account's login sessions"
+          : "and what systemd leaves of the setting",
+        // Each is taken back by shutting them again, which also writes the files.
+        undo: [shut],
+      }));
+    });
+  },
+};
+
+const isSlice = (piece: Piece): piece is SlicePiece => "slice" in piece;
+
+const sliceOf = (uid: number | string) => `user-${uid}.slice`;
+
+function slicePiece(lock: Pick<Lock, "name" | "uid">): SlicePiece {
+  return {
+    is: "login sessions are shut",
+    why: "nothing that runs in the account's login sessions reaches another machine",
+    uids: ownUids(lock as Lock),
+    owner: lock.name,
+    slice: sliceOf(lock.uid ?? `$(id -u ${lock.name})`),
+  };
+}
+
+function setLine(
+  slice: string,
+  value: (property: { readonly word: string }) => string,
+): string {
+  const words = NAMES.map((name) => `${name}=${value(PROPERTIES[name])}`);
+  return asked(sudo("systemctl", "set-property", slice, ...words));
+}
+
+/** The files and their folder go by themselves when their settings are empty, or not: by version. */
+function openLines(slice: string): string[] {
+  const folder = `${CONTROL}/${slice}.d`;
   return [
-    {
-      take: {
-        check: `sudo sh -c '${namesOf(account)}; test -e $m && test -e $d && test -e $a && ` +
-          `test "${property("IPAddressDeny")}" = "0.0.0.0/0 ::/0" && ` +
-          `test "${property("IPAddressAllow")}" = "127.0.0.0/8 ::1/128"'`,
-        run: `sudo sh -c '${namesOf(account)}; umask 077; ` +
-          `if test ! -e $m && { test -e $d || test -e $a; }; then ` +
-          `echo "somebody else has set the addresses of $s: see systemctl cat $s" >&2; exit 1; fi; ` +
-          `mkdir -p ${BOOT_DIRECTORY} && : >$m && ` +
-          `systemctl set-property $s IPAddressDeny=any IPAddressAllow=localhost || ` +
-          `{ rm -f $m; exit 1; }'`,
-        why: "nothing that runs in the account's login sessions reaches another machine",
-        undo: [release],
-      },
-      ...released,
-    },
-    { take: probeStep(account) },
+    setLine(slice, () => ""),
+    asked(sudo("rm", "-f", ...NAMES.map((name) => `${folder}/50-${name}.conf`))),
+    asked(sudo("rmdir", "-p", "--ignore-fail-on-non-empty", folder)),
+    sudo("systemctl", "daemon-reload"),
   ];
 }
 
-/**
- * systemd takes the setting, and answers 0, also where it has no effect (without
- * the right to load BPF programs, in many containers). So a packet is sent from
- * inside the slice, to an address of a network namespace of its own, which no
- * packet leaves: from another slice it goes, from this one it has to be refused.
- */
-function probeStep(account: Account): NonNullable<Hold["take"]> {
-  const fail = (message: string) => `{ echo "${message}" >&2; exit 1; }`;
-  return {
-    run: `sudo sh -c '${namesOf(account)}; ` +
-      `send() { systemd-run -q --wait --collect -p PrivateNetwork=yes --slice=$1 ` +
-      `bash -c "ip addr add $2 dev lo && echo >/dev/udp/$2/9"; }; ` +
-      `for x in ${ADDRESSES}; do ` +
-      `send system.slice $x || ${fail("cannot tell whether --sessions has an effect here")}; ` +
-      `! send $s $x || ${fail("--sessions has no effect on this system: leave it out")}; done'`,
-    why: "a packet from inside such a session is refused, one from elsewhere is not",
-  };
+/** @throws {FishnetError} where somebody else has set the addresses: the undo would lose that. */
+function refuseForeign({ slice, owner }: SlicePiece, machine: Machine): void {
+  const files = filesOf(machine).get(slice);
+  const ours = sessions.found(machine).some((piece) => piece.owner === owner);
+  if (files === undefined || ours) return;
+  throw new FishnetError(
+    `somebody else has set the addresses of ${slice}: see systemctl cat ${slice}`,
+  );
+}
+
+/** The files that set addresses, by slice and name. */
+function filesOf({ answers }: Machine): Map<string, Map<string, string>> {
+  const slices = new Map<string, Map<string, string>>();
+  for (const line of (answers.get("sessions: files")?.stdout ?? "").split("\n")) {
+    const [, slice, name, text] = /\/(user-\d+\.slice)\.d\/([^/:]+):(.*)$/.exec(line) ?? [];
+    if (slice === undefined) continue;
+    const files = slices.get(slice) ?? new Map<string, string>();
+    slices.set(slice, files.set(name!, `${files.get(name!) ?? ""}${text}\n`));
+  }
+  return slices;
+}
+
+/** What systemd says of the slices that it has loaded. */
+function shownOf({ answers }: Machine): Map<string, Map<string, string>> {
+  const blocks = (answers.get("sessions: slices")?.stdout ?? "").trim().split("\n\n");
+  return new Map(blocks.map((block) => {
+    const properties = new Map(
+      block.split("\n").map((line): [string, string] => {
+        const at = line.indexOf("=");
+        return [line.slice(0, at), line.slice(at + 1)];
+      }),
+    );
+    return [properties.get("Id") ?? "", properties];
+  }));
 }

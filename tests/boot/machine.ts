@@ -12,30 +12,40 @@ import { whyNoWorld, type World } from "../support/world.ts";
 export const AGENT = { name: "agent", uid: 5001 };
 export const CONTROL = { name: "bystander", uid: 5101 };
 
-const SUITE = "bookworm";
+/** Which Debian, and what beside the packages that every machine has. */
+export interface Tree {
+  readonly suite: "bookworm" | "trixie";
+  /** ufw and netfilter-persistent cannot be there together. */
+  readonly firewall: "ufw" | "iptables-persistent";
+}
+
+/** What the tests boot. */
+export const TREE: Tree = { suite: "bookworm", firewall: "ufw" };
+
 const PACKAGES = [
   ...["systemd-sysv", "dbus", "libpam-systemd", "sudo", "cron", "procps", "uidmap", "passwd"],
-  ...["iptables", "nftables", "iproute2", "ufw", "firewalld", "python3"],
+  ...["iptables", "nftables", "iproute2", "firewalld", "python3"],
 ];
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 const KNOCK = new URL("knock.py", import.meta.url).pathname;
 
-/** Why no machine can be booted here; undefined where one can. Builds it where it is not there. */
-async function whyNoMachine(): Promise<string | undefined> {
+/** Why no machine can be booted here; undefined where one can. Builds its tree where it is not there. */
+export async function whyNoMachine(tree = TREE): Promise<string | undefined> {
   const why = whyNoWorld();
   if (why !== undefined) return why;
   for (const tool of ["systemd-nspawn", "mmdebstrap", "nsenter"]) {
     if ((await run(["sh", "-c", `command -v ${tool}`])).code !== 0) return `needs ${tool}`;
   }
-  if ((await run(["test", "-d", CACHE])).code !== 0) {
-    const built = await buildTree();
+  const place = await placeOf(tree);
+  if ((await run(["test", "-d", place])).code !== 0) {
+    const built = await buildTree(tree, place);
     if (built.code !== 0) return `no Debian tree: ${lastLine(built.stderr)}`;
   }
   // A container of its own may not be allowed here, whoever asks.
   const tried = await run([
     ...["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--read-only"],
-    ...["--private-network", "--directory", CACHE, "true"],
+    ...["--private-network", "--directory", place, "true"],
   ]);
   return tried.code === 0 ? undefined : `no container: ${lastLine(tried.stderr)}`;
 }
@@ -70,26 +80,28 @@ echo machine >"$1/etc/hostname"
 echo "127.0.0.1 localhost machine" >"$1/etc/hosts"
 : >"$1/etc/resolv.conf"
 chroot "$1" systemctl -q disable firewalld nftables
+test ! -e "$1/lib/systemd/system/netfilter-persistent.service" ||
+  chroot "$1" systemctl -q disable netfilter-persistent
 chroot "$1" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer
 `;
 
-async function buildTree(): Promise<Result> {
-  const parts = `${CACHE}.${Deno.pid}`;
+async function buildTree({ suite, firewall }: Tree, place: string): Promise<Result> {
+  const parts = `${place}.${Deno.pid}`;
   const built = await run([
-    ...["mmdebstrap", "--quiet", "--variant=minbase", `--include=${PACKAGES.join(",")}`],
-    ...[`--customize-hook=${CUSTOMIZE}`, SUITE, parts],
+    ...["mmdebstrap", "--quiet", "--variant=minbase"],
+    ...[`--include=${[...PACKAGES, firewall].join(",")}`, `--customize-hook=${CUSTOMIZE}`],
+    ...[suite, parts],
   ]);
-  if (built.code === 0) await must("mv", "-T", parts, CACHE);
+  if (built.code === 0) await must("mv", "-T", parts, place);
   else await run(["rm", "-rf", parts]);
   return built;
 }
 
-/** Where the tree stays, once built. Not below /tmp, where anybody may have put one for root to boot. */
-const CACHE = `/var/cache/fishnet-boot-tree-${await digestOf([SUITE, ...PACKAGES, CUSTOMIZE])}`;
-
-async function digestOf(words: readonly string[]): Promise<string> {
-  const bytes = new TextEncoder().encode(words.join(" "));
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 12);
+/** Where a tree stays, once built. Not below /tmp, where anybody may have put one for root to boot. */
+async function placeOf({ suite, firewall }: Tree): Promise<string> {
+  const bytes = new TextEncoder().encode([suite, ...PACKAGES, firewall, CUSTOMIZE].join(" "));
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+  return `/var/cache/fishnet-boot-tree-${suite}-${digest.slice(0, 12)}`;
 }
 
 const why = await whyNoMachine();
@@ -114,14 +126,16 @@ export class Machine implements AsyncDisposable {
     this.root = `${folder}/root`;
   }
 
-  /** Makes a disk of the given size in memory, over the tree. */
-  static async create(size = "200M"): Promise<Machine> {
+  /** Makes a disk of the given size in memory, over a tree. */
+  static async create(size = "200M", tree = TREE): Promise<Machine> {
     const folder = await Deno.makeTempDir({ prefix: "fishnet-boot-" });
     await must("mount", "-t", "tmpfs", "-o", `size=${size}`, "tmpfs", folder);
     const machine = new Machine(folder);
     try {
       await must("mkdir", `${folder}/upper`, `${folder}/work`, machine.root);
-      const layers = `lowerdir=${CACHE},upperdir=${folder}/upper,workdir=${folder}/work`;
+      const layers = `lowerdir=${await placeOf(
+        tree,
+      )},upperdir=${folder}/upper,workdir=${folder}/work`;
       await must("mount", "-t", "overlay", "-o", layers, "overlay", machine.root);
       const bundle = `${machine.root}/opt/fishnet.js`;
       await must(Deno.execPath(), "bundle", "--quiet", "--output", bundle, `${ROOT}main.ts`);

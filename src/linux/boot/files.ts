@@ -1,0 +1,72 @@
+/**
+ * The files of `--persist`: what each holds, and the commands that write and remove one.
+ *
+ * @module
+ */
+import { feed, printed, sudo } from "../../lock/line.ts";
+import type { Step } from "../../lock/piece.ts";
+import againUnit from "./fishnet-again.service" with { type: "text" };
+import lockUnit from "./fishnet-lock.service" with { type: "text" };
+import watchUnit from "./fishnet-watch.service" with { type: "text" };
+import lockScript from "./lock.sh" with { type: "text" };
+import { FOLDER, UNITS } from "./read_boot.ts";
+
+/** A file that all accounts share. */
+export interface SharedFile {
+  readonly path: string;
+  /** With its last newline. */
+  readonly text: string;
+  readonly why: string;
+  /** The unit's name, where it is one. */
+  readonly unit?: string;
+}
+
+const unit = (name: string, text: string, why: string): SharedFile => ({
+  path: `${UNITS}/${name}`,
+  text,
+  why,
+  unit: name,
+});
+
+/** The script and the units, in the order in which they are written. */
+export const SHARED_FILES: readonly SharedFile[] = [
+  {
+    path: `${FOLDER}/lock.sh`,
+    text: lockScript,
+    why: "puts the lock of every account in force that has a file beside it",
+  },
+  unit("fishnet-lock.service", lockUnit, "locks at boot, before anything runs for an account"),
+  unit("fishnet-again.service", againUnit, "the same after what flushes the rules at boot"),
+  unit("fishnet-watch.service", watchUnit, "puts back what other firewalls flush"),
+];
+
+/**
+ * Writes a file: beside its place, to the disk, then into it. The undo puts back what was there.
+ *
+ * @param path may hold `$(id -u NAME)`, where the dry-run cannot know a uid
+ * @param text without its last newline, which echo adds
+ * @param back the line that puts back what is there now; without it, nothing is
+ */
+export function writeSteps(path: string, text: string, why: string, back?: string): Step[] {
+  const beside = `${path}.new`;
+  const remove = asked(sudo("rm", "-f", beside));
+  return [
+    { line: asked(`${feed(text, "tee", beside)} >/dev/null`), why, undo: [remove] },
+    { line: asked(sudo("sync", beside)), why: "so that a power cut leaves it whole", undo: [""] },
+    {
+      line: asked(sudo("mv", beside, path)),
+      why: "into its place, at once",
+      undo: [back ?? asked(sudo("rm", "-f", path))],
+    },
+  ];
+}
+
+/** The line that writes a text as it was, whatever it holds. */
+export function restoring(path: string, text: string): string {
+  return `${printed(text)} | ${sudo("tee", path)} >/dev/null`;
+}
+
+/** Only the shell that a dry-run is pasted into knows a uid: there the word stands without quotes. */
+export function asked(line: string): string {
+  return line.replace(/'([\w/.-]*\$\(id -u [\w-]+\)[\w/.-]*)'/g, "$1");
+}

@@ -1,0 +1,119 @@
+/**
+ * What is there of `--persist`: the files, their links, and what systemd makes of the units.
+ *
+ * @module
+ */
+import type { Backend } from "../../account.ts";
+import type { Answers, Questions } from "../../lock/piece.ts";
+
+/** Where the script and the accounts' files are. /etc is there before any other file system is. */
+export const FOLDER = "/etc/fishnet-firewall";
+
+/** Where an administrator's units are, and those of packages (systemd.unit(5)). */
+export const UNITS = "/etc/systemd/system";
+export const PACKAGED_UNITS = "/usr/lib/systemd/system";
+
+/** The units, in the order in which they start. */
+export const UNIT_NAMES = [
+  "fishnet-lock.service",
+  "fishnet-again.service",
+  "fishnet-watch.service",
+] as const;
+
+/** The links that enable the units. */
+export const LINKS: readonly string[] = UNIT_NAMES
+  .map((name) => `${UNITS}/sysinit.target.wants/${name}`);
+
+const SHOWN = "Id,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths";
+
+/** What root is asked. */
+export const QUESTIONS: Questions = {
+  "boot: systemd": ["test", "-d", "/run/systemd/system"],
+  "boot: texts": [
+    ...["grep", "-rasH", "--include=*.account", "--include=lock.sh", "--include=fishnet-*.service"],
+    ...["", FOLDER],
+    ...[UNITS, PACKAGED_UNITS].flatMap((folder) => UNIT_NAMES.map((name) => `${folder}/${name}`)),
+  ],
+  "boot: places": [
+    ...["find", FOLDER, UNITS, "-maxdepth", "2", "(", "-path", `${FOLDER}*`, "-o"],
+    ...["-name", "fishnet-*", ")", "-printf", "%y %m %U %p %l\\n"],
+  ],
+  "boot: units": ["systemctl", "show", "-p", SHOWN, ...UNIT_NAMES],
+  "boot: order": ["systemctl", "show", "-p", "After", "nftables", "netfilter-persistent"],
+};
+
+/** A file, a folder or a link. */
+interface Place {
+  /** As find(1) prints it: `f`, `d`, `l`. */
+  readonly type: string;
+  readonly mode: string;
+  readonly uid: number;
+  /** What a link points to. */
+  readonly target: string;
+}
+
+/** What is there. */
+export interface BootState {
+  readonly texts: ReadonlyMap<string, string>;
+  readonly places: ReadonlyMap<string, Place>;
+  /** What systemd says of each unit, by the names of its properties. */
+  readonly units: ReadonlyMap<string, ReadonlyMap<string, string>>;
+  /** What flushes at boot comes so late that waiting for it would be an ordering cycle. */
+  readonly othersAreLate: boolean;
+}
+
+/** Reads the answers to {@link QUESTIONS}; without any, nothing is there. */
+export function readBoot(answers: Answers | undefined): BootState {
+  const said = (name: string) => answers?.get(`boot: ${name}`)?.stdout ?? "";
+  const texts = new Map<string, string>();
+  for (const line of said("texts").split("\n")) {
+    const [, path, text] = /^([^:]+):(.*)$/.exec(line) ?? [];
+    if (path !== undefined) texts.set(path, (texts.get(path) ?? "") + `${text}\n`);
+  }
+  const places = new Map<string, Place>();
+  for (const line of said("places").split("\n")) {
+    const [, type, mode, uid, path, target] = /^(\S) (\d+) (\d+) (\S+) (.*)$/.exec(line) ?? [];
+    if (path === undefined) continue;
+    places.set(path, { type: type!, mode: mode!, uid: Number(uid), target: target! });
+  }
+  const units = new Map<string, Map<string, string>>();
+  for (const block of said("units").split("\n\n")) {
+    const properties = new Map(
+      block.split("\n").map((line): [string, string] => {
+        const at = line.indexOf("=");
+        return [line.slice(0, at), line.slice(at + 1)];
+      }),
+    );
+    units.set(properties.get("Id") ?? "", properties);
+  }
+  const othersAreLate = /\b(sysinit|basic)\.target\b/.test(said("order"));
+  return { texts, places, units, othersAreLate };
+}
+
+/** What an account's file says. */
+export interface BootFile {
+  readonly name: string;
+  readonly backend: Backend;
+  readonly onlyPorts: readonly number[];
+  readonly sessions: boolean;
+}
+
+/** The text of an account's file, without its last newline. */
+export function printBootFile({ name, backend, onlyPorts, sessions }: BootFile): string {
+  const lines = [`name=${name}`, `backend=${backend}`, `ports=${onlyPorts.join(" ")}`];
+  return [...lines, ...(sessions ? ["sessions=yes"] : [])].join("\n");
+}
+
+/** Reads an account's file; undefined where it is not as {@link printBootFile} writes it. */
+export function parseBootFile(text: string): BootFile | undefined {
+  const match =
+    /^name=([\w-]+)\nbackend=(iptables|nftables)\nports=((?:\d{1,5}(?: \d{1,5})*)?)\n(sessions=yes\n)?$/
+      .exec(text);
+  if (match === null) return undefined;
+  return {
+    name: match[1]!,
+    backend: match[2] as Backend,
+    onlyPorts: match[3] === "" ? [] : match[3]!.split(" ").map(Number),
+    sessions: match[4] !== undefined,
+  };
+}

@@ -1,0 +1,19 @@
+# Does --sessions have an effect here? systemd takes the setting, and answers 0, also where it has none (without the
+# right to load BPF programs, in many containers). So a packet is sent from inside the slice, to an address of a
+# network namespace of its own, which no packet leaves: from another slice it goes, from this one it has to be refused.
+# The addresses are for documentation (RFC 5737, RFC 3849).
+slice=$1
+
+send() {
+  systemd-run --quiet --wait --collect --property=PrivateNetwork=yes --slice="$1" bash -c "ip address add $2 dev lo && echo >/dev/udp/$2/9"
+}
+
+addresses=192.0.2.1
+if test -e /proc/net/if_inet6; then addresses="192.0.2.1 2001:db8::1"; fi
+for address in $addresses; do
+  send system.slice "$address" || { echo "cannot tell whether --sessions has an effect here" >&2; exit 1; }
+  if send "$slice" "$address" 2>/dev/null; then
+    echo "--sessions has no effect on this system: leave it out" >&2
+    exit 1
+  fi
+done

@@ -1,0 +1,316 @@
+/** What runs at boot: the script and the units, as they lie in the source tree. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { must, run } from "../support/process.ts";
+import { type Variant, type World, worldTest } from "../support/world.ts";
+
+const BOOT = new URL("../../src/linux/boot/", import.meta.url).pathname;
+const SCRIPT = `${BOOT}lock.sh`;
+const UNITS = [...Deno.readDirSync(BOOT)].map(({ name }) => name)
+  .filter((name) => name.endsWith(".service")).sort();
+
+async function has(tool: string): Promise<boolean> {
+  return (await run(["sh", "-c", `command -v ${tool}`])).code === 0;
+}
+
+/** Defines a test that needs a tool, or counts it as skipped and says why. */
+async function toolTest(tool: string, name: string, body: () => Promise<void>): Promise<void> {
+  const there = await has(tool);
+  Deno.test({ name: there ? name : `${name} (skipped: needs ${tool})`, ignore: !there, fn: body });
+}
+
+Deno.test("what a person prints with echo has no quote, no backslash and no long line", () => {
+  for (const file of ["lock.sh", ...UNITS]) {
+    const text = Deno.readTextFileSync(`${BOOT}${file}`);
+    assertEquals(text.match(/['\\]/g), null, file);
+    assertEquals(text.split("\n").filter((line) => line.length > 160), [], file);
+    assert(text.endsWith("\n") && !text.endsWith("\n\n"), file);
+  }
+});
+
+Deno.test("the tables in the script are those of the plan", () => {
+  const script = Deno.readTextFileSync(SCRIPT);
+  for (const table of ["fishnet", "fishnet_loopback"]) {
+    const text = Deno.readTextFileSync(`${BOOT}../table_${table}.nft`);
+    assertStringIncludes(script, `table_${table}() {\n  cat <<END\n${text}END\n}\n`);
+  }
+});
+
+await toolTest("shellcheck", "the script is clean to shellcheck", async () => {
+  assertEquals(await run(["shellcheck", "--shell=sh", SCRIPT]), NOTHING);
+});
+
+await toolTest("systemd-analyze", "the units are sound, and may do little", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "fishnet-units-" });
+  try {
+    const files: string[] = [];
+    for (const unit of UNITS) {
+      const name = unit.replace("@.", "@nftables.");
+      await must("cp", `${BOOT}${unit}`, `${folder}/${unit}`);
+      files.push(`${folder}/${name}`);
+      if (name !== unit) await must("ln", "-s", unit, `${folder}/${name}`);
+    }
+    assertEquals(await run(["systemd-analyze", "verify", "--man=no", ...files]), NOTHING);
+    for (const file of files) {
+      const { stdout } = await run([
+        ...["systemd-analyze", "security", "--offline=true", "--threshold=50", file],
+      ]);
+      const exposure = Number(/Overall exposure level for \S+: ([\d.]+)/.exec(stdout)?.[1]);
+      assert(exposure < 5, `${file}: ${exposure}`);
+    }
+  } finally {
+    await must("rm", "-r", folder);
+  }
+});
+
+const NOTHING = { code: 0, stdout: "", stderr: "" };
+
+/** A folder with the script and the files of accounts, for one world; and its /etc/subuid. */
+async function prepared(
+  world: World,
+  accounts: Readonly<Record<number, string>>,
+  subuid: string,
+): Promise<AsyncDisposable & { lock: (shell?: readonly string[]) => ReturnType<typeof run> }> {
+  const folder = await Deno.makeTempDir({ prefix: "fishnet-lock-" });
+  await must("cp", SCRIPT, `${folder}/lock.sh`);
+  for (const [uid, text] of Object.entries(accounts)) {
+    await Deno.writeTextFile(`${folder}/${uid}.account`, text);
+  }
+  // A copy: whoever adds an account renames a new file onto /etc/subuid, and a mount there is gone then.
+  await world.must("cp", "-a", "/etc", `${folder}/etc`);
+  await Deno.writeTextFile(`${folder}/etc/subuid`, subuid);
+  const mounted = `mount --bind ${folder}/etc /etc && exec "$@"`;
+  return {
+    lock: (shell = ["sh"]) =>
+      world.exec("unshare", "--mount", "sh", "-c", mounted, "sh", ...shell, `${folder}/lock.sh`),
+    [Symbol.asyncDispose]: async () => void await must("rm", "-r", folder),
+  };
+}
+
+const UID = 4242;
+const account = (backend: string, ports = "") => ({
+  [UID]: `name=agent_runner\nbackend=${backend}\nports=${ports}\n`,
+});
+
+/** The commands that lock an account, by hand. */
+async function byHand(
+  world: World,
+  backend: string,
+  ports: readonly number[],
+  ranges: readonly string[],
+): Promise<void> {
+  if (backend === "iptables") {
+    for (const tool of ["iptables", "ip6tables"]) {
+      const ipt = (...words: readonly string[]) => world.must(tool, "-w", ...words);
+      if (ports.length > 0) {
+        await ipt("-N", "fishnet");
+        await ipt(
+          ...["-A", "fishnet", "-m", "conntrack", "--ctdir", "REPLY", "-j", "RETURN"],
+        );
+        await ipt(
+          ...["-A", "fishnet", "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"],
+        );
+        await ipt("-A", "fishnet", "-j", "REJECT");
+      }
+      for (const uids of [`${UID}`, ...ranges]) {
+        const owner = ["-m", "owner", "--uid-owner", uids];
+        await ipt(
+          ...["-t", "mangle", "-I", "POSTROUTING", "1", ...owner, "!", "-o", "lo"],
+          ...["-m", "comment", "--comment", "fishnet:agent_runner", "-j", "DROP"],
+        );
+        await ipt(
+          ...["-t", "mangle", "-I", "OUTPUT", "1", "-o", "lo", "-p", "tcp", ...owner],
+          ...["--tcp-flags", "SYN", "SYN", "-j", "TCPOPTSTRIP", "--strip-options", "30"],
+        );
+        await ipt("-t", "mangle", "-I", "OUTPUT", "1", "-p", "sctp", ...owner, "-j", "DROP");
+        if (ports.length === 0) continue;
+        await ipt(
+          ...["-I", "OUTPUT", "1", "-o", "lo", "-p", "tcp", ...owner],
+          ...["-m", "multiport", "!", "--dports", ports.join(","), "-j", "fishnet"],
+        );
+        await ipt("-I", "OUTPUT", "1", "-o", "lo", "!", "-p", "tcp", ...owner, "-j", "fishnet");
+      }
+      await ipt(
+        ...["-I", "OUTPUT", "1", "-m", "owner", "--uid-owner", `${UID}`, "!", "-o", "lo"],
+        ...["-j", "REJECT"],
+      );
+    }
+    return;
+  }
+  const table = (name: string) => world.must("nft", "-f", `${BOOT}../table_${name}.nft`);
+  const element = (set: string, what: string) =>
+    world.must(
+      "nft",
+      "create",
+      "element",
+      "inet",
+      ...set.split(" "),
+      `{ ${what} comment "agent_runner" }`,
+    );
+  await table("fishnet");
+  await element("fishnet locked", `${UID}`);
+  for (const range of ranges) await element("fishnet subordinate", range);
+  if (ports.length === 0) return;
+  await table("fishnet_loopback");
+  for (const uids of [`${UID}`, ...ranges]) {
+    const set = uids === `${UID}` ? "allowed" : "allowed_subordinate";
+    for (const port of ports) await element(`fishnet_loopback ${set}`, `${uids} . ${port}`);
+    await element("fishnet_loopback narrowed", uids);
+  }
+}
+
+async function routesByHand(world: World, ranges: readonly string[]): Promise<void> {
+  for (const family of ["-4", "-6"]) {
+    for (const range of [`${UID}-${UID}`, ...ranges]) {
+      await world.must(
+        ...["ip", family, "rule", "add", "pref", "77", "uidrange", range],
+        ...["prohibit", "protocol", "kernel"],
+      );
+    }
+  }
+}
+
+/** By name, by number, twice, and below lines that are no range. */
+const SUBUID = `agent_runner:0x40000:10
+agent_runner:not a number
+agent_runner:500000:65536
+other:900000:65536
+${UID}:600000:1
+agent_runner:500000:65536`;
+const RANGES = ["500000-565535", "600000"];
+const ROUTED = ["500000-565535", "600000-600000"];
+
+const SHELLS = (await Promise.all(
+  [["dash"], ["bash"], ["busybox", "sh"]].map(async (shell) => await has(shell[0]!) ? [shell] : []),
+)).flat();
+
+const CASES: readonly [backend: string, ports: readonly number[], variant: Variant][] = [
+  ["iptables", [], "nft"],
+  ["iptables", [3777, 8080], "nft"],
+  ["iptables", [3777, 8080], "legacy"],
+  ["nftables", [], "nft"],
+  ["nftables", [3777, 8080], "nft"],
+];
+for (const [backend, ports, variant] of CASES) {
+  worldTest(
+    `${backend} (${variant}), ports ${ports}: the script makes what the commands make, once`,
+    async (world) => {
+      await using script = await prepared(world, account(backend, ports.join(" ")), SUBUID);
+      const all = async () => {
+        const saved = ["iptables", "ip6tables"].map((tool) =>
+          world.must(`${tool}-${variant}-save`)
+        );
+        return [
+          ...(await Promise.all(saved)).map((text) =>
+            text.replace(/^#.*\n/gm, "").replace(/\[\d+:\d+\]/g, "")
+          ),
+          await world.state(),
+        ].join("\n");
+      };
+      // The script's own reading of the file fails at two lines, and says so.
+      const first = await script.lock();
+      assertEquals(first.code, 1);
+      assertEquals(first.stderr.match(/cannot read this line of \/etc\/subuid/g)?.length, 2);
+      const made = await all();
+      for (const shell of SHELLS) {
+        await script.lock(shell);
+        assertEquals(await all(), made, shell.join(" "));
+      }
+      // The same by hand, where nothing is.
+      await world.must("nft", "flush", "ruleset");
+      for (const tool of ["iptables-legacy", "ip6tables-legacy"]) {
+        for (const table of ["mangle", "filter"]) {
+          await world.must(tool, "-t", table, "-F");
+          await world.must(tool, "-t", table, "-X");
+        }
+      }
+      for (const family of ["-4", "-6"]) {
+        await world.must("ip", family, "rule", "flush", "pref", "77");
+      }
+      await byHand(world, backend, ports, RANGES);
+      await routesByHand(world, ROUTED);
+      assertEquals(made, await all());
+    },
+    variant,
+  );
+}
+
+worldTest("a rule that others came before goes to the top, once", async (world) => {
+  await using script = await prepared(world, account("iptables"), "");
+  assertEquals(await script.lock(), NOTHING);
+  const sound = await world.state();
+  await world.must("iptables", "-t", "mangle", "-I", "POSTROUTING", "1", "-j", "ACCEPT");
+  await world.must("iptables", "-I", "OUTPUT", "1", "-p", "udp", "-j", "ACCEPT");
+  assertEquals(await script.lock(), NOTHING);
+  const moved = await world.state();
+  const lines = (text: string) => text.split("\n").toSorted();
+  assertEquals(
+    lines(moved),
+    lines(`${sound}\n-A POSTROUTING -j ACCEPT\n-A OUTPUT -p udp -j ACCEPT`),
+  );
+  const own = moved.split("\n").filter((line) => /POSTROUTING|-A OUTPUT/.test(line));
+  assert(
+    own.findIndex((line) => line.includes("ACCEPT")) >
+      own.findIndex((line) => line.includes("DROP")),
+  );
+  assertEquals(await script.lock(), NOTHING);
+  assertEquals(await world.state(), moved);
+});
+
+worldTest(
+  "what nft has made of iptables' tables is an error, and no rule is added",
+  async (world) => {
+    await using script = await prepared(world, account("iptables"), "");
+    await world.must(
+      ...[
+        "nft",
+        "add table ip mangle; add chain ip mangle OUTPUT { type route hook output priority mangle; };",
+      ],
+    );
+    await world.must(
+      "nft",
+      "add rule ip mangle OUTPUT fib daddr type broadcast quota over 5 mbytes drop",
+    );
+    for (const _ of [1, 2]) {
+      const { code, stderr } = await script.lock();
+      assertEquals(code, 1, stderr);
+      assertStringIncludes(stderr, "iptables cannot list its tables");
+    }
+    assertEquals((await world.must("nft", "list", "table", "ip", "mangle")).match(/skuid/g), null);
+    // The rest of the lock is there.
+    assertStringIncludes(
+      await world.must("ip", "-4", "rule", "show"),
+      `uidrange ${UID}-${UID} prohibit`,
+    );
+    assertEquals((await world.must("ip6tables-save")).match(/--uid-owner 4242 /g)?.length, 4);
+  },
+);
+
+worldTest(
+  "one account's failure leaves no other open; a file that is cut off is an error",
+  async (world) => {
+    const files = {
+      ...account("nftables"),
+      4243: "name=cut_off\nbacke",
+      4244: "name=x\nbackend=nftables\nports=\n",
+    };
+    await using script = await prepared(world, files, "");
+    const { code, stderr } = await script.lock();
+    assertEquals(code, 1);
+    assertStringIncludes(stderr, "4243.account names no backend");
+    const state = await world.state();
+    assertStringIncludes(state, 'elements = { 4242 comment "agent_runner", 4244 comment "x" }');
+    // What is known of it is in force.
+    assertStringIncludes(state, "uidrange 4242-4244 prohibit");
+  },
+);
+
+worldTest("a table of ours that was damaged is whole again, with what is in it", async (world) => {
+  await using script = await prepared(world, account("nftables", "3777"), "");
+  assertEquals(await script.lock(), NOTHING);
+  const sound = await world.state();
+  for (const table of ["fishnet", "fishnet_loopback"]) {
+    await world.must("nft", "flush", "chain", "inet", table, "out");
+    assertEquals(await script.lock(), NOTHING);
+    assertEquals(await world.state(), sound);
+  }
+});

@@ -1,0 +1,98 @@
+/**
+ * Root inside a world, without sudo and without a process of the program: what it reads, what it
+ * finds, and the commands that it plans, for tables of cases that would start it a hundred times.
+ *
+ * @module
+ */
+import { assert } from "@std/assert";
+import { linux } from "../../src/linux/linux.ts";
+import type { Machine } from "../../src/linux/machine.ts";
+import { stepsToDisable, stepsToEnable } from "../../src/lock/difference.ts";
+import type { LockOptions, Step } from "../../src/lock/piece.ts";
+import {
+  holderOf,
+  lockFound,
+  lockToBe,
+  type Sight,
+  sightOf,
+  statusIn,
+  type StatusReport,
+} from "../../src/lock/status.ts";
+import type { Ask } from "../../src/sudo.ts";
+import { run } from "./process.ts";
+import type { World } from "./world.ts";
+
+/** Asks the world's own tools. */
+export const askIn = (world: World): Ask => async (words, { input } = {}) => {
+  // env(1) answers 127 for a tool that is not there, as the session does.
+  const options = input === undefined ? {} : { input };
+  const { code, stdout, stderr } = await run(world.command("env", "LC_ALL=C", ...words), options);
+  return { exitCode: code, stdout, stderr };
+};
+
+/** Reads the world as the program does, and finds what is there. */
+export async function sightIn(world: World, names: readonly string[] = []): Promise<Sight<Machine>> {
+  return sightOf(linux, await linux.read(askIn(world), names));
+}
+
+/** What `status` says. */
+export async function statusOf(world: World, ...names: readonly string[]): Promise<StatusReport> {
+  return statusIn(await sightIn(world, names), names);
+}
+
+/** The commands of `enable --apply` with these options. */
+export function enableSteps(
+  { system, machine, holdings, there }: Sight<Machine>,
+  names: readonly string[],
+  asked: Partial<LockOptions> = {},
+): Step[] {
+  const wishes = names.map((name) => {
+    const holder = holderOf({ system, machine, holdings, there }, name);
+    const own = [...holdings.of(holder).values()].flat();
+    const lock = lockToBe(
+      ...[holder, lockFound(holder, own, "iptables"), asked] as const,
+      () => linux.backend(machine),
+    );
+    system.refuse(machine, holdings, lock, holder);
+    const ports = (asked.onlyPorts ?? []).length > 0;
+    return { lock, holder, asked: { backend: asked.backend !== undefined, onlyPorts: ports } };
+  });
+  return stepsToEnable(there, machine, wishes);
+}
+
+/** The commands of `disable --apply`. */
+export function disableSteps(sight: Sight<Machine>, names: readonly string[]): Step[] {
+  const holders = names.map((name) => holderOf(sight, name));
+  return stepsToDisable(sight.there, sight.machine, holders);
+}
+
+/** The lines that take steps back, last first. */
+export const undoOf = (steps: readonly Step[]): string[] =>
+  steps.flatMap(({ undo }) => undo).filter((line) => line !== "").toReversed();
+
+/** Runs lines as a person would paste them, but for sudo, which root needs not. */
+export async function paste(world: World, lines: readonly string[], shell = "sh"): Promise<void> {
+  const script = ['sudo() { "$@"; }', ...lines].join("\n");
+  const { code, stderr } = await run(world.command(shell, "-e", "-s"), { input: script });
+  assert(code === 0, `${code} ${stderr}\n${lines.join("\n")}`);
+}
+
+/** Runs steps; the lines that take them back. */
+export async function perform(world: World, steps: readonly Step[]): Promise<string[]> {
+  if (steps.length > 0) await paste(world, steps.map(({ line }) => line));
+  return undoOf(steps);
+}
+
+/** Locks, without the program. */
+export async function lockIn(
+  world: World,
+  names: readonly string[],
+  asked: Partial<LockOptions> = {},
+): Promise<string[]> {
+  return await perform(world, enableSteps(await sightIn(world, names), names, asked));
+}
+
+/** Unlocks, without the program. */
+export async function unlockIn(world: World, ...names: readonly string[]): Promise<string[]> {
+  return await perform(world, disableSteps(await sightIn(world, names), names));
+}
