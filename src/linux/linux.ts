@@ -23,7 +23,6 @@ import { boot } from "./boot/boot.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
 import { recordedTries, refusedSince } from "./log.ts";
-import { readLog, refusedSince } from "./log.ts";
 import type { Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
 import { NOT_COVERED } from "./not_covered.ts";
@@ -166,32 +165,20 @@ export const linux: System<Machine> = {
 
   async recorded(ask, machine, name) {
     if (!isRecorded(machine, name)) return undefined;
-    const { count, since, file } = await refusedSince(ask, name);
-    const from = since === undefined ? "" : ` since ${new Date(since).toISOString()}`;
-    const where = file === undefined ? "" : ` in ${file}`;
-    const times = count === 1 ? "once" : `${count} times`;
-    return `refused ${times}${from}, recorded${where}: fishnet firewall log shows it`;
-  },
-
-  async recordedTries(ask, machine, name, from) {
-    return isRecorded(machine, name) ? await recordedTries(ask, name, from) : undefined;
-  },
-
-  async recorded(ask, name) {
     try {
       const { count, since, file } = await refusedSince(ask, name, 5);
       const from = since === undefined ? "" : ` since ${new Date(since).toISOString()}`;
-      return `refused ${count} times${from}, recorded in ${file ?? "the audit log"}: ` +
-        `fishnet firewall log --agent-user ${name}`;
+      const where = file === undefined ? "" : ` in ${file}`;
+      const times = count === 1 ? "once" : `${count} times`;
+      return `refused ${times}${from}, recorded${where}: fishnet firewall log shows it`;
     } catch (error) {
       if (!(error instanceof FishnetError)) throw error;
       return `how often it was refused could not be read in 5 s: ${error.message}`;
     }
   },
 
-  recordedSince: async (ask, name, since) => {
-    const seconds = (Date.now() - since) / 1000;
-    return (await readLog(ask, { accounts: [name], since: seconds })).length;
+  async recordedTries(ask, machine, name, from) {
+    return isRecorded(machine, name) ? await recordedTries(ask, name, from) : undefined;
   },
 
   async whyAsk(ask, name) {
