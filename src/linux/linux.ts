@@ -165,19 +165,16 @@ export const linux: System<Machine> = {
 
   async recorded(ask, machine, name) {
     if (!isRecorded(machine, name)) return undefined;
-    const tally = await refusedSince(ask, name, 5).catch((error) => {
-      if (error instanceof FishnetError) return error;
-      throw error;
-    });
-    // A flood makes the log too long to be counted now.
-    if (tally instanceof FishnetError) {
-      return `how often it was refused could not be read in 5 s: ${tally.message}`;
+    try {
+      const { count, since, file } = await refusedSince(ask, name, 5);
+      const from = since === undefined ? "" : ` since ${new Date(since).toISOString()}`;
+      const where = file === undefined ? "" : ` in ${file}`;
+      const times = count === 1 ? "once" : `${count} times`;
+      return `refused ${times}${from}, recorded${where}: fishnet firewall log shows it`;
+    } catch (error) {
+      if (!(error instanceof FishnetError)) throw error;
+      return `how often it was refused could not be read in 5 s: ${error.message}`;
     }
-    const { count, since, file } = tally;
-    const from = since === undefined ? "" : ` since ${new Date(since).toISOString()}`;
-    const where = file === undefined ? "" : ` in ${file}`;
-    const times = count === 1 ? "once" : `${count} times`;
-    return `refused ${times}${from}, recorded${where}: fishnet firewall log shows it`;
   },
 
   async recordedTries(ask, machine, name, from) {

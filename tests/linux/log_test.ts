@@ -5,6 +5,8 @@ import { FishnetError } from "../../src/errors.ts";
 import { audit, KEY } from "../../src/linux/audit.ts";
 import { auditAtBoot } from "../../src/linux/audit_at_boot.ts";
 import { followLog, readLog, type Refusal, refusedSince } from "../../src/linux/log.ts";
+import { rangeLoop } from "../../src/linux/routing.ts";
+import { stepsByName } from "../../src/lock/difference.ts";
 import type { Found, Lock, Piece } from "../../src/lock/piece.ts";
 import { ask, Audit, paste, readAudit, takeBack, until, whyNoAudit } from "../support/audit.ts";
 import { attempt, change, PORT, probe, serve } from "../support/lock.ts";
@@ -379,6 +381,23 @@ logTest("the rules come and go, and those of others stay byte for byte", async (
     assertEquals(sorted(await Audit.rules()), sorted(made[0]!));
     assertEquals(await Deno.readTextFile(file), made[1]);
     await paste(steps);
+    assertEquals(await Audit.rules(), before);
+  });
+
+  await t.step("a dry-run's lines, pasted, make the same rules and the same file", async () => {
+    const { uid: _uid, ranges: _ranges, ...byName } = lock;
+    await paste(stepsByName(kinds, [byName], "enable", rangeLoop));
+    const pasted = [await Audit.rules(), await Deno.readTextFile(file)];
+    await paste(await unmake(await foundNow()));
+    assertEquals(await Audit.rules(), before);
+    const entries = (await must("grep", `^${agent}:`, "/etc/subuid")).trim().split("\n");
+    const ranges = entries.map((entry) => {
+      const [, first, count] = entry.split(":").map(Number) as [number, number, number];
+      return { first, last: first + count - 1 };
+    });
+    await paste(await make(wantedOf({ ...lock, ranges })));
+    assertEquals([await Audit.rules(), await Deno.readTextFile(file)], pasted);
+    await paste(await unmake(await foundNow()));
     assertEquals(await Audit.rules(), before);
   });
 });
