@@ -1,6 +1,7 @@
 /** `status` on real rules: what it says must be what the kernel has. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { AccountStatus, PieceStatus, StatusReport } from "../../src/lock/status.ts";
+import { lockIn, paste, statusOf } from "../support/inside.ts";
 import { run } from "../support/process.ts";
 import { ReadableProgram } from "../support/readable_program.ts";
 import { program, type Variant, type World, worldTest } from "../support/world.ts";
@@ -109,18 +110,30 @@ for (const [backend, variant] of BACKENDS) {
       assertEquals([sound.state, sound.backend, sound.onlyPorts], ["locked", backend, [3777]]);
       assertEquals((await statusJson(world)).code, 0);
       const all = await removals(world);
+      const enableAgain = `fishnet firewall enable --agent-user ${agent}` +
+        `${backend === "nftables" ? " --backend nftables" : ""} --only-port 3777 --apply`;
       assert(all.length >= 10, all.join("\n"));
+      // Without a process of the program for each: what it reads, says and plans is the same.
       for (const removal of all) {
         await t.step(removal, async () => {
           await world.must("sh", "-c", removal);
-          const broken = await statusJson(world);
-          assertEquals([broken.code, broken.state], [3, "partial"], removal);
-          const [account] = broken.accounts;
-          assert(absent(account!).length > 0);
-          await mend(world, account!);
-          assertEquals((await only(world, agent)).state, "locked", removal);
+          const { state, accounts: [account] } = await statusOf(world, agent);
+          assertEquals(state, "partial", removal);
+          const remedies = new Set(absent(account!).map(({ remedy }) => remedy));
+          assert(remedies.size > 0 && !remedies.has(undefined), JSON.stringify(account));
+          for (const remedy of remedies) {
+            if (remedy === enableAgain) await lockIn(world, [agent]);
+            else await paste(world, [remedy!]);
+          }
+          assertEquals((await statusOf(world, agent)).state, "locked", removal);
         });
       }
+      // And once as a person would do it.
+      await world.must("sh", "-c", all[0]!);
+      const broken = await statusJson(world);
+      assertEquals([broken.code, broken.state], [3, "partial"]);
+      await mend(world, broken.accounts[0]!);
+      assertEquals((await only(world, agent)).state, "locked");
     },
     variant,
   );
