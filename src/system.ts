@@ -40,6 +40,8 @@ export interface System<M> {
   verifyAfter?(before: M, after: M): string | undefined;
   /** What accounts that are locked could do all the same. */
   doors(ask: Ask, machine: M, accounts: readonly AccountStatus[]): Promise<Warning[]>;
+  /** What an enable has to tell besides: whether anything is there to be reached. */
+  reachable?(ask: Ask, accounts: readonly AccountStatus[]): Promise<Warning[]>;
   /** A sentence on what was recorded of a locked account; undefined where nothing is. */
   recorded?(ask: Ask, machine: M, name: string): Promise<string | undefined>;
   /**

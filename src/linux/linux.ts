@@ -30,6 +30,7 @@ import { refuse } from "./refusals.ts";
 import { resolver } from "./resolver.ts";
 import { sessions } from "./sessions.ts";
 import { sideDoors } from "./side_doors.ts";
+import { proxyWarnings } from "./side_doors/sockets.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
 
 const KINDS: readonly Kind<Machine>[] = [
@@ -162,6 +163,11 @@ export const linux: System<Machine> = {
   loop: rangeLoop,
 
   doors: (ask, machine, accounts) => sideDoors(ask, machine, accounts),
+
+  async reachable(ask, accounts) {
+    const { exitCode, stdout } = await ask(["ss", "-Hltn"]);
+    return exitCode === 0 ? proxyWarnings(accounts, stdout) : [];
+  },
 
   async recorded(ask, machine, name) {
     if (!isRecorded(machine, name)) return undefined;

@@ -105,6 +105,7 @@ export async function makeChange<M>(
       ...wholeness(accounts),
       ...systemAccounts(accounts, system.firstOrdinaryUid),
       ...lostAtReboot(accounts),
+      ...await system.reachable?.(session.ask, accounts) ?? [],
       ...await system.doors(session.ask, after.machine, accounts),
     ],
   };

@@ -200,14 +200,14 @@ Deno.test("no text is cut short by a colour, and a long one from outside is", ()
 
 Deno.test("an outcome is one line for all accounts of which the same is true", () => {
   assertEquals(enableOutcome([accountWith()], true), [
-    "agent_runner (uid 1002): locked; loopback open; kept at reboot",
+    "agent_runner (uid 1002): locked; loopback open; kept at reboot; by iptables",
   ]);
   const limited = accountWith({ onlyPorts: [3777, 8080], survivesReboot: false });
   assertEquals(enableOutcome([limited], false), [
-    "agent_runner (uid 1002): already locked; loopback only on port 3777, 8080; lost at reboot",
+    "agent_runner (uid 1002): already locked; loopback only on port 3777, 8080; lost at reboot; by iptables",
   ]);
   assertEquals(enableOutcome([accountWith({ state: "partial" })], true), [
-    "agent_runner (uid 1002): not whole (partial); loopback open; kept at reboot",
+    "agent_runner (uid 1002): not whole (partial); loopback open; kept at reboot; by iptables",
   ]);
   const many = Array.from(
     { length: 1000 },
