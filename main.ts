@@ -44,7 +44,7 @@ async function run(command: Command): Promise<number | void> {
     case "verify":
       return await verify(command);
     case "log":
-      throw new FishnetError("log is not in this version yet");
+      return await log(command);
     default: {
       const _: never = command;
       throw new Error(`unreachable: ${_}`);
@@ -57,7 +57,7 @@ const NOT_LOCKED = 3;
 
 /** The one system that is asked for: the other's knowledge need not be loaded. */
 async function systemOf(name: SystemName): Promise<System<unknown>> {
-  if (name === "macos") throw new FishnetError("macOS is not in this version yet");
+  if (name === "macos") return (await import("./src/macos/macos.ts")).macos as System<unknown>;
   return (await import("./src/linux/linux.ts")).linux as System<unknown>;
 }
 
@@ -173,6 +173,25 @@ async function verify(command: Extract<Command, { kind: "verify" }>): Promise<nu
     output.printJson({ command: "verify", os: command.system, accounts: verifications });
   }
   return verifications.every(({ proven }) => proven) ? 0 : NOT_LOCKED;
+}
+
+async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
+  const [{ showLog }, text] = await Promise.all([
+    import("./src/linux/show_log.ts"),
+    import("./src/cli/log_text.ts"),
+  ]);
+  const { json, summary } = command;
+  const linesOf = summary
+    ? json ? text.summaryJson : text.summaryLines
+    : json
+    ? text.logJson
+    : text.logLines;
+  await showLog(command, (refusals, { lost, isLast }) => {
+    if (refusals.length > 0) output.printLines(() => linesOf(refusals));
+    const loss = text.lossLine(lost);
+    if (loss !== undefined) output.printOutcome([loss]);
+    if (isLast && refusals.length === 0) output.printOutcome(["nothing was refused in that time"]);
+  });
 }
 
 if (import.meta.main) {

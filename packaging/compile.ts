@@ -11,6 +11,8 @@
  *
  * @module
  */
+import denoJson from "../deno.json" with { type: "json" };
+
 /** What a file to download is called after, for each system that Deno compiles for. */
 export const TARGETS = {
   "x86_64-unknown-linux-gnu": "linux-x86_64",
@@ -47,10 +49,15 @@ export function compileArguments(entry: string, output: string, target?: Target)
   ];
 }
 
+/** What was compiled does not run: Deno appended the program to a base that is not its own. */
+export class BrokenBinary extends Error {}
+
 /**
- * Compiles the program and returns the path of the binary, in the folder `dist`.
+ * Compiles the program and returns the path of the binary, in the folder `dist`,
+ * which has been started once where it is for this system.
  *
  * @throws {Error} where Deno fails; it has then said why.
+ * @throws {BrokenBinary} where the binary is made, and does not say its version.
  */
 export async function compile(target: Target, dist: string): Promise<string> {
   // A copy, with its packages inside: the bundle names its sources by their
@@ -70,7 +77,19 @@ export async function compile(target: Target, dist: string): Promise<string> {
   const binary = `${dist}/fishnet-${TARGETS[target]}`;
   await run(Deno.execPath(), compileArguments("main.js", binary, target), `${stage}/bundle`);
   await run("rm", ["-rf", stage]);
+  if (target === HOST) await start(binary);
   return binary;
+}
+
+/** Starts a binary that was just made. */
+async function start(binary: string): Promise<void> {
+  const { success, stdout, stderr } = await new Deno.Command(binary, {
+    args: ["--version"],
+    stdin: "null",
+  }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  if (success && text(stdout) === `fishnet ${denoJson.version}\n`) return;
+  throw new BrokenBinary(`${binary} does not run: ${text(stdout)}${text(stderr)}`);
 }
 
 /** The system that this runs on. */
@@ -87,11 +106,18 @@ async function run(program: string, args: string[], cwd = ROOT): Promise<void> {
   if (!success) throw new Error(`failed: ${program} ${args.join(" ")}`);
 }
 
+/** The exit code that tells a broken binary from one that could not be made here. */
+const BROKEN = 3;
+
 if (import.meta.main) {
   const target = Deno.args[0] ?? HOST;
   if (Deno.args.length > 1 || !Object.hasOwn(TARGETS, target)) {
     throw new Error(`usage: deno task compile [${Object.keys(TARGETS).join("|")}]`);
   }
-  const binary = await compile(target as Target, `${ROOT}dist`);
+  const binary = await compile(target as Target, `${ROOT}dist`).catch((error) => {
+    if (!(error instanceof BrokenBinary)) throw error;
+    Deno.stderr.writeSync(new TextEncoder().encode(`${error.message}\n`));
+    Deno.exit(BROKEN);
+  });
   await Deno.stdout.write(new TextEncoder().encode(`${binary}\n`));
 }

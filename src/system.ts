@@ -40,6 +40,13 @@ export interface System<M> {
   verifyAfter?(before: M, after: M): string | undefined;
   /** What accounts that are locked could do all the same. */
   doors(ask: Ask, machine: M, accounts: readonly AccountStatus[]): Promise<Warning[]>;
+  /** A sentence on what was recorded of a locked account; undefined where nothing is. */
+  recorded?(ask: Ask, machine: M, name: string): Promise<string | undefined>;
+  /**
+   * How many of root's own tries as the account were recorded since a time, in milliseconds since
+   * 1970; undefined where nothing is recorded.
+   */
+  recordedTries?(ask: Ask, machine: M, name: string, from: number): Promise<number | undefined>;
   /**
    * Why it would be no good to take this account's network without being asked to by its name: it
    * has a session from outside, or may use sudo. Undefined where it would do.

@@ -1,92 +1,147 @@
-/** What a plan is made of, whatever system it is for. */
+/** What a person reads: the lines of a dry-run, whatever system and options it is for. */
 import { assert, assertEquals } from "@std/assert";
-import { disableSteps, enableSteps, type Hold, lineOf, type Step } from "../src/plan.ts";
-import { type LockOptions, planDisable, planEnable } from "../src/planner.ts";
+import { linux } from "../src/linux/linux.ts";
+import { stepsByName } from "../src/lock/difference.ts";
+import type { Lock, Step } from "../src/lock/piece.ts";
+import { run } from "./support/process.ts";
+import { program } from "./support/world.ts";
 
-const step = (run: string, more: Partial<Step> = {}): Step => ({ run, why: "because", ...more });
-
-Deno.test("a step with a check is one line: the check, or else the command", () => {
-  assertEquals(lineOf(step("take", { check: "look" })), "look 2>/dev/null || take");
-  assertEquals(lineOf(step("take")), "take");
-});
-
-Deno.test("disable lets go of every hold in reverse, and undoing that takes them again", () => {
-  const holds: Hold[] = [
-    { take: step("take 1"), release: step("release 1") },
-    { take: step("extend 1") },
-    { release: step("release 2") },
-    { take: step("take 3"), release: step("release 3") },
-  ];
-  assertEquals(disableSteps(holds), [
-    step("release 3", { undo: ["take 3"] }),
-    step("release 2"),
-    step("release 1", { undo: ["take 1", "extend 1"] }),
-  ]);
-});
-
-Deno.test("a hold that accounts share is taken first and let go last, once", () => {
-  const shared: Hold = { take: step("make the table"), release: step("remove the table") };
-  const own = (name: string): Hold => ({
-    take: step(`take ${name}`),
-    release: step(`let ${name} go`),
-  });
-  const holds = [shared, own("a"), shared, own("b")];
-  assertEquals(enableSteps(holds).map(lineOf), ["make the table", "take a", "take b"]);
-  assertEquals(disableSteps(holds).map(lineOf), ["let b go", "let a go", "remove the table"]);
-});
-
-const EVERY_OPTION: LockOptions[] = (["linux", "macos"] as const).flatMap((system) =>
-  (["iptables", "nftables"] as const).flatMap((backend) =>
-    [[], [3777], [53, 3777]].flatMap((onlyPorts) =>
-      [false, true].map((persist) => ({ system, backend, onlyPorts, persist, sessions: false }))
-    )
+const EVERY_LOCK: Lock[] = (["iptables", "nftables"] as const).flatMap((backend) =>
+  [[], [3777], [53, 3777]].flatMap((onlyPorts) =>
+    [false, true].map((persist) => ({
+      ...{ name: "agent_runner", backend, onlyPorts, persist },
+      ...{ sessions: false, log: false },
+    }))
   )
 );
 
-Deno.test("every line is one line, and does all it does through sudo", () => {
-  for (const options of EVERY_OPTION) {
-    const accounts = [{ name: "agent_runner" }, { name: "b-2" }];
-    for (const each of [...planEnable(accounts, options), ...planDisable(accounts, options)]) {
-      for (const line of [lineOf(each), ...each.undo ?? []]) {
-        assert(!line.includes("\n"), line);
-        const words = unquoted(line).split(/\|\||&&|\||;/).map((part) => part.trim().split(" ")[0]);
-        for (const word of words) assert(word === "sudo" || word === "echo", `${word}: ${line}`);
-      }
-      assert(each.why.length > 0 && !each.why.includes("\n"));
+const planOf = (lock: Lock, action: "enable" | "disable", more: readonly Lock[] = []): Step[] =>
+  stepsByName(linux.kinds, [lock, ...more], action, linux.loop);
+
+const EVERY_PLAN = EVERY_LOCK.flatMap((lock) =>
+  (["enable", "disable"] as const).map((action) => ({ lock, action, steps: planOf(lock, action) }))
+);
+
+/** A text without what stands in single quotes, which is what a file or a table will be. */
+const unquoted = (text: string) => text.replace(/'[^']*'|"'"/g, "''");
+
+/** The commands of a plan: those inside the loop too. */
+function commandsOf(steps: readonly Step[]): string[] {
+  return steps.flatMap(({ line, loop }) =>
+    loop
+      ? line.split("\n").map((one) => one.trim()).filter((one) => one.startsWith("sudo"))
+      : [unquoted(line)]
+  );
+}
+
+Deno.test("no line of a plan is longer than 160 characters", () => {
+  for (const { steps } of EVERY_PLAN) {
+    for (const { line } of steps) {
+      for (const one of line.split("\n")) assert(one.length <= 160, `${one.length}: ${one}`);
     }
   }
 });
 
-Deno.test("no $(…) stands right of a pipe, where it could swallow what the pipe carries", () => {
-  for (const options of EVERY_OPTION) {
-    const accounts = [{ name: "agent_runner" }];
-    for (const each of [...planEnable(accounts, options), ...planDisable(accounts, options)]) {
-      for (const line of [lineOf(each), ...each.undo ?? []]) {
-        for (const right of unquoted(line).replaceAll("||", ";").split("|").slice(1)) {
-          assert(!right.split(";")[0]!.includes("$("), line);
-        }
+Deno.test("every command is one that an administrator knows, and goes through sudo", () => {
+  const known = ["ip", "iptables", "ip6tables", "iptables-restore", "ip6tables-restore", "nft"];
+  const files = ["systemctl", "tee", "sync", "mv", "mkdir", "chmod", "rm", "rmdir", "install"];
+  for (const { steps } of EVERY_PLAN) {
+    for (const command of commandsOf(steps)) {
+      assert(!/\b(sh|bash|sed|awk|test|eval) /.test(command), command);
+      for (const part of command.split(/\|\||&&|\||;/).map((part) => part.trim())) {
+        const [first, second] = part.split(" ");
+        if (first === "echo" || first === "printf") continue;
+        assertEquals(first, "sudo", command);
+        assert([...known, ...files].includes(second!), command);
       }
     }
   }
 });
 
-Deno.test("a check is one sudo command, so that its answer can be told from the command's", () => {
-  for (const options of EVERY_OPTION) {
-    for (const { check } of planEnable([{ name: "agent_runner" }], options)) {
-      if (check === undefined) continue;
-      assert(unquoted(check).startsWith("sudo "), check);
-      assert(!/[|;&]/.test(unquoted(check)), check);
+Deno.test("a plan decides nothing: no condition, variable or loop but the one for ranges", () => {
+  for (const { steps } of EVERY_PLAN) {
+    assertEquals(steps.filter(({ loop }) => loop).length, 1);
+    for (const command of commandsOf(steps)) {
+      const plain = unquoted(command).replaceAll(/\$\(id -u agent_runner\)|\$range\b/g, "");
+      assert(!/\$|`|\bif\b|\bwhile\b|\bfor\b|\bcase\b|\|\|/.test(plain), command);
+    }
+  }
+});
+
+Deno.test("enable of one account with iptables is at most ten commands and the loop", () => {
+  for (const { lock, action, steps } of EVERY_PLAN) {
+    if (lock.backend !== "iptables" || lock.onlyPorts.length > 0 || lock.persist) continue;
+    assert(steps.length <= 11, `${action}: ${steps.length}`);
+  }
+});
+
+Deno.test("the page's own rule is there to the letter, for both families, and first in its chain", () => {
+  const [lock] = EVERY_LOCK;
+  const lines = planOf(lock!, "enable").map(({ line }) => line);
+  for (const command of ["iptables", "ip6tables"]) {
+    const rule =
+      `sudo ${command} -w -I OUTPUT 1 -m owner --uid-owner agent_runner ! -o lo -j REJECT`;
+    assertEquals(lines.filter((line) => line.startsWith(`sudo ${command} -w -I OUTPUT`)), [rule]);
+  }
+  const removed = planOf(lock!, "disable").map(({ line }) => line);
+  for (const command of ["iptables", "ip6tables"]) {
+    assert(
+      removed.includes(
+        `sudo ${command} -w -D OUTPUT -m owner --uid-owner agent_runner ! -o lo -j REJECT`,
+      ),
+    );
+  }
+});
+
+Deno.test("each step says in one line why it is there, and how it is taken back", () => {
+  for (const { steps } of EVERY_PLAN) {
+    for (const { line, why, undo } of steps) {
+      assert(why.length > 0 && !why.includes("\n"), why);
+      // What was written reaches the disk: that changes nothing, and needs no undo.
+      if (!line.startsWith("sudo sync ")) assert(undo.some((one) => one !== ""), line);
+    }
+  }
+});
+
+Deno.test("disable is the same list backwards", () => {
+  for (const { lock, action, steps } of EVERY_PLAN) {
+    if (action === "disable") continue;
+    const made = commandsOf(steps).filter((line) => / -I |rule add/.test(line));
+    const gone = commandsOf(planOf(lock, "disable")).filter((line) => / -D |rule del/.test(line));
+    const back = (line: string) =>
+      line.replace(/-I (\S+) 1 /, "-D $1 ").replace("rule add", "rule del");
+    assertEquals(gone.toSorted(), made.map(back).toSorted());
+  }
+});
+
+Deno.test("what accounts share is made first and once, and goes last and once", () => {
+  for (const { lock, action } of EVERY_PLAN) {
+    const steps = planOf(lock, action, [{ ...lock, name: "b-2" }]);
+    const lines = steps.map(({ line }) => line);
+    assertEquals(new Set(lines).size, lines.length);
+    const isShared = (line: string) => !line.includes("agent_runner") && !line.includes("b-2");
+    const own = (line: string) => /agent_runner|b-2/.test(line);
+    const last = action === "enable" ? lines.findLastIndex(isShared) : lines.findIndex(isShared);
+    if (lock.backend === "nftables" && lock.onlyPorts.length === 0 && !lock.persist) {
+      const first = lines.findIndex((line) => own(line) && line.includes("nft"));
+      assert(action === "enable" ? last < first : last > first, lines.join("\n"));
     }
   }
 });
 
 Deno.test("planning the same twice gives the same lines", () => {
-  for (const options of EVERY_OPTION) {
-    assertEquals(planEnable([{ name: "a" }], options), planEnable([{ name: "a" }], options));
-  }
+  for (const { lock, action, steps } of EVERY_PLAN) assertEquals(planOf(lock, action), steps);
 });
 
-/** A line without what stands in quotes, single ones and those around a single quote. */
-function unquoted(line: string): string {
-  return line.replace(/'[^']*'|"'"/g, "''");
-}
+Deno.test("a dry-run reads nothing, on any machine, for any account", async () => {
+  for (const action of ["enable", "disable"]) {
+    const args = ["firewall", action, "--os", "linux", "--agent-user", "nobody_has_this_name"];
+    // Without any right at all, sudo included.
+    const { code, stdout, stderr } = await run(
+      [Deno.execPath(), "run", "--no-prompt", "--allow-env=USER", program().at(-1)!, ...args],
+    );
+    if (Deno.env.has("FISHNET_BIN")) return;
+    assertEquals([code, stderr], [0, ""]);
+    assert(stdout.startsWith(`Firewall ${action}: dry-run\n  `), stdout);
+  }
+});

@@ -28,6 +28,9 @@ export SOURCE_DATE_EPOCH
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/root
+project() { ${DENO:-deno} run --quiet --no-prompt --allow-env "$here/../project.ts" "$1"; }
+maintainer=$(project maintainer)
+homepage=$(project homepage)
 
 put() { # put MODE FILE PLACE
   install -D -m "$1" "$2" "$root/$3"
@@ -44,7 +47,14 @@ done
 ${DENO:-deno} run --quiet --no-prompt "$here/../manual.ts" \
   "$(date --utc --date="@$SOURCE_DATE_EPOCH" +%Y-%m-%d)" >"$work/page"
 put 644 "$work/page" usr/share/man/man8/fishnet-firewall.8
-put 644 "$changelog" usr/share/doc/fishnet/changelog
+put 644 "$here/../../schema/fishnet-firewall.schema.json" \
+  usr/share/fishnet/fishnet-firewall.schema.json
+for unit in "$here"/../../src/linux/boot/*.service; do
+  if [ -e "$unit" ]; then put 644 "$unit" "usr/lib/systemd/system/$(basename "$unit")"; fi
+done
+# Who releases it signs for every version that the changelog has.
+sed "s|^ -- .*>  | -- $maintainer  |" "$changelog" >"$work/changelog"
+put 644 "$work/changelog" usr/share/doc/fishnet/changelog
 gzip -9n "$root/usr/share/man/man8/fishnet-firewall.8" "$root/usr/share/doc/fishnet/changelog"
 ln -s fishnet-firewall.8.gz "$root/usr/share/man/man8/fishnet.8.gz"
 put 644 "$here/copyright" usr/share/doc/fishnet/copyright
@@ -58,7 +68,7 @@ libraries=$(cd "$work" && dpkg-shlibdeps -O "-eroot/usr/bin/fishnet" 2>"$work/sa
 
 put 755 "$here/prerm" DEBIAN/prerm
 sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" \
-  -e "s/@MAINTAINER@/$(dpkg-parsechangelog -l "$changelog" -S Maintainer)/" \
+  -e "s|@MAINTAINER@|$maintainer|" -e "s|@HOMEPAGE@|$homepage|" \
   -e "s/@INSTALLED_SIZE@/$(du -k --apparent-size -s "$root" | cut -f1)/" \
   -e "s/@LIBRARIES@/${libraries#shlibs:Depends=}/" \
   "$here/control.in" >"$root/DEBIAN/control"

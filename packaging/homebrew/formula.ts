@@ -1,22 +1,22 @@
 /**
  * Writes the Homebrew formula of a release from its checksums:
- * `deno run packaging/homebrew/formula.ts OWNER/NAME < SHA256SUMS > fishnet.rb`
+ * `deno run --allow-env packaging/homebrew/formula.ts < SHA256SUMS > fishnet.rb`
  *
  * @module
  */
 import denoJson from "../../deno.json" with { type: "json" };
 import { TARGETS } from "../compile.ts";
+import { type Project, projectHere } from "../project.ts";
 
 /**
  * The formula, in Ruby.
  *
- * @param repository where the release is, as in "owner/name".
+ * @param project where the release is.
  * @param checksums what sha256sum(1) printed of the release's files.
  * @throws {Error} where the archive of a system is not among them, once.
  */
-export function formula(repository: string, checksums: string): string {
+export function formula({ homepage }: Project, checksums: string): string {
   const { version } = denoJson;
-  const home = `https://github.com/${repository}`;
   const source = (system: string) => {
     const file = `fishnet-${version}-${system}.tar.gz`;
     const sums = checksums.split("\n").flatMap((line) => {
@@ -24,7 +24,9 @@ export function formula(repository: string, checksums: string): string {
       return match?.[2] === file ? [match[1]!] : [];
     });
     if (sums.length !== 1) throw new Error(`the checksum of ${file} is there ${sums.length} times`);
-    return `      url "${home}/releases/download/v${version}/${file}"\n      sha256 "${sums[0]}"`;
+    return `      url "${homepage}/releases/download/v${version}/${file}"\n      sha256 "${
+      sums[0]
+    }"`;
   };
   const systems = Object.values(TARGETS);
   const on = (system: string, words: string) => {
@@ -41,7 +43,7 @@ ${of("x86_64")}
   };
   return `class Fishnet < Formula
   desc "Keep the account of an AI agent on this machine"
-  homepage "${home}"
+  homepage "${homepage}"
   version "${version}"
   license "MIT"
 
@@ -76,8 +78,6 @@ end
 }
 
 if (import.meta.main) {
-  const [repository] = Deno.args;
-  if (!/^[\w.-]+\/[\w.-]+$/.test(repository ?? "")) throw new Error("usage: formula.ts OWNER/NAME");
   const checksums = await new Response(Deno.stdin.readable).text();
-  await Deno.stdout.write(new TextEncoder().encode(formula(repository!, checksums)));
+  await Deno.stdout.write(new TextEncoder().encode(formula(projectHere(), checksums)));
 }

@@ -5,7 +5,7 @@
  * @module
  */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
-import type { Try, Verdict, Verification } from "../lock/verify.ts";
+import type { Try, Verdict, Verification } from "../lock/judge.ts";
 import { table, type Width, wrap } from "./layout.ts";
 import { shown } from "../shown.ts";
 

@@ -8,7 +8,7 @@ import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Answer, Kind } from "../lock/piece.ts";
 import { UidSet } from "../lock/uid_range.ts";
 import type { System } from "../system.ts";
-import type { Ask } from "../sudo.ts";
+import { type Ask, UnreadableError } from "../sudo.ts";
 import {
   ownRange,
   parsePasswd,
@@ -17,12 +17,17 @@ import {
   subordinateRanges,
   unclearLines,
 } from "./accounts.ts";
+import { audit, isRecorded } from "./audit.ts";
+import { auditAtBoot } from "./audit_at_boot.ts";
 import { boot } from "./boot/boot.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
+import { recordedTries, refusedSince } from "./log.ts";
 import type { Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
+import { NOT_COVERED } from "./not_covered.ts";
 import { refuse } from "./refusals.ts";
+import { resolver } from "./resolver.ts";
 import { sessions } from "./sessions.ts";
 import { sideDoors } from "./side_doors.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
@@ -31,7 +36,11 @@ const KINDS: readonly Kind<Machine>[] = [
   routing,
   lockTable,
   loopbackTable,
+  audit,
+  auditAtBoot,
+  // Last of those that have something for each range: its rule for the uid has to come first.
   iptables,
+  resolver,
   boot,
   sessions,
 ];
@@ -59,11 +68,11 @@ export const linux: System<Machine> = {
     const named = names.length === 0
       ? ""
       : (await ask(["getent", "passwd", "--", ...names])).stdout;
-    const text = (name: string) => answers.get(name)!.stdout;
+    const passwd = listed(answers.get("passwd")!, "the accounts");
     return {
       answers,
-      passwd: parsePasswd(`${text("passwd")}\n${named}`),
-      subuid: parseSubuid(text("subuid")),
+      passwd: parsePasswd(`${passwd}\n${named}`),
+      subuid: parseSubuid(listed(answers.get("subuid")!, "/etc/subuid")),
       families: answers.get("ipv6")!.exitCode === 0 ? [4, 6] : [4],
     };
   },
@@ -154,6 +163,24 @@ export const linux: System<Machine> = {
 
   doors: (ask, machine, accounts) => sideDoors(ask, machine, accounts),
 
+  async recorded(ask, machine, name) {
+    if (!isRecorded(machine, name)) return undefined;
+    try {
+      const { count, since, file } = await refusedSince(ask, name, 5);
+      const from = since === undefined ? "" : ` since ${new Date(since).toISOString()}`;
+      const where = file === undefined ? "" : ` in ${file}`;
+      const times = count === 1 ? "once" : `${count} times`;
+      return `refused ${times}${from}, recorded${where}: fishnet firewall log shows it`;
+    } catch (error) {
+      if (!(error instanceof FishnetError)) throw error;
+      return `how often it was refused could not be read in 5 s: ${error.message}`;
+    }
+  },
+
+  async recordedTries(ask, machine, name, from) {
+    return isRecorded(machine, name) ? await recordedTries(ask, name, from) : undefined;
+  },
+
   async whyAsk(ask, name) {
     const rights = await ask(["sudo", "-n", "-l", "-U", name]);
     if (/\bmay run the following commands\b/.test(rights.stdout)) return "it may use sudo";
@@ -167,8 +194,21 @@ export const linux: System<Machine> = {
   firstOrdinaryUid: 1000,
   hasBackends: true,
 
-  notCovered: [],
+  notCovered: NOT_COVERED,
 };
+
+/**
+ * What was printed; nothing where the file is not there.
+ *
+ * @throws {UnreadableError} where it could not be read: accounts without ranges would seem locked.
+ */
+function listed({ exitCode, stdout, stderr }: Answer, what: string): string {
+  if (exitCode === 0) return stdout;
+  if (stderr.includes("No such file or directory")) return "";
+  throw new UnreadableError(
+    `${what} could not be read (exit status ${exitCode}): ${stderr.trim()}`,
+  );
+}
 
 /** Some systems have the plain names alone. */
 async function askPlainIptables(ask: Ask, answers: Map<string, Answer>): Promise<void> {

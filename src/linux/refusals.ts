@@ -9,6 +9,7 @@ import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Lock } from "../lock/piece.ts";
 import { overlap, printRange } from "../lock/uid_range.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
+import { refuseLog } from "./audit.ts";
 import { refusePersist } from "./boot/boot.ts";
 import type { Machine } from "./machine.ts";
 import { tooLow } from "./nftables.ts";
@@ -32,6 +33,7 @@ export function refuse(
   refuseWithoutLoopback(account, machine);
   refuseLowRanges(lock);
   if (lock.persist) refusePersist(machine);
+  refuseLog(machine, lock);
 }
 
 /** Refuses a line of /etc/subuid that may mean another range to whoever reads it next. */

@@ -10,7 +10,7 @@
  * @module
  */
 import { sudo } from "../lock/line.ts";
-import type { Found, Kind, Piece, Step } from "../lock/piece.ts";
+import type { Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
 import { overlap, parseRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { ownUids, RANGE, subordinateUids } from "./accounts.ts";
 import { FAMILIES, type Family, type Machine } from "./machine.ts";
@@ -34,7 +34,7 @@ export const routing: Kind<Machine> = {
   questions: { rule4: ["ip", "-4", "rule", "show"], rule6: ["ip", "-6", "rule", "show"] },
 
   wanted(lock, machine) {
-    const pieces = (uids: Piece["uids"] & {}) =>
+    const pieces = (uids: Uids) =>
       (machine?.families ?? FAMILIES).map((family): Piece => ({
         is: nameOf(family),
         why: `IPv${family}: ${WHY}`,
@@ -230,7 +230,8 @@ function mayRoute(rule: string): boolean {
 export function rangeLoop(name: string, lines: readonly string[]): string {
   return [
     `grep -E "^(${name}|$(id -u ${name})):" /etc/subuid | while IFS=: read -r _ first count; do`,
-    `  ${RANGE.slice(1)}=$first-$((first + count - 1))`,
+    "  last=$((first + count - 1))",
+    `  ${RANGE.slice(1)}=$first-$last`,
     ...lines.map((line) => `  ${line}`),
     "done",
   ].join("\n");

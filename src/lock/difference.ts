@@ -151,9 +151,25 @@ export function stepsByName<M>(
   action: "enable" | "disable",
   loop: (name: string, lines: readonly string[]) => string,
 ): Step[] {
-  const steps = locks.flatMap((lock) => planByName(kinds, lock, action, loop));
+  const steps = kinds.some(({ together }) => together)
+    ? planTogether(kinds, locks, action)
+    : locks.flatMap((lock) => planByName(kinds, lock, action, loop));
   const seen = new Set<string>();
   return steps.filter(({ line }) => !seen.has(line) && seen.add(line));
+}
+
+/** The same where one file, say, holds the pieces of all accounts. */
+function planTogether<M>(
+  kinds: readonly Kind<M>[],
+  locks: readonly Lock[],
+  action: "enable" | "disable",
+): Step[] {
+  const disabling = action === "disable";
+  return (disabling ? kinds.toReversed() : kinds).flatMap((kind) => {
+    const pieces = distinct(locks.flatMap((lock) => kind.wanted(lock)));
+    if (pieces.length === 0) return [];
+    return disabling ? kind.unmake(pieces) : kind.make(pieces);
+  });
 }
 
 function planByName<M>(
@@ -163,27 +179,35 @@ function planByName<M>(
   loop: (name: string, lines: readonly string[]) => string,
 ): Step[] {
   const disabling = action === "disable";
-  const pieces = kinds.flatMap((kind) => kind.wanted(lock).map((piece) => ({ kind, piece })));
-  const steps = ({ kind, piece }: { kind: Kind<M>; piece: Piece }) =>
-    disabling ? kind.unmake([piece]) : kind.make([piece]);
+  const all = kinds.map((kind) => ({ kind, pieces: kind.wanted(lock) }));
   const ordered = disabling
     ? [
-      ...pieces.filter(({ kind }) => !kind.goesLast).toReversed(),
-      ...pieces.filter(({ kind }) => kind.goesLast).toReversed(),
+      ...all.filter(({ kind }) => !kind.goesLast).toReversed(),
+      ...all.filter(({ kind }) => kind.goesLast),
     ]
-    : pieces;
-  const isRange = ({ piece }: { piece: Piece }) => piece.uids === "ranges";
-  const ranges = ordered.filter(isRange).flatMap(steps);
+      .map(({ kind, pieces }) => ({ kind, pieces: pieces.toReversed() }))
+    : all;
+  const stepsOf = (kind: Kind<M>, pieces: readonly Piece[]) =>
+    pieces.length === 0 ? [] : disabling ? kind.unmake(pieces) : kind.make(pieces);
+  const isRange = ({ uids }: Piece) => uids === "ranges";
+  const inLoop = ordered.flatMap(({ kind, pieces }) => stepsOf(kind, pieces.filter(isRange)));
+  const theLoop: Step = {
+    line: loop(lock.name, inLoop.map(({ line }) => line)),
+    why: "the same for each range of subordinate uids (rootless containers, say)",
+    loop: true,
+    undo: [loop(lock.name, inLoop.toReversed().flatMap(({ undo }) => undo))],
+  };
   // The loop stands where the last of its commands would: before the rule that has to come first.
-  const at = disabling ? ordered.findIndex(isRange) : ordered.findLastIndex(isRange);
-  return ordered.flatMap((one, i) => {
-    if (!isRange(one)) return steps(one);
-    if (i !== at) return [];
-    return [{
-      line: loop(lock.name, ranges.map(({ line }) => line)),
-      why: "the same for each range of subordinate uids (rootless containers, say)",
-      loop: true as const,
-      undo: [loop(lock.name, ranges.toReversed().flatMap(({ undo }) => undo))],
-    }];
+  const withRanges = ordered.filter(({ pieces }) => pieces.some(isRange));
+  const place = disabling ? withRanges[0] : withRanges.at(-1);
+  return ordered.flatMap((one) => {
+    const { kind, pieces } = one;
+    if (one !== place) return stepsOf(kind, pieces.filter((piece) => !isRange(piece)));
+    const at = disabling ? pieces.findIndex(isRange) : pieces.findLastIndex(isRange);
+    return [
+      ...stepsOf(kind, pieces.slice(0, at).filter((piece) => !isRange(piece))),
+      theLoop,
+      ...stepsOf(kind, pieces.slice(at).filter((piece) => !isRange(piece))),
+    ];
   });
 }

@@ -32,6 +32,6 @@ export function removeFile(path: string, text: string, why: string): Step {
 }
 
 /** The line that puts a text back, whatever it holds: `printf %s` prints it as it is. */
-function restoreFile(path: string, text: string): string {
+export function restoreFile(path: string, text: string): string {
   return `${printed(text)} | ${sudo("tee", path)} >/dev/null`;
 }

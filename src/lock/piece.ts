@@ -31,17 +31,20 @@ export interface LockOptions {
   readonly log: boolean;
 }
 
+/**
+ * The uids of a piece: `name` in a dry-run stands for the account's own uid, and `ranges` for each of
+ * its subordinate ranges.
+ */
+export type Uids = UidRange | "name" | "ranges";
+
 /** One thing that keeps uids in. */
 export interface Piece {
   /** What it is, as an administrator calls it, without whose: `IPv4: DROP in mangle POSTROUTING`. */
   readonly is: string;
   /** One short clause: why it is there. */
   readonly why: string;
-  /**
-   * The uids that it holds. `name` alone in a dry-run: the account's own uid; `ranges` there: each of
-   * its subordinate ranges. Undefined for what all accounts share (a table, a unit).
-   */
-  readonly uids?: UidRange | "name" | "ranges";
+  /** The uids that it holds; undefined for what all accounts share (a table, a unit). */
+  readonly uids?: Uids;
   /** The account that it was made for; undefined where the piece does not tell. */
   readonly owner?: string;
   /** For what accounts share: the pieces that need it; by default all of its kind. */
@@ -106,6 +109,8 @@ export type Questions = Readonly<Record<string, readonly string[]>>;
 export interface Kind<M> {
   /** What goes last when a lock is taken away: what would put it in force again. */
   readonly goesLast?: true;
+  /** One command makes the pieces of all accounts: a dry-run shows it once. */
+  readonly together?: true;
   /** What root is asked for it, beside what every lock needs. */
   readonly questions: Questions;
   /** The pieces of this kind that a lock consists of, in the order in which they are made. */

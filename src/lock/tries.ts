@@ -73,7 +73,8 @@ export async function tryAll(
   const input = [script.trimEnd(), mark, ...asks.map(lineOf), ""].join("\n");
   const { exitCode, stdout, stderr } = await run(["perl", "-"], { input, seconds: SECONDS });
   const answers = parseAnswers(stdout, mark, asks.length);
-  return { answers, complaint: stderr.trim().split("\n").at(-1) || `perl ended with ${exitCode}` };
+  const said = `${stdout}\n${stderr}`.split("\n").filter((line) => line && !line.startsWith(mark));
+  return { answers, complaint: said.at(-1) ?? `perl ended with ${exitCode}` };
 }
 
 function lineOf(ask: Ask, number: number): string {

@@ -29,7 +29,7 @@ pipe my $results, my $into or die "pipe: $!\n";
 my $child = fork // die "fork: $!\n";
 if ($child) {
     close $into;
-    $SIG{ALRM} = sub { kill "KILL", $child; exit 1 };
+    $SIG{ALRM} = sub { kill "KILL", $child; die "the tries did not end in $LIMIT s\n" };
     alarm $LIMIT;
     while (sysread($results, my $text, 65536)) { syswrite STDOUT, $text }
     exit 0;

@@ -8,39 +8,18 @@
  *
  * @module
  */
+import { type Attempt, attemptOf, type Family, resolve, routeOf, type System } from "./attempt.ts";
 import {
-  type Attempt,
-  attemptOf,
-  type Family,
-  isReset,
-  resolve,
-  routeOf,
-  type System,
-} from "./attempt.ts";
+  isProven,
+  type Judged,
+  judgeReach,
+  judgeRefusal,
+  judgeReset,
+  type Try,
+  type Verification,
+  type Way,
+} from "./judge.ts";
 import { type Ask, type Person, type RunAsRoot, tryAll } from "./tries.ts";
-
-/** What one line of a verification comes to; a `note` proves nothing and hurts nothing. */
-export type Verdict = "proven" | "failed" | "inconclusive" | "note";
-
-/** One thing that was tried. */
-export interface Try {
-  /** What was tried, and where. */
-  readonly what: string;
-  readonly expected: "refused" | "reached";
-  readonly verdict: Verdict;
-  /** What the account's try did, and what the control's did. */
-  readonly did: string;
-}
-
-/** What was tried for one account, and what it shows. */
-export interface Verification {
-  readonly name: string;
-  /** What `status` says: a lock with a piece missing is not proven by tries that happen to fail. */
-  readonly state: "locked" | "partial" | "unlocked" | "unknown";
-  /** Fully locked, and every try of every family refused by the very call, beside its control. */
-  readonly proven: boolean;
-  readonly tries: readonly Try[];
-}
 
 /** The account that is verified, with what `status` says of it. */
 export interface Verified extends Person {
@@ -58,12 +37,6 @@ export interface VerifyOptions {
   readonly control: Person;
   readonly run: RunAsRoot;
 }
-
-/** The ways out, each of which has to be shut in every family. */
-export type Way = "tcp" | "udp" | "device";
-
-/** A try with what it is part of the proof for. */
-export type Judged = Try & { readonly part?: { readonly family: Family; readonly way: Way } };
 
 /** A try before it is made: what is asked as each of the two, or what is known without. */
 interface Planned {
@@ -117,28 +90,6 @@ export async function verify(account: Verified, options: VerifyOptions): Promise
   return { name: account.name, state: account.state, proven, tries };
 }
 
-/**
- * Whether the tries show what the state says: none failed or stayed open, and every way out of
- * every family was refused. A family that has no route for anybody needs none, if another has.
- */
-export function isProven(
-  state: Verification["state"],
-  tries: readonly Judged[],
-  families: readonly Family[],
-  ways: readonly Way[],
-): boolean {
-  if (state !== "locked") return false;
-  if (tries.some(({ verdict }) => verdict === "failed" || verdict === "inconclusive")) return false;
-  const verdicts = (family: Family) =>
-    ways.map((way) =>
-      tries.filter(({ part }) => part?.family === family && part.way === way)
-        .map(({ verdict }) => verdict)
-    );
-  const isShut = (family: Family) => verdicts(family).every((way) => way.includes("proven"));
-  const isNowhere = (family: Family) => verdicts(family).every((way) => way.includes("note"));
-  return families.some(isShut) && families.every((family) => isShut(family) || isNowhere(family));
-}
-
 const NOWHERE: Attempt = { by: "nobody", outcome: "broken", said: "" };
 
 const NO_IPV6: Planned = {
@@ -157,7 +108,10 @@ const isAsk = (side: Ask | Attempt): side is Ask => "as" in side;
 
 type Targets = ReadonlyMap<Family, string> | undefined;
 
-/** The families that a device other than loopback has an address of; on macOS, where no route can be asked for, those of the target. */
+/**
+ * The families that a device other than loopback has an address of; on macOS, where no route can be
+ * asked for, those of the target.
+ */
 async function familiesOf(run: RunAsRoot, system: System, targets: Targets): Promise<Family[]> {
   if (system === "macos") return [...targets?.keys() ?? [4, 6] as const];
   const { exitCode, stdout, stderr } = await run(["cat", "/proc/net/if_inet6"], { seconds: 3 });
@@ -285,64 +239,4 @@ async function loopback(
       }]
       : []),
   ];
-}
-
-/** Judges a try that the lock must refuse. */
-export function judgeRefusal(what: string, own: Attempt, control: Attempt): Try {
-  return {
-    what,
-    expected: "refused",
-    verdict: refusalVerdict(own, control),
-    did: describe(own, control),
-  };
-}
-
-function refusalVerdict(own: Attempt, control: Attempt): Verdict {
-  switch (own.outcome) {
-    case "reached":
-    case "unanswered": // a lock refuses at once: what waits for an answer was sent
-      return "failed";
-    case "refused":
-      if (control.outcome === "reached") return "proven";
-      // The account has a word of its own; where nobody has a route, there is nothing to reach.
-      return control.word === "ENETUNREACH" ? "note" : "inconclusive";
-    case "broken":
-      return "inconclusive";
-  }
-}
-
-/** Judges a connection on loopback to a port that is not allowed: only a reset refuses it. */
-export function judgeReset(what: string, own: Attempt, control: Attempt): Try {
-  if (isReset(own) && isReset(control)) return nobodyListens(what, "refused", control);
-  const outcome = own.outcome === "refused" ? "broken" : own.outcome;
-  return judgeRefusal(what, { ...own, outcome: isReset(own) ? "refused" : outcome }, control);
-}
-
-/**
- * Judges a try that must work. Where nobody listens, or the account itself, this half is open:
- * that is a note.
- */
-export function judgeReach(uid: number): (what: string, own: Attempt, control: Attempt) => Try {
-  return (what, own, control) => {
-    if ([own, control].some(({ listeners }) => listeners?.includes(uid))) {
-      const did = `${own.by} itself listens there: whether it reaches a proxy is open`;
-      return { what, expected: "reached", verdict: "note", did };
-    }
-    if (isReset(own) && isReset(control)) return nobodyListens(what, "reached", control);
-    const verdict = own.outcome === "reached"
-      ? "proven"
-      : control.outcome === "reached"
-      ? "failed"
-      : "inconclusive";
-    return { what, expected: "reached", verdict, did: describe(own, control) };
-  };
-}
-
-function nobodyListens(what: string, expected: Try["expected"], control: Attempt): Try {
-  const did = `nobody listens there, so this half is open (control ${control.by}: ${control.said})`;
-  return { what, expected, verdict: "note", did };
-}
-
-function describe(own: Attempt, control: Attempt): string {
-  return `${own.by}: ${own.said}; control ${control.by}: ${control.said}`;
 }

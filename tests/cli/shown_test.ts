@@ -62,7 +62,7 @@ Deno.test({
     try {
       await Deno.writeTextFile(file, lines.map((line) => `${line}\n`).join(""));
       const terminal = new URL("../support/terminal.py", import.meta.url).pathname;
-      const { code, shown } = JSON.parse(await must(PYTHON, terminal, "[]", "cat", file));
+      const { code, shown } = JSON.parse(await must(PYTHON, terminal, "80", "[]", "cat", file));
       assertEquals(code, 0);
       assertEquals(shown, lines.map((line) => `${line}\r\n`).join(""));
       for (const line of shown.split("\r\n")) assert(SAFE.test(line), JSON.stringify(line));

@@ -1,7 +1,12 @@
 /** What the program prints, to the letter of the reference page, as a process of its own. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { COMMANDS } from "../../src/cli/options.ts";
+import type { PlanLine } from "../../src/cli/output.ts";
 import { run } from "../support/process.ts";
 import { program } from "../support/world.ts";
+
+const OUTPUT = new URL("../../src/cli/output.ts", import.meta.url).href;
+const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
 
 const fishnet = (...args: readonly string[]) => run([...program(), ...args]);
 
@@ -19,7 +24,8 @@ Deno.test("the dry-run has the page's header, its indent and its last line", asy
     assertEquals(lines.slice(-2), ["Re-run with --apply (or --apply-system) to execute.", ""]);
     const commands = lines.slice(1, -2);
     assert(commands.length > 0);
-    for (const command of commands) assertMatch(command, /^ {2}(sudo|echo) /);
+    // The one loop is indented further, and ends with its last word.
+    for (const command of commands) assertMatch(command, /^ {2}(sudo |echo |grep | {2}|done$)/);
   }
 });
 
@@ -39,8 +45,90 @@ Deno.test("--explain puts a reason before each line, and changes no line", async
   const lines = explained.stdout.split("\n");
   assertEquals(lines.filter((line) => !line.startsWith("  # ")).join("\n"), plain.stdout);
   lines.forEach((line, i) => {
-    if (/^ {2}[^#]/.test(line)) assertMatch(lines[i - 1]!, /^ {2}# \S/);
+    if (/^ {2}(sudo|echo|grep) /.test(line)) assertMatch(lines[i - 1]!, /^ {2}# \S/);
   });
+});
+
+Deno.test("nothing that is printed speaks of the page that the program follows", async () => {
+  for (const args of [["enable"], ["disable"], ["enable", "--backend", "nftables"]]) {
+    const { stdout } = await fishnet("firewall", ...args, "--agent-user", "a", "--explain");
+    assert(stdout.includes("dry-run") && !/\bpage\b/.test(stdout), stdout);
+  }
+  const helps = [["--help"], ["firewall"], ...Object.keys(COMMANDS).map((name) => ["help", name])];
+  for (const args of helps) {
+    assert(!/\bpage\b/.test((await fishnet(...args)).stdout), args.join(" "));
+  }
+});
+
+/** Runs a few lines that call the printers, as a process of its own. */
+function printing(code: string) {
+  const module = `import * as output from ${JSON.stringify(OUTPUT)};\n${code}`;
+  const url = `data:text/typescript,${encodeURIComponent(module)}`;
+  return run([Deno.execPath(), "run", "--quiet", "--no-prompt", "--config", CONFIG, url]);
+}
+
+Deno.test("a plan pasted into a shell writes each text as it is, and runs each loop", async () => {
+  const plan: PlanLine[] = [
+    { line: "echo 'table inet fishnet {\n  set locked {\n}\n}'", why: "a text over several lines" },
+    { line: "for i in 1 2; do\n  echo $i\ndone", why: "a loop" },
+    { line: `for i in 1; do\n  echo "$i \\"is\n'it\n" |\n  cat\ndone`, why: "a text in a loop" },
+    { line: "printf %s 'a\\\nb\\' |\n  cat", why: "backslashes before a line's end, and a text's" },
+    { line: "echo end", why: "a command" },
+  ];
+  const dryRun = async (explain: boolean) =>
+    (await printing(`output.printDryRun("enable", ${JSON.stringify(plan)}, ${explain});`)).stdout;
+  const plain = await dryRun(false);
+  assertEquals(plain.split("\n"), [
+    "Firewall enable: dry-run",
+    "  echo 'table inet fishnet {",
+    "  set locked {",
+    "}",
+    "}'",
+    "  for i in 1 2; do",
+    "    echo $i",
+    "  done",
+    "  for i in 1; do",
+    '    echo "$i \\"is',
+    "'it",
+    '" |',
+    "    cat",
+    "  done",
+    "  printf %s 'a\\",
+    "b\\' |",
+    "    cat",
+    "  echo end",
+    "Re-run with --apply (or --apply-system) to execute.",
+    "",
+  ]);
+  for (const text of [plain, await dryRun(true)]) {
+    const input = text.split("\n").slice(1, -2).join("\n");
+    const { code, stdout } = await run(["sh"], { input });
+    const table = "table inet fishnet {\n  set locked {\n}\n}\n";
+    assertEquals([code, stdout], [0, `${table}1\n2\n1 "is\n'it\n\na\\\nb\\end\n`]);
+  }
+});
+
+Deno.test("what enable says beside its lines goes to stderr, marked as the program's", async () => {
+  const { stdout, stderr } = await printing(`
+    output.printCommand("sudo ip rule add", "no route");
+    output.printCommand("echo 'a\\nb\x1b[2J' | sudo tee /x");
+    output.printWaiting("another run has not ended");
+    output.printAlreadyInForce("enable");
+    output.printAlreadyInForce("disable");
+    output.printOutcome(["agent_runner: locked", "loopback open"]);`);
+  assertEquals(stdout, "");
+  assertEquals(stderr.split("\n"), [
+    "[fishnet] # no route",
+    "[fishnet] sudo ip rule add",
+    "[fishnet] echo 'a",
+    "[fishnet]   b\\x1b[2J' | sudo tee /x",
+    "[fishnet] waiting: another run has not ended",
+    "[fishnet] already in force",
+    "[fishnet] nothing to take away",
+    "[fishnet] agent_runner: locked",
+    "[fishnet] loopback open",
+    "",
+  ]);
 });
 
 Deno.test("an error goes to stderr behind [fishnet], with exit code 1", async () => {
@@ -63,11 +151,12 @@ Deno.test("an error with --json is a document as well", async () => {
 
 Deno.test("--json gives the same lines as the dry-run", async () => {
   const args = ["firewall", "enable", "--agent-user", "a", "--agent-user", "b"];
+  const trimmed = (line: string) => line.trim();
   const plain = await fishnet(...args);
   const document = JSON.parse((await fishnet(...args, "--json")).stdout);
   assertEquals(
-    document.steps.map(({ line }: { line: string }) => `  ${line}`),
-    plain.stdout.split("\n").slice(1, -2),
+    document.steps.flatMap(({ line }: { line: string }) => line.split("\n")).map(trimmed),
+    plain.stdout.split("\n").slice(1, -2).map(trimmed),
   );
   assertEquals(document.applied, false);
 });
@@ -76,7 +165,7 @@ Deno.test("--version and --help answer on stdout, without colour in a pipe", asy
   const version =
     JSON.parse(await Deno.readTextFile(new URL("../../deno.json", import.meta.url))).version;
   assertEquals((await fishnet("--version")).stdout, `fishnet ${version}\n`);
-  for (const args of [["--help"], ["firewall", "--help"], ["firewall", "enable", "--help"]]) {
+  for (const args of [[], ["--help"], ["help"], ["firewall"], ["help", "firewall", "enable"]]) {
     const { code, stdout, stderr } = await fishnet(...args);
     assertEquals([code, stderr], [0, ""]);
     assert(stdout.includes("Usage: fishnet "));

@@ -1,8 +1,5 @@
 /** What `--apply` refuses before anything is changed. */
-import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { FishnetError } from "../../src/errors.ts";
-import { machineOf } from "../../src/linux/inspect.ts";
-import { preflightIn } from "../../src/linux/preflight.ts";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { must } from "../support/process.ts";
 import { type World, worldTest } from "../support/world.ts";
 
@@ -22,16 +19,6 @@ async function refused(world: World, message: RegExp, ...args: [string, string, 
 async function done(world: World, ...args: [string, string, ...string[]]) {
   const { code, stderr } = await change(world, ...args);
   assertEquals(code, 0, stderr);
-}
-
-/** Puts lines into /etc/subuid for the time of an action. */
-async function withSubuid(lines: string, action: () => Promise<void>): Promise<void> {
-  await must("sh", "-c", `printf '%s\\n' '${lines}' >> /etc/subuid`);
-  try {
-    await action();
-  } finally {
-    for (const line of lines.split("\n")) await must("sed", "-i", `\\|^${line}$|d`, "/etc/subuid");
-  }
 }
 
 worldTest("enable and disable refuse an account that does not exist", async (world) => {
@@ -59,18 +46,18 @@ worldTest("enable refuses an account that shares its uid", async (world) => {
 worldTest("enable refuses subordinate uids that are somebody else's", async (world) => {
   const [agent, other] = [await world.account(), await world.account()];
   const uid = Number(await must("id", "-u", other));
-  await withSubuid(
-    `${agent}:0:100`,
+  await world.withSubordinate(
+    [`${agent}:0:100`],
     () => refused(world, /whose subordinate uids 0-99 contain root's/, "enable", agent),
   );
   // The lock of the own account would be one thing, the other's uid in its range another.
-  await withSubuid(
-    `${agent}:${uid}:1`,
+  await world.withSubordinate(
+    [`${agent}:${uid}:1`],
     () => refused(world, new RegExp(`contain that of '${other}' \\(${uid}\\)`), "enable", agent),
   );
   const [first] = (await must("sh", "-c", `grep ^${other}: /etc/subuid | cut -d: -f2`)).split("\n");
-  await withSubuid(
-    `${agent}:${Number(first) + 7}:1`,
+  await world.withSubordinate(
+    [`${agent}:${Number(first) + 7}:1`],
     () => refused(world, new RegExp(`overlap those of '${other}'`), "enable", agent),
   );
   await done(world, "enable", agent);
@@ -79,7 +66,7 @@ worldTest("enable refuses subordinate uids that are somebody else's", async (wor
 worldTest("enable refuses a uid that is one of somebody else's subordinate uids", async (world) => {
   const [agent, other] = [await world.account(), await world.account()];
   const uid = Number(await must("id", "-u", agent));
-  await withSubuid(`${other}:${uid - 1}:3`, () =>
+  await world.withSubordinate([`${other}:${uid - 1}:3`], () =>
     refused(
       world,
       new RegExp(`uid ${uid} is one of the subordinate uids of '${other}'`),
@@ -95,7 +82,7 @@ worldTest("enable refuses a line of /etc/subuid that others may read otherwise",
     const said = new RegExp(
       `line for '${agent}' that is no range, "${line}": write ${agent}:FIRST`,
     );
-    await withSubuid(line, () => refused(world, said, "enable", agent));
+    await world.withSubordinate([line], () => refused(world, said, "enable", agent));
   }
 });
 
@@ -112,7 +99,9 @@ worldTest("enable refuses where a lock would come before loopback", async (world
 worldTest("overlapping ranges of the account itself are no reason to refuse", async (world) => {
   const agent = await world.account();
   const uid = (await must("id", "-u", agent)).trim();
-  await withSubuid(`${agent}:1950000000:100\n${uid}:1950000050:100`, async () => {
+  const ranges = [0, 50].map((more) => world.firstUid + more);
+  const lines = [`${agent}:${ranges[0]}:100`, `${uid}:${ranges[1]}:100`];
+  await world.withSubordinate(lines, async () => {
     for (const backend of ["iptables", "nftables"]) {
       await done(world, "enable", agent, "--backend", backend);
       const status = await world.fishnet("firewall", "status", "--agent-user", agent);
@@ -123,61 +112,62 @@ worldTest("overlapping ranges of the account itself are no reason to refuse", as
 });
 
 for (const [one, two] of [["iptables", "nftables"], ["nftables", "iptables"]] as const) {
-  worldTest(`an account locked with ${one} is not changed with --backend ${two}`, async (world) => {
-    const agent = await world.account();
-    await done(world, "enable", agent, "--backend", one);
-    const locked = new RegExp(`'${agent}' is locked with --backend ${one}`);
-    await refused(world, locked, "enable", agent, "--backend", two);
-    await refused(world, locked, "disable", agent, "--backend", two);
-    await done(world, "disable", agent, "--backend", one);
-    await done(world, "enable", agent, "--backend", two);
-  });
+  worldTest(
+    `an account locked with ${one} is changed in place with --backend ${two}`,
+    async (world) => {
+      const agent = await world.account();
+      const before = await world.state();
+      await done(world, "enable", agent, "--backend", two);
+      const wanted = await world.state();
+      await done(world, "disable", agent);
+      await done(world, "enable", agent, "--backend", one);
+      await done(world, "enable", agent, "--backend", two);
+      assertEquals(await world.state(), wanted);
+      // Without the option it stays where it is.
+      const { code, stderr } = await change(world, "enable", agent);
+      assertEquals(code, 0);
+      assertStringIncludes(stderr, "already in force");
+      assertEquals(await world.state(), wanted);
+      await done(world, "disable", agent, "--backend", one);
+      assertEquals(await world.state(), before, "disable finds it, whichever backend it is told");
+    },
+  );
 }
 
 for (const backend of ["iptables", "nftables"]) {
-  worldTest(`${backend}: other --only-port ports than the lock's are refused`, async (world) => {
-    const agent = await world.account();
-    const enable = (...ports: string[]): [string, string, ...string[]] => [
-      ...["enable", agent, "--backend", backend] as [string, string, string, string],
-      ...ports.flatMap((port) => ["--only-port", port]),
-    ];
-    await done(world, ...enable("9000", "10000"));
-    await done(world, ...enable("10000", "9000"));
-    const locked = /is locked with --only-port 9000 --only-port 10000 already/;
-    await refused(world, locked, ...enable("9000"));
-    await refused(world, locked, ...enable());
-    await done(world, "disable", agent, "--backend", backend);
-    await done(world, ...enable("9000"));
-  });
+  worldTest(
+    `${backend}: other --only-port ports than the lock's take their place`,
+    async (world) => {
+      const agent = await world.account();
+      const enable = (...ports: string[]): [string, string, ...string[]] => [
+        ...["enable", agent, "--backend", backend] as [string, string, string, string],
+        ...ports.flatMap((port) => ["--only-port", port]),
+      ];
+      const before = await world.state();
+      await done(world, ...enable("9000"));
+      const one = await world.state();
+      await done(world, ...enable("9000", "10000"));
+      const two = await world.state();
+      assert(two !== one);
+      await done(world, ...enable("10000", "9000"));
+      assertEquals(await world.state(), two);
+      // Without the option nothing is loosened, and the program says so.
+      const { code, stderr } = await change(world, ...enable());
+      assertEquals(code, 0);
+      assertMatch(
+        stderr,
+        new RegExp(`${agent}: --only-port 9000 --only-port 10000 stays as it was`),
+      );
+      assertEquals(await world.state(), two);
+      await done(world, ...enable("9000"));
+      assertEquals(sorted(await world.state()), sorted(one));
+      await done(world, "disable", agent);
+      assertEquals(await world.state(), before);
+    },
+  );
 }
 
-Deno.test("a limit on loopback that the lock at boot would not have is refused", () => {
-  const boot = "/etc/fishnet-firewall/1001.sh:uid=1001 # account agent by iptables\n";
-  const machineWith = (scripts: string) =>
-    machineOf(
-      new Map([
-        ["passwd", { code: 0, text: "agent:x:1001:1001::/home/agent:/bin/sh\n" }],
-        ["rule4", { code: 0, text: "0:\tfrom all lookup local\n" }],
-        ["boot-scripts", { code: 0, text: scripts }],
-      ]),
-    );
-  const intent = { kind: "enable", accounts: ["agent"], backend: "iptables" } as const;
-  assertThrows(
-    () => preflightIn(machineWith(boot), { ...intent, onlyPorts: [3777], persist: false }),
-    FishnetError,
-    "'agent' is locked with --persist: give it again",
-  );
-  preflightIn(machineWith(boot), { ...intent, onlyPorts: [3777], persist: true });
-  preflightIn(machineWith(boot), { ...intent, onlyPorts: [], persist: false });
-  preflightIn(machineWith(""), { ...intent, onlyPorts: [3777], persist: false });
-  const limited = boot.replace("\n", ", only port 3777\n");
-  preflightIn(machineWith(limited), { ...intent, onlyPorts: [3777], persist: true });
-  assertThrows(
-    () => preflightIn(machineWith(limited), { ...intent, onlyPorts: [], persist: true }),
-    FishnetError,
-    "'agent' is locked with --only-port 3777 already",
-  );
-});
+const sorted = (state: string) => state.split("\n").sort();
 
 for (const backend of ["iptables", "nftables"]) {
   worldTest(

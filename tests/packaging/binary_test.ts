@@ -190,6 +190,24 @@ packagingTest(
 );
 
 packagingTest(
+  "a binary that does not start is an error of the task that made it",
+  { compiler: true },
+  async () => {
+    await using folder = await temporaryFolder();
+    for (const name of ["main.ts", "src", "deno.json", "deno.lock", "packaging"]) {
+      await must("cp", "-R", `${ROOT}${name}`, folder.path);
+    }
+    // Deno appends the program to whatever it is told is its runtime.
+    const { code, stderr } = await run(
+      [Deno.execPath(), "task", "--config", `${folder.path}/deno.json`, "compile"],
+      { env: { DENORT_BIN: "/bin/true" } },
+    );
+    assertEquals(code, 3);
+    assertStringIncludes(stderr, `/dist/fishnet-${TARGETS[HOST]} does not run`);
+  },
+);
+
+packagingTest(
   "the compiled program says the same as its sources do",
   { binary: true },
   async (t) => {

@@ -70,18 +70,18 @@ export class DebianSystem {
   }
 
   async #makeKey(name: string): Promise<string> {
-    const uid = `${name}@fishnet.example`;
+    const uid = `${name}@not-published.invalid`;
     await this.#gpg("--passphrase", "", "--quick-generate-key", uid, "ed25519", "sign", "never");
     const listed = await this.#gpg("--with-colons", "--list-keys", uid);
     return /^fpr:+([0-9A-F]{40}):/m.exec(listed)![1]!;
   }
 
-  /** Puts a repository with the one package where the system has its source. */
-  async publish(debianPackage: string): Promise<void> {
+  /** Puts a repository with the packages where the system has its source. */
+  async publish(...debianPackages: readonly string[]): Promise<void> {
     const place = `${this.#tree}/srv/repository`;
     await must("rm", "-rf", place);
     const { code, stderr } = await run(
-      [REPOSITORY, place, this.#key, debianPackage],
+      [REPOSITORY, place, this.#key, ...debianPackages],
       { env: { GNUPGHOME: `${this.#folder}/gnupg` } },
     );
     assertEquals(code, 0, stderr);

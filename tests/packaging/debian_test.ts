@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { must, run } from "../support/process.ts";
 import { OUTSIDE_V4, PYTHON, World } from "../support/world.ts";
 import { DebianSystem } from "./debian_system.ts";
-import { debianPackage, packagingTest, ROOT, temporaryFolder } from "./support.ts";
+import { debianPackage, debianPackageOf, packagingTest, ROOT, temporaryFolder } from "./support.ts";
 
 const PROBE = `${ROOT}tests/support/probe.py`;
 
@@ -31,27 +31,31 @@ packagingTest(
   async () => {
     await using folder = await temporaryFolder();
     const packages = [
-      await debianPackage(`${folder.path}/1`),
-      await debianPackage(`${folder.path}/2`),
+      await debianPackageOf({}, `${folder.path}/1`),
+      await debianPackageOf({}, `${folder.path}/2`),
     ];
     await must("cmp", ...packages);
   },
 );
 
 packagingTest("shellcheck finds no fault with the scripts", { tools: ["shellcheck"] }, async () => {
-  const scripts = ["archive.sh", "debian/build.sh", "debian/repository.sh", "debian/prerm"]
-    .map((name) => `${ROOT}packaging/${name}`);
+  const found = await must("find", `${ROOT}packaging`, "-name", "node_modules", "-prune", "-o", ...[
+    ...["(", "-name", "*.sh", "-o", "-name", "prerm", ")", "-print"],
+  ]);
+  const scripts = found.trim().split("\n");
+  assert(scripts.length > 8);
   await must("shellcheck", ...scripts);
 });
 
 packagingTest(
   "apt installs the package from a signed repository, upgrades it under a lock, unlocks and removes it",
-  { binary: true, root: true, world: true, tools: ["mmdebstrap", "reprepro", "gpg"] },
+  { binary: true, root: true, world: true, tools: ["mmdebstrap", "apt-ftparchive", "gpg"] },
   async (t) => {
     await using folder = await temporaryFolder();
     await using world = await World.create();
     const system = await DebianSystem.create(folder.path, world, ["man-db", "netbase"]);
-    await system.publish(await debianPackage(folder.path));
+    const first = await debianPackage(folder.path);
+    await system.publish(first);
     const [agent, other] = ["agent_runner", "second_agent"];
     for (const account of [agent, other]) await system.must("useradd", "--no-create-home", account);
     const agentUid = (await system.must("id", "-u", agent)).trim();
@@ -105,12 +109,26 @@ packagingTest(
 
     await t.step("an upgrade changes nothing about the locks", async () => {
       const locked = await world.state();
-      await system.publish(await debianPackage(folder.path, "0.1.0+1"));
+      await system.publish(first, await debianPackage(folder.path, "0.1.0+1"));
       await system.outside("apt-get", "update");
       await system.must("apt-get", "install", "--yes", "--only-upgrade", "fishnet");
       assertEquals(await system.installed(), "ii 0.1.0+1");
       assertEquals(await world.state(), locked);
       assertEquals(await sent(agentUid), []);
+    });
+
+    await t.step("the older version is still there for who goes back to it", async () => {
+      const locked = await world.state();
+      const offered = await system.must("apt-cache", "madison", "fishnet");
+      assertMatch(offered, /0\.1\.0\+1 [^]*0\.1\.0 /);
+      const version = async (wanted: string) => {
+        const install = ["apt-get", "install", "--yes", "--allow-downgrades"];
+        await system.must(...install, `fishnet=${wanted}`);
+        assertEquals(await system.installed(), `ii ${wanted}`);
+      };
+      await version("0.1.0");
+      await version("0.1.0+1");
+      assertEquals(await world.state(), locked);
     });
 
     await t.step("a lock that cannot be taken away keeps the package where it is", async () => {
@@ -139,9 +157,25 @@ packagingTest(
       await firewall("enable", "--agent-user", agent, "--apply");
       await firewall("enable", "--agent-user", other, "--apply");
       assertEquals(await sent(agentUid), []);
-      const removed = await system.run("apt-get", "remove", "--yes", "fishnet");
-      assertEquals(removed.code, 0, removed.stderr);
+      // On a terminal, as a person has it: apt hands one on, and writes what it shows into its log.
+      await system.must("rm", "-f", "/var/log/apt/term.log");
+      const remove = "apt-get remove --yes fishnet";
+      const removed = await system.run(
+        "script",
+        "--quiet",
+        "--return",
+        "--command",
+        remove,
+        "/dev/null",
+      );
+      assertEquals(removed.code, 0, removed.stdout);
       assertEquals(await world.state(), rules);
+      const log = await system.must("cat", "/var/log/apt/term.log");
+      const ours = log.split("Removing fishnet ")[1]!.split("\n").slice(1)
+        .map((line) => line.replace(/\r$/, "")).filter((line) => line.startsWith("fishnet: "));
+      assertEquals(ours.sort(), [agent, other].map((name) => `fishnet: unlocked ${name}`).sort());
+      const after = log.split("Removing fishnet ")[1]!;
+      assert(!after.includes("\x1b") && !/\r[^\n]/.test(after), JSON.stringify(log));
       assert((await sent(agentUid)).length > 0, "the account is free again");
     });
 
@@ -155,5 +189,36 @@ packagingTest(
         ["/etc/apt/sources.list.d/fishnet.sources"],
       );
     });
+  },
+);
+
+packagingTest(
+  "the package works with nftables alone",
+  { binary: true, root: true, world: true, tools: ["mmdebstrap", "apt-ftparchive", "gpg"] },
+  async () => {
+    await using folder = await temporaryFolder();
+    await using world = await World.create();
+    const needed = ["nftables", "sudo", "iproute2"];
+    const system = await DebianSystem.create(folder.path, world, needed);
+    await system.forgetDebian();
+    await system.publish(await debianPackage(folder.path));
+    await system.addSource("/srv/repository/fishnet.asc");
+    await system.must("useradd", "--no-create-home", "agent_runner");
+    const uid = (await system.must("id", "-u", "agent_runner")).trim();
+    await system.must("apt-get", "update");
+    await system.must("apt-get", "install", "--yes", "--no-install-recommends", "fishnet");
+    assert((await system.run("sh", "-c", "command -v iptables")).code !== 0, "no iptables there");
+    const sent = () =>
+      world.captured("udp", () => world.as(uid, PYTHON, PROBE, "udp", OUTSIDE_V4, "4000"));
+    assert((await sent()).length > 0, "the control got out");
+    const before = await world.state();
+    await system.must(
+      ...["fishnet", "firewall", "enable", "--agent-user", "agent_runner"],
+      ...["--backend", "nftables", "--apply"],
+    );
+    assertEquals(await sent(), []);
+    assertStringIncludes(await system.must("fishnet", "firewall", "status"), "locked");
+    await system.must("apt-get", "remove", "--yes", "fishnet");
+    assertEquals(await world.state(), before);
   },
 );

@@ -1,5 +1,7 @@
 /** The Ansible role, by real Ansible against a world of the test; and the cloud-init example. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { userData } from "../../packaging/cloud-init/user_data.ts";
+import { project } from "../../packaging/project.ts";
 import { must, type Result, run } from "../support/process.ts";
 import { World } from "../support/world.ts";
 import { DebianSystem } from "./debian_system.ts";
@@ -65,11 +67,35 @@ packagingTest(
       assertEquals(await changes(play({ fishnet_only_ports: [3777] })), 1);
       assertEquals(await changes(play({ fishnet_only_ports: [3777] })), 0);
     });
-    await t.step("an account that does not exist fails the run", async () => {
-      const { code, stdout } = await play({ fishnet_accounts: ["nobody_here"] });
-      assertEquals(code, 2);
-      assertStringIncludes(stdout, "nobody_here");
+    const found = async () => {
+      const { stdout } = await world.fishnet("firewall", "status", "--json");
+      return JSON.parse(stdout).accounts.map((
+        { state, backend, onlyPorts }: Record<string, unknown>,
+      ) => [state, backend, onlyPorts]);
+    };
+    await t.step("other ports, another backend, and less strict than before", async () => {
+      for (
+        const [ports, backend, times] of [
+          [[8080], "iptables", 1],
+          [[8080], "nftables", 1],
+          [[], "nftables", 2], // unlocked, and locked again
+        ] as const
+      ) {
+        const wanted = { fishnet_only_ports: ports, fishnet_backend: backend };
+        assertEquals(await changes(play(wanted)), times, JSON.stringify(wanted));
+        assertEquals(await found(), [["locked", backend, ports], ["locked", backend, ports]]);
+      }
     });
+    await t.step(
+      "an account that does not exist fails the run, in the program's words",
+      async () => {
+        const { code, stdout } = await play({ fishnet_accounts: ["nobody_here"] });
+        assertEquals(code, 2);
+        const enable = ["firewall", "enable", "--apply", "--json", "--agent-user", "nobody_here"];
+        const { error } = JSON.parse((await world.fishnet(...enable)).stdout);
+        assertStringIncludes(stdout, JSON.stringify({ msg: error.message }).slice(1, -1));
+      },
+    );
     await t.step("accounts are unlocked, once", async () => {
       const unlock = { fishnet_accounts: [], fishnet_unlocked_accounts: [agent, other] };
       assertEquals(await changes(play(unlock, "--check")), 1);
@@ -115,7 +141,12 @@ async function changes(running: Promise<Result>): Promise<number> {
 
 packagingTest(
   "the Ansible role installs the package on another machine, once, and locks there",
-  { binary: true, root: true, world: true, tools: ["ansible-playbook", "mmdebstrap", "reprepro"] },
+  {
+    binary: true,
+    root: true,
+    world: true,
+    tools: ["ansible-playbook", "mmdebstrap", "apt-ftparchive"],
+  },
   async () => {
     await using folder = await temporaryFolder();
     await using world = await World.create();
@@ -166,10 +197,29 @@ packagingTest(
 );
 
 packagingTest(
-  "cloud-init finds its example valid",
+  "ansible-lint finds no fault with the role",
+  { tools: ["ansible-lint"] },
+  async () => {
+    await using folder = await temporaryFolder();
+    // It makes folders of its own where it runs.
+    await must("cp", "-R", `${ROOT}packaging/ansible`, folder.path);
+    const { code, stdout, stderr } = await run(
+      ["env", "-C", `${folder.path}/ansible`, "ansible-lint", "--offline", "--nocolor"],
+      { env: { LC_ALL: "C.UTF-8", HOME: folder.path } },
+    );
+    assertEquals(code, 0, stdout + stderr);
+  },
+);
+
+packagingTest(
+  "cloud-init finds what is generated for it valid",
   { tools: ["cloud-init"], root: true },
   async () => {
-    const file = `${ROOT}packaging/cloud-init/user-data.yml`;
+    await using folder = await temporaryFolder();
+    const file = `${folder.path}/user-data.yml`;
+    const key =
+      "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nbase64\n-----END PGP PUBLIC KEY BLOCK-----\n";
+    await Deno.writeTextFile(file, userData(project({ GITHUB_REPOSITORY: "made-up/fence" }), key));
     assertStringIncludes(await must("cloud-init", "schema", "--config-file", file), "Valid");
   },
 );

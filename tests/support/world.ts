@@ -64,6 +64,21 @@ for address in sys.argv[1:]:
         pass
 `;
 
+/** See {@link World.state}: one process of a shell, since tests ask for it again and again. */
+const STATE = `
+for command in iptables ip6tables; do
+  for variant in nft legacy; do
+    echo $command-$variant
+    saved=$($command-$variant-save)
+    echo "$saved" | sed -n "/^-A/p; /^:fishnet/p"
+  done
+done
+ip -4 rule show
+ip -6 rule show
+tables=$(nft list tables)
+echo "$tables" | grep fishnet | while read -r words; do nft list $words; done
+`;
+
 let worlds = 0;
 
 /** Defines a test with a world of its own, or counts it as skipped and says why. */
@@ -212,7 +227,8 @@ export class World implements AsyncDisposable {
   async #choose(variant: Variant): Promise<void> {
     const etc = `/etc/netns/${this.inside}`;
     await must("mkdir", "-p", etc);
-    await must("cp", "-a", "/etc/alternatives", etc);
+    // Runs of the program wait for each other by a lock on the sudoers file: each world has its own.
+    await must("cp", "-a", "/etc/alternatives", "/etc/sudoers", etc);
     for (const command of ["iptables", "ip6tables"]) {
       for (const suffix of ["", "-save", "-restore"]) {
         const target = `/usr/sbin/${command}-${variant}${suffix}`;
@@ -251,7 +267,17 @@ export class World implements AsyncDisposable {
   /** Adds lines to /etc/subuid and /etc/subgid, which go when the world ends. */
   async subordinate(...lines: readonly string[]): Promise<void> {
     this.#subordinate.push(...lines);
-    await editSubordinate((text) => text + lines.map((line) => `${line}\n`).join(""));
+    await editSubordinate("add", lines);
+  }
+
+  /** Adds such lines for the time of an action. */
+  async withSubordinate(lines: readonly string[], action: () => Promise<void>): Promise<void> {
+    await this.subordinate(...lines);
+    try {
+      await action();
+    } finally {
+      await editSubordinate("remove", lines);
+    }
   }
 
   /** Runs the program inside, with the permissions that it ships with. */
@@ -281,25 +307,7 @@ export class World implements AsyncDisposable {
    * empty built-in table that iptables-nft leaves behind is no difference.
    */
   async state(): Promise<string> {
-    const parts: string[] = [];
-    for (const command of ["iptables", "ip6tables"]) {
-      for (const variant of ["nft", "legacy"]) {
-        const saved = await this.must(`${command}-${variant}-save`);
-        parts.push(
-          `${command}-${variant}`,
-          ...saved.split("\n").filter((line) =>
-            line.startsWith("-A") || line.startsWith(":fishnet")
-          ),
-        );
-      }
-    }
-    parts.push(await this.must("ip", "-4", "rule", "show"));
-    parts.push(await this.must("ip", "-6", "rule", "show"));
-    const tables = (await this.must("nft", "list", "tables")).split("\n");
-    for (const table of tables.filter((line) => line.includes("fishnet"))) {
-      parts.push(await this.must("nft", "list", ...table.split(" ")));
-    }
-    return parts.join("\n");
+    return await this.must("sh", "-ec", STATE);
   }
 
   /**
@@ -355,9 +363,7 @@ export class World implements AsyncDisposable {
       await run(["userdel", "--force", account]);
     }
     if (this.#subordinate.length > 0) {
-      await editSubordinate((text) =>
-        text.split("\n").filter((line) => !this.#subordinate.includes(line)).join("\n")
-      );
+      await editSubordinate("remove", this.#subordinate);
     }
     for (const ns of [this.inside, this.outside]) {
       await run(["ip", "netns", "del", ns]);
@@ -367,22 +373,28 @@ export class World implements AsyncDisposable {
 }
 
 /**
- * Edits /etc/subuid and /etc/subgid under the lock that useradd takes for each: a hard link,
- * FILE.lock, to a file with the holder's process id (commonio.c of shadow-utils).
+ * Adds lines to /etc/subuid and /etc/subgid, or removes them, under the lock that useradd and the
+ * like wait for (lckpwdf(3): a lock of fcntl(2) on /etc/.pwd.lock), and by a rename, so that nobody
+ * reads half of a file.
  */
-async function editSubordinate(edit: (text: string) => string): Promise<void> {
-  for (const file of ["/etc/subuid", "/etc/subgid"]) {
-    const mine = `${file}.${RUN}`;
-    await Deno.writeTextFile(mine, `${Deno.pid}\0`);
-    for (let tries = 0; (await run(["ln", mine, `${file}.lock`])).code !== 0; tries++) {
-      if (tries === 100) throw new Error(`${file}.lock has been there for 5 seconds`);
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-    try {
-      await Deno.writeTextFile(file, edit(await Deno.readTextFile(file)));
-    } finally {
-      await Deno.remove(`${file}.lock`);
-      await Deno.remove(mine);
-    }
-  }
+const EDIT = `
+import fcntl, os, sys
+action, lines = sys.argv[1], sys.argv[2:]
+with open("/etc/.pwd.lock", "w") as lock:
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    for name in "/etc/subuid", "/etc/subgid":
+        with open(name) as file:
+            text = file.read()
+        if action == "add":
+            text += "".join(line + "\\n" for line in lines)
+        else:
+            text = "".join(line for line in text.splitlines(True) if line.rstrip("\\n") not in lines)
+        with open(name + ".test", "w") as file:
+            file.write(text)
+        os.chmod(name + ".test", 0o644)
+        os.rename(name + ".test", name)
+`;
+
+async function editSubordinate(action: "add" | "remove", lines: readonly string[]): Promise<void> {
+  await must(PYTHON, "-c", EDIT, action, ...lines);
 }

@@ -1,43 +1,43 @@
 /**
- * Carries out a plan for macOS on the stand-in, or reads a status there, with the
- * program's own modules: `main.ts` picks the system by itself, and would not.
+ * The program on the stand-in, with its own modules, its permissions and the stand-in's sudo:
+ * `main.ts` picks the system by itself, and would not.
  *
- *     apply.ts status '{"accounts":["a"]}'
  *     apply.ts enable|disable '{"accounts":["a"],"onlyPorts":[],"persist":false}' [stop before step N]
+ *     apply.ts status …
  *
  * @module
  */
-import { applyPlan } from "../../../src/apply.ts";
 import { FishnetError } from "../../../src/errors.ts";
-import { statusOf } from "../../../src/status.ts";
-import { planDisable, planEnable } from "../../../src/planner.ts";
+import { makeChange } from "../../../src/lock/change.ts";
+import { readStatus } from "../../../src/lock/read_status.ts";
+import { macos } from "../../../src/macos/macos.ts";
 
 const [action, text, stopAt] = Deno.args;
 const { accounts, onlyPorts, persist } = JSON.parse(text!);
-const named = accounts.map((name: string) => ({ name }));
-const options = {
-  system: "macos",
-  backend: "iptables",
-  onlyPorts,
-  persist,
-  sessions: false,
-} as const;
-const steps = action === "enable" ? planEnable(named, options) : planDisable(named, options);
 const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
-try {
-  if (action === "status") {
-    say(JSON.stringify(await statusOf(accounts, "macos")));
-    Deno.exit();
-  }
-  const changes = await applyPlan(() => Promise.resolve(steps), {
-    onPlan() {},
-    onStep(_step, number) {
-      if (`${number}` !== stopAt) return;
-      say("stopped");
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); // until the test kills us
+
+async function change(kind: "enable" | "disable"): Promise<string> {
+  const sessions = { sessions: false, log: false };
+  let number = 0;
+  const { steps } = await makeChange(
+    macos,
+    { kind, accounts, accountsGiven: true, asked: { onlyPorts, persist, ...sessions } },
+    {
+      onWaiting() {},
+      onPlan() {},
+      onStep() {
+        // What ends the program in the middle of a plan ends its session, which undoes by itself.
+        if (`${++number}` === stopAt) throw new FishnetError("stopped");
+      },
+      onLong() {},
     },
-  });
-  say(`changed ${changes} of ${steps.length}`);
+  );
+  return `changed ${steps.length}`;
+}
+
+try {
+  if (action === "status") say(JSON.stringify((await readStatus(macos, accounts)).report));
+  else say(await change(action as "enable" | "disable"));
 } catch (error) {
   if (!(error instanceof FishnetError)) throw error;
   say(error.message);

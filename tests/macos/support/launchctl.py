@@ -1,5 +1,9 @@
 #!/usr/bin/python3 -IS
-"""A stand-in for macOS's launchctl: it knows which jobs are loaded, and runs each once."""
+"""A stand-in for macOS's launchctl: it knows which jobs are loaded, and runs each once.
+
+As with Apple's, a job that was booted out is still known for a while, and until it is gone
+bootstrap fails. "tick" stands for a minute that passes: each job with a StartInterval runs.
+"""
 import os
 import sys
 
@@ -10,36 +14,55 @@ with open(f"{HOME}/calls", "a") as log:
 fail = open(f"{HOME}/fail").read().splitlines() if os.path.exists(f"{HOME}/fail") else []
 if any(pattern in f"launchctl {verb}" for pattern in fail):
     sys.exit("Bootstrap failed: 5: Input/output error")
-os.makedirs(f"{HOME}/jobs", exist_ok=True)
+for kind in ("jobs", "leaving"):
+    os.makedirs(f"{HOME}/{kind}", exist_ok=True)
 
 
-def job(target):
+def file_of(target, kind="jobs"):
     domain, _, label = target.partition("/")
     assert domain == "system", target
-    return f"{HOME}/jobs/{label}"
+    return f"{HOME}/{kind}/{label}"
+
+
+def start(plist, word):
+    import subprocess
+
+    if plist.get(word):
+        subprocess.run(plist["ProgramArguments"], stderr=subprocess.DEVNULL, check=False)
+
+
+def plist_in(file):
+    import plistlib  # here, because they take their time, and a test makes many calls
+
+    with open(file, "rb") as f:
+        return plistlib.load(f)
 
 
 if verb == "print":
-    if not os.path.exists(job(args[0])):
+    if os.path.exists(file_of(args[0], "leaving")):
+        os.remove(file_of(args[0], "leaving"))
+    elif not os.path.exists(file_of(args[0])):
         sys.exit("Could not find service in domain for system")
     print("state = not running")
 elif verb == "bootout":
-    if not os.path.exists(job(args[0])):
+    if not os.path.exists(file_of(args[0])):
         sys.exit("Boot-out failed: 3: No such process")
-    os.remove(job(args[0]))
+    os.rename(file_of(args[0]), file_of(args[0], "leaving"))
 elif verb == "bootstrap":
-    import plistlib  # here, because they take their time, and a test makes many calls
-    import subprocess
-
     file = args[1]
     mode = os.stat(file)
     if (mode.st_uid, mode.st_gid, mode.st_mode & 0o7777) != (0, 0, 0o644):
         sys.exit("Bootstrap failed: 122: Path had bad ownership/permissions")
-    plist = plistlib.load(open(file, "rb"))
-    if os.path.exists(job(f"system/{plist['Label']}")):
+    plist = plist_in(file)
+    target = f"system/{plist['Label']}"
+    if os.path.exists(file_of(target)) or os.path.exists(file_of(target, "leaving")):
         sys.exit("Bootstrap failed: 5: Input/output error")
-    open(job(f"system/{plist['Label']}"), "w").close()
-    if plist.get("RunAtLoad"):
-        subprocess.run(plist["ProgramArguments"], stderr=subprocess.DEVNULL, check=False)
+    with open(file_of(target), "w") as job:
+        job.write(file)
+    start(plist, "RunAtLoad")
+elif verb == "tick":
+    for label in os.listdir(f"{HOME}/jobs"):
+        with open(f"{HOME}/jobs/{label}") as job:
+            start(plist_in(job.read()), "StartInterval")
 else:
     sys.exit(f"the stand-in does not know launchctl {verb}")

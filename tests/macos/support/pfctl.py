@@ -1,13 +1,20 @@
 #!/usr/bin/python3 -IS
-"""A stand-in for macOS's pfctl, on a machine that has none.
+"""A stand-in for macOS's pfctl, on a machine that has none, with the faults that Apple's has:
+the half of it that changes. What shows (-s) is pfctl.sh, which calls this.
 
 It keeps the main rules, the anchors, the references and whether pf is on in
 files, as the facts about xnu's pf and the captured output of real Macs say. It
 filters nothing. What it cannot tell is whether Apple's pfctl agrees.
 
-In its directory: "main", "nat" and "anchors/…" hold rules as they are printed,
-"tokens" a token a line, "enabled" is there while pf is on, "calls" is a log.
-A line of "fail" makes each call that contains it fail.
+Faults that it always has: -s ends with 0 whatever happened; -R without "-o none"
+leaves no rule, and ends with 0, where two rules side by side are alike; -d ends
+everybody's references; -nv prints the call "x/*" as "/*".
+
+In its directory: "main", "nat", "dummynet" and "anchors/NAME" hold rules as they are
+printed, "tables" and "tokens" a name or a token a line, "enabled" is there while pf is on,
+"calls" is a log. What a test makes go wrong: a line of "fail" makes each call that contains it
+fail; "busy", "cut" and "lossy" hold the number of loads that find pf busy, of lists that are
+cut off by somebody's change, and of loads by -R that lose the first rule without a word.
 """
 import os
 import sys
@@ -34,6 +41,14 @@ def write(name, lines):
         f.writelines(line + "\n" for line in lines)
 
 
+def strikes(name):
+    """Whether a fault that happens a number of times happens now."""
+    left = int((read(name) or ["0"])[0])
+    if left > 0:
+        write(name, [str(left - 1)])
+    return left > 0
+
+
 def die(message):
     print(message, file=sys.stderr)
     sys.exit(1)
@@ -51,26 +66,45 @@ def parse(file, text):
 
     rule = re.compile(
         r"(block (?:return|drop)|pass) (in|out)( quick)?( on (?:! )?\w+)? proto (tcp|udp|\{[ a-z]+\})"
-        r" from any to any port (\d+:\d+|\{[ \d:]+\}) user (?:= )?(\d+)( flags S/SA)?$"
+        r" from any to any port (\d+:\d+|\{[ \d:]+\}) user (?:= )?(\w+)( flags S/SA)?$"
     )
-    anchor_call = re.compile(r'(scrub-anchor|nat-anchor|rdr-anchor|dummynet-anchor|anchor) ("[^"]+")( all( fragment reassemble)?)?$')
-    other = re.compile(r"pass quick on \w+ all$|pass in all$")
+    anchor_call = re.compile(
+        r'(scrub-anchor|nat-anchor|rdr-anchor|dummynet-anchor|anchor) ("[^"]+")( all( fragment reassemble)?)?$'
+    )
+    other = re.compile(
+        r"(pass|block(?: drop| return)?)( in| out)?( quick)?( on (! )?\w+)?( inet6?)?( proto \w+)?"
+        r"( all|( from (any|<\w+>|[\d.]+))?( to (any|<\w+>|[\d.]+))?( port (= )?\d+)?)( flags S/SA)?( keep state)?$"
+    )
+    scrub = re.compile(r"scrub in all fragment reassemble$")
+    table = re.compile(r"table <(\w+)> persist$")
     load = re.compile(r'load anchor "([^"]+)" from "([^"]+)"$')
-    filters, nat, dummynet, last = [], [], [], 0
+    found = {"filters": [], "nat": [], "dummynet": [], "tables": [], "loads": []}
+    filters, last = found["filters"], 0
     for number, line in enumerate(text.splitlines(), 1):
         line = line.split("#")[0].strip()
-        if not line or load.match(line):
+        if not line:
             continue
-        if m := rule.match(line):
+        if m := load.match(line):
+            found["loads"].append(m.groups())
+        elif m := table.match(line):
+            found["tables"].append(m.group(1))
+        elif m := rule.match(line):
             action, way, quick, on, proto, ports, user, flags = m.groups()
             last = len(ORDER)
+            if not user.isdigit():
+                import pwd
+
+                try:
+                    user = pwd.getpwnam(user).pw_uid
+                except KeyError:
+                    die(f"{file}:{number}: unknown user {user}")
             for p in words(proto):
                 for r in words(ports):
                     filters.append(
                         f"{action} {way}{quick or ''}{on or ''} proto {p} from any to any"
                         f" port {r} user = {user}{flags or ''}"
                     )
-        elif other.match(line):
+        elif scrub.match(line):
             filters.append(line)
         elif m := anchor_call.match(line):
             kind, name = m.group(1), m.group(2)
@@ -78,16 +112,28 @@ def parse(file, text):
                 die(f"{file}:{number}: Rules must be in order: options, normalization, queueing, translation, filtering")
             last = max(last, ORDER.index(kind))
             if kind == "scrub-anchor":
-                filters.insert(0, f"{kind} {name} all fragment reassemble")
+                filters.append(f"{kind} {name} all fragment reassemble")
             elif kind == "anchor":
                 filters.append(f"{kind} {name} all")
             elif kind == "dummynet-anchor":
-                dummynet.append(f"{kind} {name} all")
+                found["dummynet"].append(f"{kind} {name} all")
             else:
-                nat.append(f"{kind} {name} all")
+                found["nat"].append(f"{kind} {name} all")
+        elif other.match(line):
+            last = len(ORDER)
+            state = "" if line.startswith("block") or "keep state" in line else " flags S/SA keep state"
+            filters.append(line + state)
         else:
             die(f"{file}:{number}: syntax error")
-    return filters, nat, dummynet
+    # pf has a list of its own for them, which is printed first.
+    filters.sort(key=lambda line: not line.startswith("scrub"))
+    return found
+
+
+def alike(rules):
+    """Whether the optimizer, which is on unless told otherwise, would want a table of two rules."""
+    kind = [" ".join(w for w in line.split() if w.isalpha() and w != "utun") for line in rules]
+    return any(a == b and not a.startswith(("anchor", "scrub")) for a, b in zip(kind, kind[1:]))
 
 
 def enable():
@@ -96,37 +142,36 @@ def enable():
 
 
 def stop():
-    os.remove(path("enabled"))
+    if os.path.exists(path("enabled")):
+        os.remove(path("enabled"))
     write("tokens", [])
 
 
-def show(what, anchor):
-    if what == "info":
-        on = os.path.exists(path("enabled"))
-        print("Status: Enabled for 0 days 00:00:07           Debug: Urgent" if on
-              else "Status: Disabled                              Debug: Urgent")
-    elif what == "References":
-        tokens = read("tokens")
-        if not tokens:
-            print("No pf starter references held")
-            return
-        print("TOKENS:")
-        print("PID      Process Name                 TOKEN                    TIMESTAMP")
-        for token in reversed(tokens):
-            print(f"{4063:<8} {'pfctl':<28} {token:<24} 0 days 00:00:07")
-    elif what == "Interfaces":
-        print("en0\nlo0")
-    elif what == "Anchors":
-        below = path(f"anchors/{anchor}")
-        for name in sorted(os.listdir(below)) if os.path.isdir(below) else []:
-            print(f"  {anchor}/{name}")
-    elif what in ("rules", "nat"):
-        name = f"anchors/{anchor}" if anchor else {"rules": "main", "nat": "nat"}[what]
-        if anchor and not os.path.exists(path(name)):
-            die("pfctl: Anchor or Ruleset does not exist.")
-        print("".join(line + "\n" for line in read(name)), end="")
-    else:
-        die(f"the stand-in does not know -s {what}")
+def load(anchor, file, text, flags):
+    found = parse(file, text)
+    filters = found["filters"]
+    if "v" in flags:
+        for line in filters if "R" in flags or anchor else filters + found["nat"] + found["dummynet"]:
+            print(line.replace('anchor "com.apple/*"', 'anchor "/*"'))
+    if "n" in flags:
+        return
+    if strikes("busy"):
+        die("pfctl: DIOCADDRULE: Device busy")
+    if "R" in flags and "o" not in flags and alike(filters):
+        print("Must enable table loading for optimizations", file=sys.stderr)
+        filters = []
+    if "R" in flags and strikes("lossy"):
+        filters = filters[1:]
+    if anchor:
+        write(f"anchors/{anchor}", filters)
+        return
+    write("main", filters)
+    if "R" not in flags:
+        write("nat", found["nat"])
+        write("dummynet", found["dummynet"])
+        write("tables", found["tables"])
+        for name, source in found["loads"]:
+            write(f"anchors/{name}", parse(source, open(source).read())["filters"])
 
 
 def main(argv):
@@ -136,22 +181,24 @@ def main(argv):
     print("No ALTQ support in kernel\nALTQ related functions disabled", file=sys.stderr)
     if any(pattern in call for pattern in read("fail")):
         die("pfctl: /dev/pf: Device busy")
-    args, anchor, file, what, flush, flags = list(argv), None, None, None, None, set()
+    args, anchor, file, flush, flags = list(argv), None, None, None, set()
     while args:
         arg = args.pop(0)
         if not arg.startswith("-"):
             die(f"usage: pfctl: {arg}")
         for i, letter in enumerate(arg[1:], 1):
-            if letter in "afsFX":
+            if letter in "afFXo":
                 value = arg[i + 1:] or (args.pop(0) if args else die("usage: pfctl"))
                 if letter == "a":
                     anchor = value
                 elif letter == "f":
                     file = value
-                elif letter == "s":
-                    what = value
                 elif letter == "F":
                     flush = value
+                elif letter == "o":
+                    if value != "none":
+                        die("the stand-in knows -o none alone")
+                    flags.add("o")
                 else:
                     flags.add("X")
                     token = value
@@ -161,10 +208,6 @@ def main(argv):
             flags.add(letter)
     if anchor is not None and len(anchor) > 63:
         die("pfctl: anchor name too long")
-    if anchor is not None and (file or flush) and "/_" in f"/{anchor}":
-        die("pfctl: anchor names beginning with '_' cannot be modified from the command line")
-    if what:
-        show(what, anchor)
     if flush:
         if flush != "rules" or not anchor:
             die("the stand-in flushes the rules of an anchor only")
@@ -174,18 +217,7 @@ def main(argv):
         print("pfctl: Use of -f option, could result in flushing of rules\n"
               "present in the main ruleset added by the system at startup.\n"
               "See /etc/pf.conf for further details.\n", file=sys.stderr)
-        text = sys.stdin.read() if file == "-" else open(file).read()
-        filters, nat, dummynet = parse(file, text)
-        if "v" in flags:
-            for line in filters if "R" in flags or anchor else filters + nat + dummynet:
-                print(line)
-        if "n" not in flags:
-            if anchor:
-                write(f"anchors/{anchor}", filters)
-            else:
-                write("main", filters)
-                if "R" not in flags:
-                    write("nat", nat)
+        load(anchor, file, sys.stdin.read() if file == "-" else open(file).read(), flags)
     if "E" in flags:
         token = str(15053025338191571182 + len(read("tokens")) + len(read("calls")))
         enable()
@@ -199,13 +231,16 @@ def main(argv):
             die("pfctl: pf: token invalid")
         tokens.remove(token)
         write("tokens", tokens)
-        if not tokens and not os.path.exists(path("enabled-for-good")):
+        if not tokens:
             stop()
             print("pf disabled", file=sys.stderr)
         else:
             print(f"disable request successful. {len(tokens)} more pf enable reference(s) remaining, pf still enabled.", file=sys.stderr)
-    if "e" in flags or "d" in flags:
-        die("pfctl -e and -d change what others rely on: no plan of ours may use them")
+    if "d" in flags:
+        stop()
+        print("pf disabled", file=sys.stderr)
+    if "e" in flags:
+        die("pfctl: pf already enabled")
 
 
 main(sys.argv[1:])

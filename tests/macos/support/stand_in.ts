@@ -1,13 +1,13 @@
 /**
  * A stand-in for a Mac, where there is none: this machine's own files under a
  * layer of memory, which only the test's processes see (mount namespace, overlay,
- * chroot), with a Mac's pf.conf and models of pfctl, launchctl and plutil.
+ * chroot), with a Mac's pf.conf and models of pfctl, launchctl and BSD's sed.
  * Real sudo, real shells, real files, real accounts; but nothing filters packets, and
  * what Apple's tools really say only a Mac can tell (`tests/macos/real_test.ts`).
  *
  * @module
  */
-import type { StatusReport } from "../../../src/status.ts";
+import type { AccountStatus, StatusReport } from "../../../src/lock/status.ts";
 import { linesOf, must, type Result, run } from "../../support/process.ts";
 
 /** What macOS ships as /etc/pf.conf, without its comments. */
@@ -23,7 +23,7 @@ load anchor "com.apple" from "/etc/pf.anchors/com.apple"
 `;
 
 const STATE = "/var/lib/pf-stand-in";
-const TOOLS = ["pfctl", "launchctl", "plutil"];
+const TOOLS = { "pfctl.sh": "pfctl", "pfctl.py": "pfctl.py", "launchctl.py": "launchctl" };
 const HERE = new URL(".", import.meta.url).pathname;
 
 /** The account names that every stand-in has. */
@@ -38,6 +38,14 @@ export interface Options {
   readonly onlyPorts?: readonly number[];
   readonly persist?: boolean;
 }
+
+/** What does not hold of a lock, and why. */
+export const faults = ({ pieces, rebootFaults = [] }: AccountStatus): string[] => [
+  ...pieces.filter(({ present }) => !present).map(({ name, detail }) =>
+    `${name}: ${detail ?? "missing"}`
+  ),
+  ...rebootFaults,
+];
 
 /** Why there can be no stand-in here; undefined where there can. */
 export function whyNoStandIn(): string | undefined {
@@ -90,12 +98,13 @@ export class StandIn implements AsyncDisposable {
       mount -t overlay none -o lowerdir=/,upperdir=upper,workdir=work root
       for d in dev proc; do mount --rbind /$d root/$d; done
       mkdir -p root/etc/pf.anchors root/var/db root/Library/LaunchDaemons root${STATE}
-      for t in ${TOOLS.join(" ")}; do
-        cp ${HERE}$t.py root/usr/sbin/$t; chmod 755 root/usr/sbin/$t
-      done
-      mv root/usr/bin/wc root/usr/bin/wc.gnu
-      printf '#!/bin/sh\\n/usr/bin/wc.gnu "$@" | sed "s/^/       /"\\n' >root/usr/bin/wc
-      chmod 755 root/usr/bin/wc # BSD's wc writes blanks before its numbers
+      ${
+      Object.entries(TOOLS).map(([from, to]) =>
+        `cp ${HERE}${from} root/usr/sbin/${to}; chmod 755 root/usr/sbin/${to}`
+      ).join("\n")
+    }
+      mv root/usr/bin/sed root/usr/bin/sed.gnu
+      cp ${HERE}sed.py root/usr/bin/sed; chmod 755 root/usr/bin/sed
       echo ready; exec cat`;
     const holder = new Deno.Command("unshare", {
       args: ["--mount", "--propagation", "private", "sh", "-c", script],
@@ -155,7 +164,8 @@ export class StandIn implements AsyncDisposable {
   /** Starts a command; the caller ends it. */
   start(...command: readonly string[]): Deno.ChildProcess {
     const [program, ...args] = this.#command(command);
-    return new Deno.Command(program!, { args, stdin: "piped", stdout: "piped" }).spawn();
+    return new Deno.Command(program!, { args, stdin: "piped", stdout: "piped", stderr: "null" })
+      .spawn();
   }
 
   /** Writes a file. */
@@ -175,35 +185,27 @@ export class StandIn implements AsyncDisposable {
     await this.must("sed", "-i", `/^${account}:/d`, "/etc/passwd");
   }
 
-  /** Carries out a plan. */
-  apply(action: "enable" | "disable", options: Options): Promise<Result> {
-    return this.exec(...APPLY, action, optionsText(options));
+  /** Carries out a plan, up to a step. */
+  apply(action: "enable" | "disable", options: Options, stopBefore?: number): Promise<Result> {
+    const stop = stopBefore === undefined ? [] : [`${stopBefore}`];
+    return this.exec(...APPLY, action, optionsText(options), ...stop);
   }
 
-  /** Carries out a plan that has to succeed; the answer is `changed N of M`. */
+  /** Carries out a plan that has to succeed; the answer is `changed N`, the number of commands. */
   async applied(action: "enable" | "disable", options: Options): Promise<string> {
-    return (await this.must(...APPLY, action, optionsText(options))).trim();
+    const { code, stdout, stderr } = await this.apply(action, options);
+    if (code !== 0) throw new Error(`${action} failed: ${stdout}${stderr}`);
+    return stdout.trim();
   }
 
   /** What the program says of accounts; of none, of all that it finds. */
-  async status(...accounts: readonly string[]): Promise<StatusReport> {
-    return JSON.parse(await this.must(...APPLY, "status", optionsText({ accounts })));
+  async status(...accounts: readonly string[]): Promise<readonly AccountStatus[]> {
+    return (await this.report(...accounts)).accounts;
   }
 
-  /** Kills the program before a step; false where the plan has no such step. */
-  async killedBefore(
-    step: number,
-    action: "enable" | "disable",
-    options: Options,
-  ): Promise<boolean> {
-    const [program, ...args] = this.#command([...APPLY, action, optionsText(options), `${step}`]);
-    const child = new Deno.Command(program!, { args, stdin: "null", stdout: "piped" }).spawn();
-    const lines = linesOf(child.stdout);
-    const { value } = await lines.read();
-    if (value === "stopped") child.kill("SIGKILL");
-    await child.status;
-    await lines.cancel();
-    return value === "stopped";
+  /** The same, and what it comes to. */
+  async report(...accounts: readonly string[]): Promise<StatusReport> {
+    return JSON.parse(await this.must(...APPLY, "status", optionsText({ accounts })));
   }
 
   /** Pastes lines into a shell. */
@@ -218,11 +220,26 @@ export class StandIn implements AsyncDisposable {
     await this.write(`${STATE}/fail`, text === "" ? "" : `${text}\n`);
   }
 
+  /** Makes the next loads or lists go wrong in a way that pfctl.py knows. */
+  async strike(how: "busy" | "cut" | "lossy", times: number): Promise<void> {
+    await this.write(`${STATE}/${how}`, `${times}\n`);
+  }
+
+  /** Has pf look at no packet of an interface; none ends that. */
+  async skip(...devices: readonly string[]): Promise<void> {
+    await this.write(`${STATE}/skip`, devices.map((device) => `${device}\n`).join(""));
+  }
+
+  /** Waits for what launchd does each minute. */
+  async minute(): Promise<void> {
+    await this.must("launchctl", "tick");
+  }
+
   /** The calls of the tools since the last time, those that change something alone. */
   async changes(): Promise<string[]> {
     const calls = (await this.read(`${STATE}/calls`) ?? "").trim().split("\n");
     await this.write(`${STATE}/calls`, "");
-    return calls.filter((call) => !/-s |-n|^launchctl print/.test(call));
+    return calls.filter((call) => !/-s |^-n|^launchctl print/.test(call));
   }
 
   /** Somebody else's `pfctl -E`; the answer is its token. */
@@ -233,7 +250,11 @@ export class StandIn implements AsyncDisposable {
 
   /** A restart: references and anchors are gone, pf is off, pf.conf is loaded, LaunchDaemons run. */
   async reboot(): Promise<void> {
-    await this.must("sh", "-c", `cd ${STATE}; rm -rf enabled tokens anchors main nat jobs`);
+    await this.must(
+      "sh",
+      "-c",
+      `cd ${STATE}; rm -rf enabled tokens anchors main nat dummynet tables jobs leaving`,
+    );
     await this.must("pfctl", "-f", "/etc/pf.conf");
     await this.must(
       ...["sh", "-c"],
@@ -259,16 +280,24 @@ const optionsText = ({ accounts, onlyPorts = [], persist = false }: Options) =>
   JSON.stringify({ accounts, onlyPorts, persist });
 
 const APPLY = [
-  ...[Deno.execPath(), "run", "--quiet", "--no-prompt", "--allow-run=sudo", "--allow-env=USER"],
+  ...[
+    Deno.execPath(),
+    "run",
+    "--quiet",
+    "--no-prompt",
+    "--allow-run",
+    "--allow-env=USER",
+    "--no-check",
+  ],
   `${HERE}apply.ts`,
 ];
 
 /** How many references there are, not which: a token is never the same again. */
 const STATE_SCRIPT = `{
-  pfctl -s info; pfctl -s rules; pfctl -s nat
+  pfctl -s info; pfctl -s rules; pfctl -s nat; pfctl -s dummynet
   pfctl -s References | grep -c pfctl
   cd ${STATE}
-  for f in anchors/*/*; do if test -s $f; then echo $f; cat $f; fi; done; ls jobs
+  for f in anchors/*; do if test -s $f; then echo $f; cat $f; fi; done; ls jobs; cat tables
   for f in /etc/pf.conf* /etc/pf.anchors/* /var/db/* /var/db/*/* /Library/LaunchDaemons/*; do
     if test -e $f; then stat -c "%n %A %u:%g" $f; fi
     case $f in *.token) ;; *) if test -f $f; then cat $f; fi;; esac

@@ -11,7 +11,7 @@ import {
   judgeReset,
   type Verdict,
   type Way,
-} from "../../src/lock/verify.ts";
+} from "../../src/lock/judge.ts";
 
 const AGENT = { name: "agent", uid: 1001, groups: [1001] };
 const anyText = fc.string({ unit: "binary" });

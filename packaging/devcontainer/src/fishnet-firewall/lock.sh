@@ -1,0 +1,51 @@
+#!/bin/sh
+# Locks the container's user whenever the container starts: the dev container tools run this
+# as the container's first process, before anything of the user. What came of it is for report.sh.
+share=/usr/local/share/fishnet-firewall
+# Root's, in a folder that only root writes to.
+state=/run/fishnet-firewall
+agent='' backend='' ports=''
+# shellcheck source=/dev/null # written by install.sh, which sets the three
+. "$share/options"
+
+# Whether this process may change the network: CAP_NET_ADMIN is bit 12 (capabilities(7)).
+may_lock() {
+  effective=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)
+  [ $((0x$effective >> 12 & 1)) -eq 1 ]
+}
+
+# The kernel says so without a packet, and without a right: to a locked uid it denies the route.
+no_route() {
+  ip -4 route get 203.0.113.9 uid "$(id -u "$agent")" 2>&1 | grep -q 'Permission denied'
+}
+
+lock() {
+  if [ "$(id -u)" -ne 0 ]; then
+    echo "not locked: the container starts as $(id -un); set containerUser to root, and remoteUser to $agent"
+    return 1
+  fi
+  if ! may_lock; then
+    if no_route; then
+      echo "locked from outside: $agent has no route, and nothing in this container can change that"
+      return 0
+    fi
+    echo "not locked: NET_ADMIN is missing; allow capAdd, or lock by an init container that has it"
+    return 1
+  fi
+  set -- --backend="$backend" --agent-user="$agent"
+  for port in $ports; do set -- "$@" --only-port="$port"; done
+  # On standard output it says that it is done, and on the other what a person should know.
+  if said=$("$share/fishnet.sh" firewall enable "$@" --apply 2>&1 >/dev/null </dev/null); then
+    printf 'locked: %s\n%s\n' "$agent" "$said"
+  else
+    echo "not locked: $said"
+    return 1
+  fi
+}
+
+rm -rf "$state"
+mkdir -p "$state"
+lock >"$state/report" && : >"$state/locked"
+chmod -R a+rX "$state"
+sed 's/^/fishnet-firewall: /' "$state/report" >&2
+exec "$@"

@@ -1,0 +1,227 @@
+/**
+ * The kernel's audit, which records what a locked account was refused: a rule for each table of
+ * calls and each answer of a lock, for the account's uid and each of its subordinate ranges.
+ *
+ * @module
+ */
+import { FishnetError } from "../errors.ts";
+import { sudo } from "../lock/line.ts";
+import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import type { UidRange } from "../lock/uid_range.ts";
+import { ownUids, subordinateUids } from "./accounts.ts";
+import type { Machine } from "./machine.ts";
+
+/** With the account's name behind it, what its rules and the records that they make are found by. */
+export const KEY = "fishnet-";
+
+/**
+ * What a lock answers: the routing rule EACCES, the packet filter EPERM (measured with both
+ * backends). TCP that is refused on loopback ends as where nobody listens, and is not recorded.
+ */
+const ANSWERS = [
+  { error: "EACCES", why: "record what the routing rule refuses: when, which program, where to" },
+  { error: "EPERM", why: "record what the packet filter refuses: when, which program, where to" },
+] as const;
+
+const SENDING = "connect,sendto,sendmsg,sendmmsg";
+
+/** On x86, 32-bit programs have all of them in one call besides (socketcall(2)). */
+const TABLES = [
+  { label: "64-bit calls", arch: "b64", calls: SENDING },
+  { label: "32-bit calls", arch: "b32", calls: SENDING },
+  ...(Deno.build.arch === "x86_64"
+    ? [{ label: "32-bit socketcall", arch: "b32", calls: "socketcall" }]
+    : []),
+];
+
+const RULES = TABLES.flatMap(({ label, arch, calls }) =>
+  ANSWERS.map(({ error, why }) => ({ is: `audit of ${label}: ${error}`, why, arch, calls, error }))
+);
+
+/** A rule, by what stands behind `-a always,exit`; one that is there goes with the words it has. */
+interface RulePiece extends Piece {
+  readonly words: readonly string[];
+}
+
+/** The audit rules of `--log`. */
+export const audit: Kind<Machine> = {
+  questions: {
+    "audit rules": ["auditctl", "-l"],
+    "audit status": ["auditctl", "-s"],
+  },
+
+  wanted(lock) {
+    if (!lock.log) return [];
+    return uidsOf(lock).flatMap((uids) =>
+      RULES.map((rule, i): RulePiece => ({
+        is: rule.is,
+        why: rule.why,
+        uids,
+        owner: lock.name,
+        words: rulesFor(lock.name, uids)[i]!,
+      }))
+    );
+  },
+
+  found(machine) {
+    const trouble = troubleOf(machine);
+    const state = {
+      ...(trouble === undefined ? {} : { fault: trouble.reason }),
+      ...(trouble?.mend === undefined ? {} : { mend: trouble.mend }),
+      // What nobody can take away before the next boot is not ours to take away.
+      ...(isLocked(machine) ? { foreign: true as const } : {}),
+    };
+    return machine.answers.get("audit rules")!.stdout.split("\n").flatMap((line) => {
+      const rule = readRule(line);
+      return rule === undefined ? [] : [{ ...state, ...rule }];
+    });
+  },
+
+  make: (pieces) => pieces.map((piece) => step("-a", "-d", piece as RulePiece, piece.why)),
+
+  unmake: (pieces) =>
+    pieces.map((piece) => step("-d", "-a", piece as RulePiece, `remove it: ${piece.is}`)),
+};
+
+/** Whether what an account is refused is recorded now. */
+export function isRecorded(machine: Machine, name: string): boolean {
+  return audit.found(machine).some(({ owner, fault }) => owner === name && fault === undefined);
+}
+
+/** The uids of a lock, as its pieces hold them: one piece each. */
+export function uidsOf(lock: Lock): NonNullable<Piece["uids"]>[] {
+  return [ownUids(lock), ...subordinateUids(lock)];
+}
+
+/** The words of every rule for these uids, behind `-a always,exit`. */
+export function rulesFor(name: string, uids: NonNullable<Piece["uids"]>): string[][] {
+  return RULES.map(({ arch, calls, error }) => [
+    ...["-F", `arch=${arch}`, "-S", calls, ...uidWords(uids, name)],
+    ...["-F", `exit=-${error}`, "-k", KEY + name],
+  ]);
+}
+
+/**
+ * The effective uid: it is the one that a socket belongs to, which the layers of a lock go by
+ * (verify's tries have the account's as their effective uid alone).
+ */
+function uidWords(uids: NonNullable<Piece["uids"]>, name: string): string[] {
+  if (uids === "name") return ["-F", `euid=${name}`];
+  if (uids === "ranges") return ["-F", "euid>=$first", "-F", "euid<=$last"]; // of the dry-run's loop
+  const { first, last } = uids;
+  return first === last ? ["-F", `euid=${first}`] : ["-F", `euid>=${first}`, "-F", `euid<=${last}`];
+}
+
+function step(option: string, inverse: string, piece: RulePiece, why: string): Step {
+  const line = (verb: string) => {
+    const words = sudo("auditctl", verb, "always,exit", ...piece.words);
+    // In the loop of a dry-run the shell has to see its variables.
+    return piece.uids === "ranges" ? words.replaceAll("'", '"') : words;
+  };
+  return { line: line(option), why, undo: [line(inverse)] };
+}
+
+/**
+ * A rule of ours, as `auditctl -l` prints it or a file has it; undefined for anything else.
+ * A rule with our key that is not one that enable makes goes with the others, and does not count.
+ */
+export function readRule(text: string): (RulePiece & Found & { owner: string }) | undefined {
+  // auditctl 3.0 lists what is 2^31 and more as a negative number, and takes no such number itself.
+  const line = text.replace(/(euid[<>]?=)(-\d+)/g, (_, is, uid) => `${is}${Number(uid) >>> 0}`);
+  const [, rule, owner] = /^-a always,exit (.*(?:-k |-F key=)fishnet-([\w-]+))$/.exec(line) ?? [];
+  if (rule === undefined || owner === undefined) return undefined;
+  const [uidText] = /-F euid\S+\d(?: -F euid<=\d+)?/.exec(rule) ?? [];
+  const uids = uidText === undefined ? undefined : readUids(uidText);
+  const known = RULES.find(({ arch, calls, error }) => {
+    const listed = /^-F arch=\w+ -S (\S+)/.exec(rule)?.[1] ?? "";
+    const words = `-F arch=${arch} -S ${listed} ${uidText} -F exit=-${error} `;
+    return sorted(listed) === sorted(calls) && /^(?:-k |-F key=)\S+$/.test(rule.replace(words, ""));
+  });
+  return {
+    is: known?.is ?? `audit rule ${rule}`,
+    why: known?.why ?? "its key says that it is ours",
+    ...(uids === undefined ? {} : { uids }),
+    ...(known !== undefined && uids !== undefined ? {} : { fault: "it was changed" }),
+    says: { log: true },
+    owner,
+    words: rule.split(" "),
+  };
+}
+
+function readUids(text: string): UidRange | undefined {
+  const [, one, first, last] = /^-F (?:euid=(\d+)|euid>=(\d+) -F euid<=(\d+))$/.exec(text) ?? [];
+  if ((one ?? first) === undefined) return undefined;
+  return { first: Number(one ?? first), last: Number(one ?? last) };
+}
+
+/** auditctl lists calls by their number. */
+const sorted = (calls: string) => calls.split(",").sort().join(",");
+
+/**
+ * Refuses a lock with `--log` where nothing would be recorded, or a rule that it lacks can't be made.
+ *
+ * @throws {FishnetError} with the reason, and with what to do.
+ */
+export function refuseLog(machine: Machine, lock: Lock): void {
+  if (!lock.log) return;
+  const trouble = troubleOf(machine) ?? (lacksRule(machine, lock) ? LOCKED : undefined);
+  if (trouble === undefined || (trouble === LOCKED && !isLocked(machine))) return;
+  throw new FishnetError(`--log is not possible: ${trouble.reason}: ${trouble.remedy}`);
+}
+
+interface Trouble {
+  readonly reason: string;
+  readonly remedy: string;
+  /** The command that ends it. */
+  readonly mend?: string;
+}
+
+const LOCKED: Trouble = {
+  reason: "the audit rules are locked until the next boot (auditctl -e 2)",
+  remedy: "leave --log out, or give it before they are locked",
+};
+
+/** Whether nobody can change a rule before the next boot (auditctl(8), -e). */
+const isLocked = (machine: Machine) => statusValue(machine, "enabled") === "2";
+
+function lacksRule(machine: Machine, lock: Lock): boolean {
+  const name = ({ is, uids }: Piece) => `${is} ${JSON.stringify(uids)}`;
+  const there = new Set(audit.found(machine).map(name));
+  return audit.wanted(lock).some((piece) => !there.has(name(piece)));
+}
+
+/** Why rules have no effect here. */
+function troubleOf(machine: Machine): Trouble | undefined {
+  const { exitCode, stdout, stderr } = machine.answers.get("audit status")!;
+  if (exitCode === 127) {
+    return {
+      reason: "auditctl is not installed",
+      remedy: "install the package auditd (some systems call it audit)",
+    };
+  }
+  const enabled = statusValue(machine, "enabled");
+  if (exitCode !== 0 || enabled === undefined) {
+    const said = (stderr + stdout).trim().split("\n").at(-1) || `it ended with ${exitCode}`;
+    return { reason: `auditctl -s failed (${said})`, remedy: "leave --log out" };
+  }
+  const mendable = (reason: string, mend: string) => ({ reason, remedy: `run ${mend}`, mend });
+  if (statusValue(machine, "pid") === "0") {
+    return mendable("auditd is not running", "sudo systemctl start auditd");
+  }
+  if (enabled === "0") return mendable("the kernel's audit is off", "sudo auditctl -e 1");
+  // With this rule no process has what its calls are recorded in (auditctl(8), list task).
+  if (/^-a (?:never,task|task,never)\s*$/m.test(machine.answers.get("audit rules")!.stdout)) {
+    return {
+      reason: "a rule of this machine's own keeps all calls from being recorded (-a never,task)",
+      remedy:
+        "take it out of /etc/audit/rules.d, run sudo augenrules --load, and start the agent anew",
+      mend: "sudo auditctl -d never,task",
+    };
+  }
+  return undefined;
+}
+
+/** A line of `auditctl -s`. */
+function statusValue({ answers }: Machine, name: string): string | undefined {
+  return new RegExp(`^${name} (\\d+)`, "m").exec(answers.get("audit status")!.stdout)?.[1];
+}

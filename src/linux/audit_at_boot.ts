@@ -1,0 +1,138 @@
+/**
+ * `--log` with `--persist`: a file for each account in `/etc/audit/rules.d`, with the rules that
+ * auditd's start brings back.
+ *
+ * @module
+ */
+import { removeFile, writeFile } from "../lock/file.ts";
+import { sudo } from "../lock/line.ts";
+import type { Found, Kind, Piece, Step } from "../lock/piece.ts";
+import { printRange } from "../lock/uid_range.ts";
+import { KEY, readRule, rulesFor, uidsOf } from "./audit.ts";
+import type { Machine } from "./machine.ts";
+
+/** The rules of each `*.rules` in here are loaded when auditd starts (augenrules(8)). */
+const FOLDER = "/etc/audit/rules.d";
+
+const IS = `audit rules in ${FOLDER}`;
+const WHY = "record after a reboot too: auditd loads them when it starts";
+const WHY_NOT = "nothing is recorded after a reboot";
+
+/** The rules for some uids of an account, which are lines of its file. */
+interface LinesPiece extends Piece {
+  readonly owner: string;
+  readonly lines: readonly string[];
+}
+
+/** The files of `--log` with `--persist`. */
+export const auditAtBoot: Kind<Machine> = {
+  goesLast: true,
+
+  questions: {
+    // FILE:LINE for each line of our files.
+    "audit files": ["grep", "-rsH", "", FOLDER, `--include=${KEY}*.rules`],
+  },
+
+  wanted(lock) {
+    if (!lock.log || !lock.persist) return [];
+    return uidsOf(lock).map((uids): LinesPiece => ({
+      is: IS,
+      why: WHY,
+      uids,
+      owner: lock.name,
+      lines: rulesFor(lock.name, uids).map(lineOf),
+    }));
+  },
+
+  found: (machine) => [...filesOf(machine)].flatMap(([owner, lines]) => piecesOf(owner, lines)),
+
+  make: (pieces, machine) =>
+    machine === undefined
+      ? pieces.map((piece) => stepByName(piece as LinesPiece))
+      : edit(pieces, machine, (lines, mine) => [
+        ...lines,
+        ...mine.filter((line) => !lines.includes(line)),
+      ]),
+
+  unmake: (pieces, machine) =>
+    machine === undefined
+      ? pieces.filter(({ uids }) => uids !== "ranges").map(({ owner }) => ({
+        line: sudo("rm", "-f", fileOf(owner!)),
+        why: WHY_NOT,
+        undo: [""],
+      }))
+      : edit(pieces, machine, (lines, mine) => lines.filter((line) => !mine.includes(line))),
+};
+
+const lineOf = (words: readonly string[]) => ["-a always,exit", ...words].join(" ");
+
+const fileOf = (owner: string) => `${FOLDER}/${KEY}${owner}.rules`;
+
+const headerOf = (owner: string) =>
+  `# What ${owner} is refused is recorded: made by fishnet firewall enable --log.`;
+
+/** The lines of each of our files, by the account that it is of. */
+function filesOf({ answers }: Machine): Map<string, string[]> {
+  const files = new Map<string, string[]>();
+  for (const line of answers.get("audit files")!.stdout.split("\n")) {
+    const [, owner, text] = /^[^:]*\/fishnet-([\w-]+)\.rules:(.*)$/.exec(line) ?? [];
+    if (owner !== undefined) files.set(owner, [...files.get(owner) ?? [], text!]);
+  }
+  return files;
+}
+
+/** A piece for all lines of the same uids: whole where all the rules for them are there. */
+function piecesOf(owner: string, lines: readonly string[]): (LinesPiece & Found)[] {
+  const rules = lines.flatMap((line) => {
+    const rule = readRule(line);
+    return rule?.uids === undefined || rule.owner !== owner ? [] : [{ line, uids: rule.uids }];
+  });
+  return [...Map.groupBy(rules, ({ uids }) => printRange(uids)).values()].map((group) => {
+    const [{ uids }] = group as [typeof group[0]];
+    const there = group.map(({ line }) => line);
+    const whole = rulesFor(owner, uids).map(lineOf).every((line) => there.includes(line));
+    return {
+      is: IS,
+      why: WHY,
+      uids,
+      owner,
+      says: { log: true, persist: true },
+      lines: there,
+      ...(whole ? {} : { fault: `${fileOf(owner)} was changed` }),
+    };
+  });
+}
+
+/** The command for each file that is to have other lines: it goes where no rule is left. */
+function edit(
+  pieces: readonly Piece[],
+  machine: Machine,
+  change: (lines: readonly string[], mine: readonly string[]) => readonly string[],
+): Step[] {
+  const byOwner = Map.groupBy(pieces as readonly LinesPiece[], ({ owner }) => owner);
+  return [...byOwner].flatMap(([owner, group]) => {
+    const before = filesOf(machine).get(owner);
+    const lines = before?.[0]?.startsWith("#") ? before : [headerOf(owner), ...before ?? []];
+    const after = change(lines, group.flatMap(({ lines }) => lines));
+    const text = before?.map((line) => `${line}\n`).join("");
+    if (after.some((line) => line.startsWith("-"))) {
+      return [writeFile(fileOf(owner), after.join("\n"), WHY, text)];
+    }
+    return text === undefined ? [] : [removeFile(fileOf(owner), text, WHY_NOT)];
+  });
+}
+
+/** A dry-run's: the shell puts the numbers in, since names may not be known at boot. */
+function stepByName({ owner, uids, lines }: LinesPiece): Step {
+  const file = fileOf(owner);
+  const echo = (text: string) =>
+    `echo "${text.replaceAll(`euid=${owner} `, `euid=$(id -u ${owner}) `)}" |\n  `;
+  // In the loop, where lines are indented, a text has to be one line.
+  const line = uids === "ranges"
+    ? lines.map((text) => `${echo(text)}${sudo("tee", "-a", file)} >/dev/null`).join("\n")
+    : `${echo([headerOf(owner), ...lines].join("\n"))}${
+      sudo("tee", `${file}.new`)
+    } >/dev/null &&\n` +
+      `  ${sudo("sync", `${file}.new`)} &&\n  ${sudo("mv", `${file}.new`, file)}`;
+  return { line, why: WHY, undo: [sudo("rm", "-f", file)] };
+}

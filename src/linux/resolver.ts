@@ -1,0 +1,292 @@
+/**
+ * `--only-port`: the doors to the services that look names up for whoever asks. No packet of the
+ * account is needed for them, so no packet filter sees them: systemd-resolved and avahi answer over
+ * D-Bus and over sockets of the file system, nscd over one.
+ *
+ * A policy denies the uid their names on the bus; it is in /etc, so it is there after a reboot too. An
+ * access list denies the uid the folder that a service's sockets are in. The folder stays when the
+ * service starts anew and makes its sockets anew, so there is no moment in between; /run is empty
+ * after a reboot, and then tmpfiles.d(5) makes the folder and the list before any account may log in.
+ *
+ * @module
+ */
+import { removeFile, writeFile } from "../lock/file.ts";
+import { sudo } from "../lock/line.ts";
+import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import type { Machine } from "./machine.ts";
+
+/** The folders of their sockets: systemd-resolved.service(8), nscd(8), avahi-daemon(8). */
+const FOLDERS = ["/run/systemd/resolve", "/run/nscd", "/run/avahi-daemon"];
+
+/** What `verify` tries: the account may write to none of these sockets. */
+export const RESOLVER_SOCKETS: readonly string[] = [
+  "/run/systemd/resolve/io.systemd.Resolve",
+  "/run/systemd/resolve/io.systemd.Resolve.Monitor",
+  "/run/nscd/socket",
+  "/run/avahi-daemon/socket",
+];
+
+/** What `verify` tries: the account may call none of these names on the system bus. */
+export const RESOLVER_NAMES: readonly string[] = [
+  "org.freedesktop.resolve1",
+  "org.freedesktop.Avahi",
+];
+
+const BUS = "/run/dbus/system_bus_socket";
+const POLICY = "D-Bus policy against name look-ups";
+const AT_BOOT = "access lists against name look-ups at boot";
+const listName = (folder: string) => `access list on ${folder}`;
+
+const policyPath = (uid: number) => `/etc/dbus-1/system.d/fishnet-${uid}.conf`;
+const bootPath = (uid: number) => `/etc/tmpfiles.d/fishnet-${uid}.conf`;
+
+/** Found by the bus's own rule: of several that match, the last counts, and a user's come last. */
+function policyText(uid: number): string {
+  return `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
+  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <policy user="${uid}">
+${RESOLVER_NAMES.map((name) => `    <deny send_destination="${name}"/>`).join("\n")}
+  </policy>
+</busconfig>`;
+}
+
+function bootText(name: string, uid: number, folders: readonly Folder[]): string {
+  return [
+    `# fishnet:${name}`,
+    ...folders.flatMap(({ path, mode, owner, group }) => [
+      `d ${path} ${mode} ${owner} ${group}`,
+      `a+ ${path} - - - - u:${uid}:---`,
+    ]),
+  ].join("\n");
+}
+
+/** The doors to the services that look names up. */
+export const resolver: Kind<Machine> = {
+  questions: {
+    // All of them fail where one is missing: what there is, is printed all the same.
+    "resolver lists": ["getfacl", "--numeric", "--absolute-names", BUS, ...FOLDERS],
+    "resolver files": [
+      ...["find", "/etc/dbus-1/system.d", "/etc/tmpfiles.d", "-maxdepth", "1"],
+      ...["-name", "fishnet-*.conf", "-exec", "grep", "-H", "^", "{}", "+"],
+    ],
+  },
+
+  // A dry-run shows none of it: which of these services there are, only the machine tells.
+  wanted({ name: owner, uid, onlyPorts, persist }: Lock, machine?: Machine): Piece[] {
+    if (machine === undefined || uid === undefined || onlyPorts.length === 0) return [];
+    const folders = foldersOf(machine);
+    if (folders.length === 0) return [];
+    const piece = (is: string, why: string): Piece => ({
+      is,
+      why,
+      uids: { first: uid, last: uid },
+      owner,
+    });
+    return [
+      ...(hasBus(machine) && folders.some(({ path }) => path !== "/run/nscd")
+        ? [piece(POLICY, "it may have no service on the system bus look a name up")]
+        : []),
+      ...folders.map(({ path }) => piece(listName(path), WHY_LIST)),
+      ...(persist ? [piece(AT_BOOT, "the folders and their lists are there again at boot")] : []),
+    ];
+  },
+
+  found(machine: Machine): Found[] {
+    const folders = foldersOf(machine);
+    const files = filesOf(machine);
+    return [
+      ...[...files].flatMap(([path, text]): Found[] => {
+        const [, folder, digits] =
+          /^(\/etc\/dbus-1\/system\.d|\/etc\/tmpfiles\.d)\/fishnet-(\d{1,10})\.conf$/.exec(path) ??
+            [];
+        if (folder === undefined) return [];
+        const uid = Number(digits);
+        const uids = { first: uid, last: uid };
+        const owner = /^# fishnet:([\w-]+)$/m.exec(text)?.[1];
+        const [is, whole] = folder.includes("dbus")
+          ? [POLICY, policyText(uid)]
+          : [AT_BOOT, bootText(owner ?? "", uid, folders)];
+        return [{
+          is,
+          why: "",
+          uids,
+          ...(owner === undefined ? {} : { owner }),
+          ...(text === `${whole}\n` ? {} : { fault: `${path} says something else` }),
+        }];
+      }),
+      ...folders.flatMap(({ path, named }) =>
+        [...named].filter(([, rights]) => rights === "---").map(([uid]): Found => ({
+          is: listName(path),
+          why: "",
+          uids: { first: uid, last: uid },
+        }))
+      ),
+    ];
+  },
+
+  make(pieces: readonly Piece[], machine?: Machine): Step[] {
+    if (machine === undefined) return [];
+    const files = filesOf(machine);
+    const folders = foldersOf(machine);
+    const policies = of(POLICY, pieces).map(({ uid, why }) =>
+      reloading(writeFile(policyPath(uid), policyText(uid), why, files.get(policyPath(uid))))
+    );
+    return [
+      ...policies,
+      ...(policies.length > 0 ? [RELOAD] : []),
+      ...folders.flatMap((folder) => {
+        const uids = of(listName(folder.path), pieces).map(({ uid }) => uid);
+        return uids.length === 0 ? [] : [denyStep(folder, uids)];
+      }),
+      ...of(AT_BOOT, pieces).map(({ uid, owner, why }) =>
+        writeFile(bootPath(uid), bootText(owner, uid, folders), why, files.get(bootPath(uid)))
+      ),
+    ];
+  },
+
+  unmake(pieces: readonly Piece[], machine?: Machine): Step[] {
+    if (machine === undefined) return [];
+    const files = filesOf(machine);
+    const policies = of(POLICY, pieces).map(({ uid }) =>
+      reloading(removeFile(
+        policyPath(uid),
+        files.get(policyPath(uid)) ?? "",
+        "let it have services on the system bus look names up again",
+      ))
+    );
+    return [
+      ...of(AT_BOOT, pieces).map(({ uid }) =>
+        removeFile(bootPath(uid), files.get(bootPath(uid)) ?? "", "no access lists at boot")
+      ),
+      ...foldersOf(machine).toReversed().flatMap((folder) => {
+        const uids = of(listName(folder.path), pieces).map(({ uid }) => uid);
+        return uids.length === 0 ? [] : [allowStep(folder, uids)];
+      }),
+      ...policies,
+      ...(policies.length > 0 ? [RELOAD] : []),
+    ];
+  },
+};
+
+const WHY_LIST = "it may ask none of the sockets in there to look a name up";
+
+/** The pieces of a name, with the uid that each is for. */
+function of(is: string, pieces: readonly Piece[]): { uid: number; owner: string; why: string }[] {
+  return pieces.flatMap((piece) =>
+    piece.is === is && typeof piece.uids === "object"
+      ? [{ uid: piece.uids.first, owner: piece.owner ?? "", why: piece.why }]
+      : []
+  );
+}
+
+/** Both dbus-daemon and dbus-broker answer to this name; open connections are judged anew, too. */
+const RELOAD_BUS = sudo("systemctl", "reload", "dbus.service");
+
+/** Its undo is that of each file: what is undone last is the file. */
+const RELOAD: Step = { line: RELOAD_BUS, why: "the bus reads its policies", undo: [""] };
+
+function reloading(step: Step): Step {
+  const undo = [...step.undo];
+  undo.push(`${undo.pop()} && ${RELOAD_BUS}`);
+  return { ...step, undo };
+}
+
+/** A folder of a service, and its access list. */
+interface Folder {
+  readonly path: string;
+  /** As numbers: a name need not be known early at boot. */
+  readonly owner: string;
+  readonly group: string;
+  readonly mode: string;
+  /** The rights of the users that the list names, by uid. */
+  readonly named: ReadonlyMap<number, string>;
+  /** Whether it has a list at all, and so a mask, which is then left as it is. */
+  readonly hasMask: boolean;
+  /** How many groups it names. */
+  readonly groups: number;
+}
+
+const KEEP_MASK = ["--no-mask"];
+
+function denyStep({ path, named, hasMask }: Folder, uids: readonly number[]): Step {
+  const mask = hasMask ? KEEP_MASK : [];
+  const entries = (rights: (uid: number) => string) =>
+    uids.map((uid) => `u:${uid}:${rights(uid)}`).join();
+  const before = uids.filter((uid) => named.has(uid));
+  const fresh = uids.filter((uid) => !named.has(uid)).map((uid) => `u:${uid}`).join();
+  const undo = !hasMask ? sudo("setfacl", "--remove-all", path) : sudo(
+    ...["setfacl", ...KEEP_MASK],
+    ...(before.length === 0
+      ? []
+      : ["--modify", before.map((uid) => `u:${uid}:${named.get(uid)}`).join()]),
+    ...(fresh === "" ? [] : ["--remove", fresh]),
+    path,
+  );
+  return {
+    line: sudo("setfacl", ...mask, "--modify", entries(() => "---"), path),
+    why: WHY_LIST,
+    undo: [undo],
+  };
+}
+
+/** Takes the entries away, and with the last one the list: the folder is then as it was. */
+function allowStep({ path, named, groups }: Folder, uids: readonly number[]): Step {
+  const last = groups === 0 && [...named.keys()].every((uid) => uids.includes(uid));
+  return {
+    line: last
+      ? sudo("setfacl", "--remove-all", path)
+      : sudo("setfacl", ...KEEP_MASK, "--remove", uids.map((uid) => `u:${uid}`).join(), path),
+    why: `let it into ${path} again`,
+    undo: [
+      sudo(
+        ...["setfacl", ...(last ? [] : KEEP_MASK), "--modify"],
+        ...[uids.map((uid) => `u:${uid}:---`).join(), path],
+      ),
+    ],
+  };
+}
+
+const hasBus = (machine: Machine) => listed(machine).some((text) => text.startsWith(`${BUS}\n`));
+
+/** What getfacl printed, a file a part. */
+function listed(machine: Machine): string[] {
+  return `\n${machine.answers.get("resolver lists")?.stdout ?? ""}`.split("\n# file: ").slice(1);
+}
+
+function foldersOf(machine: Machine): Folder[] {
+  return listed(machine).flatMap((text) => {
+    const path = text.split("\n")[0]!;
+    if (!FOLDERS.includes(path)) return [];
+    const match = (pattern: RegExp) => pattern.exec(text)?.[1] ?? "";
+    const digit = (entry: string) =>
+      ["r", "w", "x"].reduce(
+        (sum, right, i) =>
+          match(new RegExp(`^${entry}::(...)`, "m")).includes(right) ? sum + (4 >> i) : sum,
+        0,
+      );
+    return [{
+      path,
+      owner: match(/^# owner: (\d+)$/m),
+      group: match(/^# group: (\d+)$/m),
+      mode: `0${digit("user")}${digit("group")}${digit("other")}`,
+      named: new Map(
+        [...text.matchAll(/^user:(\d+):([rwx-]{3})/gm)].map(([, uid, rights]) =>
+          [Number(uid), rights!] as const
+        ),
+      ),
+      hasMask: /^mask::/m.test(text),
+      groups: [...text.matchAll(/^group:\d+:/gm)].length,
+    }];
+  });
+}
+
+/** The texts of our files, by their paths. */
+function filesOf(machine: Machine): Map<string, string> {
+  const files = new Map<string, string>();
+  for (const line of (machine.answers.get("resolver files")?.stdout ?? "").split("\n")) {
+    const [, path, text] = /^(\/[^:]+\/fishnet-\d{1,10}\.conf):(.*)$/.exec(line) ?? [];
+    if (path !== undefined) files.set(path, `${files.get(path) ?? ""}${text}\n`);
+  }
+  return files;
+}

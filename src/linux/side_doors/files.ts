@@ -1,0 +1,182 @@
+/**
+ * Files that lead past the lock: control sockets of root's services and of those that look names up,
+ * helpers that are setuid, and programs with capabilities.
+ *
+ * @module
+ */
+import type { Warning } from "../../lock/warnings.ts";
+import { shown } from "../../shown.ts";
+import type { Looked } from "./look.ts";
+import type { Locked } from "./locked.ts";
+
+/** Control sockets whose owner does what it is told as root, in a network of its own choice. */
+const ROOT_SOCKETS = [
+  "/run/docker.sock",
+  "/run/podman/podman.sock",
+  "/run/containerd/containerd.sock",
+  "/var/lib/incus/unix.socket",
+  "/var/lib/lxd/unix.socket",
+  "/var/snap/lxd/common/lxd/unix.socket",
+  "/run/libvirt/libvirt-sock",
+];
+
+/** Sockets whose owner asks other machines for whoever may write to them; `--only-port` shuts some. */
+const ASKING_SOCKETS: Readonly<Record<string, { does: string; shut: boolean }>> = {
+  "/run/systemd/resolve/io.systemd.Resolve": {
+    does: "systemd-resolved look any name up, in the DNS",
+    shut: true,
+  },
+  "/run/nscd/socket": { does: "nscd look any name up, in the DNS", shut: true },
+  "/run/avahi-daemon/socket": { does: "avahi ask the local network for any name", shut: true },
+  "/run/snapd.socket": { does: "snapd search its store for any words", shut: false },
+};
+
+/** The folders that programs are in, where the helpers are none of their own. */
+const FOLDERS = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
+
+/**
+ * Programs that send packets, or have them sent, and are setuid root on some systems: their
+ * sockets are root's then. Where ping has a capability instead, its socket is still the account's.
+ */
+const HELPERS: Readonly<Record<string, readonly string[]>> = {
+  "sends packets as root": [
+    ...["ping", "ping6", "traceroute", "traceroute6", "arping", "mtr", "mtr-packet"],
+    ...["mount.nfs", "mount.cifs", "pppd"],
+  ],
+  "sends mail for whoever asks": ["exim4", "exim", "sendmail", "postdrop", "smtpctl", "dma"],
+  "gives a network of its own": [
+    "firejail",
+    "/usr/lib/qemu/qemu-bridge-helper",
+    "/usr/libexec/qemu-bridge-helper",
+    "/usr/lib/lxc/lxc-user-nic",
+    "/usr/lib/*/lxc/lxc-user-nic",
+    "/usr/libexec/lxc/lxc-user-nic",
+  ],
+};
+
+/** Capabilities with which no rule for a uid holds, or that are as good as root: capabilities(7). */
+const CAPABILITIES = [
+  ...[
+    "cap_net_raw",
+    "cap_net_admin",
+    "cap_sys_admin",
+    "cap_sys_module",
+    "cap_sys_rawio",
+    "cap_bpf",
+  ],
+  ...["cap_sys_ptrace", "cap_setuid", "cap_setgid", "cap_setfcap", "cap_dac_override"],
+  ...["cap_dac_read_search", "cap_chown", "cap_fowner"],
+];
+
+/**
+ * Programs that use theirs for nothing else: raw IP sockets are the account's, and held like any other,
+ * and newuidmap(1) gives the uids of /etc/subuid alone.
+ */
+const HARMLESS: Readonly<Record<string, readonly string[]>> = {
+  cap_net_raw: ["ping", "ping4", "ping6", "mtr-packet", "clockdiff", "fping"],
+  cap_setuid: ["newuidmap"],
+  cap_setgid: ["newgidmap"],
+};
+
+/** What `look.sh` is told of files. */
+export function filePaths(): string[] {
+  const run = Object.values(HELPERS).flat().flatMap((name) =>
+    name.startsWith("/") ? [name] : FOLDERS.map((folder) => `${folder}/${name}`)
+  );
+  return [
+    ...[...ROOT_SOCKETS, ...Object.keys(ASKING_SOCKETS)].map((path) => `write ${path}`),
+    ...run.map((path) => `run ${path}`),
+  ];
+}
+
+/** The warnings of what `may.pl` found. */
+export function fileWarnings(accounts: readonly Locked[], looked: Looked): Warning[] {
+  const lines = looked("may");
+  if (lines === undefined) {
+    return [{
+      reason: "which sockets and programs lead past the lock cannot be told without perl",
+      remedy: "install perl",
+    }];
+  }
+  const found = new Map<string, Set<number>>();
+  for (const line of lines.split("\n")) {
+    const [, uid, what] = /^(\d+) ((?:write|run|cap) \/.*)$/.exec(line) ?? [];
+    if (what === undefined) continue;
+    found.set(what, (found.get(what) ?? new Set()).add(Number(uid)));
+  }
+  const blind: Warning[] = looked("getcap") !== undefined ? [] : [{
+    reason: "which programs have capabilities cannot be told without getcap",
+    remedy: "install getcap (the package libcap2-bin, or libcap)",
+  }];
+  const warnings = [...found].flatMap(([what, uids]) => {
+    const [, kind, path = ""] = /^(\w+) (.*)$/.exec(what)!;
+    if (kind === "write") return socketWarnings(path, accounts, uids);
+    const warning = kind === "run" ? helperWarning(path) : capabilityWarning(path);
+    return warning === undefined ? [] : [{ ...whose(accounts, uids), ...warning }];
+  });
+  return [...warnings, ...blind];
+}
+
+/** The one account that is meant; nobody where it is many. */
+function whose(accounts: readonly Locked[], uids: ReadonlySet<number>): { account?: string } {
+  const meant = accounts.filter(({ uid, ranges }) =>
+    uids.has(uid) || ranges.some(({ first }) => uids.has(first))
+  );
+  return meant.length === 1 && accounts.length > 1 ? { account: meant[0]!.name } : {};
+}
+
+function socketWarnings(
+  path: string,
+  accounts: readonly Locked[],
+  uids: ReadonlySet<number>,
+): Warning[] {
+  const asking = ASKING_SOCKETS[path];
+  return accounts.flatMap(({ name: account, uid, ranges, onlyPorts }) => {
+    const own = uids.has(uid);
+    if (!own && !ranges.some(({ first }) => uids.has(first))) return [];
+    const who = own ? "" : "its subordinate uids ";
+    if (asking === undefined) {
+      return [{
+        account,
+        reason: `${who}may write to ${path}, and so have root do anything for it`,
+        remedy: "take that right from it",
+      }];
+    }
+    const remedy = !own
+      ? `take the lines of ${account} out of /etc/subuid and /etc/subgid`
+      : !asking.shut
+      ? `setfacl -m u:${account}:--- ${path}, whenever its service starts`
+      : onlyPorts.length === 0
+      ? "enable again with --only-port and the proxy's port"
+      : "install setfacl (the package acl), and enable again";
+    return [{ account, reason: `${who}may have ${asking.does} (${path})`, remedy }];
+  });
+}
+
+function helperWarning(path: string): Warning | undefined {
+  const name = path.split("/").at(-1)!;
+  const does = Object.entries(HELPERS).find(([, names]) =>
+    names.some((one) => one.split("/").at(-1) === name)
+  )?.[0];
+  if (does === undefined) return undefined;
+  const bit = name === "postdrop" || name === "smtpctl" || name === "dma"
+    ? "setgid"
+    : "setuid root";
+  return {
+    reason: `${path} is ${bit} and ${does}, whoever runs it`,
+    remedy: `chmod ug-s ${path}, or let only trusted groups run it`,
+  };
+}
+
+function capabilityWarning(line: string): Warning | undefined {
+  const [, path, text = ""] = /^(\S.*) (cap_\S+)$/.exec(line) ?? [];
+  if (path === undefined) return undefined;
+  const name = path.split("/").at(-1)!;
+  const given = CAPABILITIES.filter((capability) =>
+    new RegExp(`\\b${capability}\\b`).test(text) && !HARMLESS[capability]?.includes(name)
+  );
+  return given.length === 0 ? undefined : {
+    reason: `${shown(path)} has ${given.join(", ")}: what it sends no rule for a uid holds`,
+    remedy: `setcap -r ${shown(path)}, or let only trusted groups run it`,
+  };
+}

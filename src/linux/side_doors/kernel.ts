@@ -1,0 +1,89 @@
+/**
+ * What the kernel itself does for any account: sockets of families that no rule for a uid holds,
+ * subflows of MPTCP, and uids from elsewhere than /etc/subuid.
+ *
+ * @module
+ */
+import type { Warning } from "../../lock/warnings.ts";
+import { shown } from "../../shown.ts";
+import type { Locked } from "./locked.ts";
+
+/**
+ * Families of sockets that any account may open, whose packets the kernel sends without asking a rule
+ * for a uid: by the module's name, which is also that in /proc/net/protocols, what the kernel asks
+ * modprobe for (`socket`, net/socket.c, and the families' own `create`).
+ */
+const FAMILIES: Readonly<Record<string, string>> = {
+  sctp: "net-pf-2-proto-132-type-1",
+  pppoe: "net-pf-24-proto-0",
+  smc: "net-pf-43",
+  rds: "net-pf-21",
+  tipc: "net-pf-30",
+  rxrpc: "net-pf-33",
+};
+
+/** What `look.sh` is told of families. */
+export function familyAliases(): string[] {
+  return Object.values(FAMILIES).map((alias) => `alias ${alias}`);
+}
+
+/**
+ * The families that are there, or would be when an account asks.
+ *
+ * @param protocols /proc/net/protocols
+ * @param autoload what `modprobe --dry-run --verbose` printed: `insmod /…/smc.ko.xz`
+ */
+export function familyWarnings(protocols: string, autoload: string): Warning[] {
+  const there = new Set(protocols.split("\n").map((line) => line.split(/\s/)[0]!.toLowerCase()));
+  const loadable = new Set(
+    [...autoload.matchAll(/^insmod \S*\/([\w-]+)\.ko/gm)].map(([, name]) => name!),
+  );
+  const open = Object.keys(FAMILIES).filter((name) => there.has(name) || loadable.has(name));
+  if (open.length === 0) return [];
+  const reboot = open.some((name) => there.has(name)) ? ", and reboot" : "";
+  return [{
+    reason: `any account may open sockets of ${open.join(", ")}: no rule for a uid holds them`,
+    remedy: `printf 'install %s /bin/false\\n' ${open.join(" ")} ` +
+      `>/etc/modprobe.d/no-sockets.conf${reboot}`,
+  }];
+}
+
+/**
+ * With an endpoint, the kernel opens a subflow from an outside address also for a connection over
+ * loopback: a packet with bits of the account's choice.
+ *
+ * @param endpoints what `ip mptcp endpoint show` printed: `10.0.2.15 id 1 subflow dev eth0`
+ */
+export function mptcpWarnings(accounts: readonly Locked[], endpoints: string): Warning[] {
+  const open = accounts.filter(({ mptcpHeld }) => !mptcpHeld);
+  if (open.length === 0 || !/\bid \d+\b/.test(endpoints)) return [];
+  return [{
+    ...(open.length === 1 ? { account: open[0]!.name } : {}),
+    reason: "MPTCP over loopback sends packets to outside, and the rule against it is not there",
+    remedy: "sysctl -w net.mptcp.enabled=0, and the same line in /etc/sysctl.d",
+  }];
+}
+
+/**
+ * Where accounts get uids that no rule holds. systemd-nsresourced(8) lends ranges to any account that
+ * asks, out of one that all share; `subid` in nsswitch.conf may name a plugin for /etc/subuid (subuid(5)).
+ *
+ * @param nsresourced whether its socket is there
+ */
+export function lentUidsWarnings(nsresourced: boolean, nsswitch: string): Warning[] {
+  const source = /^subid:\s*(\S+)/m.exec(nsswitch)?.[1] ?? "files";
+  return [
+    ...(nsresourced
+      ? [{
+        reason: "systemd-nsresourced lends any account uids that are not locked",
+        remedy: "systemctl mask --now systemd-nsresourced.socket systemd-nsresourced.service",
+      }]
+      : []),
+    ...(source === "files" ? [] : [{
+      reason: `subordinate uids come from ${
+        shown(source)
+      }, and only those in /etc/subuid are locked`,
+      remedy: "have /etc/nsswitch.conf say 'subid: files', with the ranges in /etc/subuid",
+    }]),
+  ];
+}

@@ -1,0 +1,18 @@
+/**
+ * Whom the warnings are about.
+ *
+ * @module
+ */
+import type { UidRange } from "../../lock/uid_range.ts";
+
+/** An account of which something of a lock is there. */
+export interface Locked {
+  readonly name: string;
+  readonly uid: number;
+  /** Its subordinate uids. */
+  readonly ranges: readonly UidRange[];
+  /** The TCP ports that loopback is limited to; none leaves all of it open. */
+  readonly onlyPorts: readonly number[];
+  /** Whether the rule is in force that keeps MPTCP's subflows from leaving this machine. */
+  readonly mptcpHeld: boolean;
+}

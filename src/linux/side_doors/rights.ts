@@ -1,0 +1,78 @@
+/**
+ * What gives an account root's rights, or the network past any rule for a uid: sudo, groups, and the
+ * kernel's request for a key.
+ *
+ * @module
+ */
+import type { Warning } from "../../lock/warnings.ts";
+
+/** Reads what `sudo -l -U` printed. */
+export function sudoWarnings(account: string, text: string): Warning[] {
+  return /\bmay run the following commands\b/.test(text)
+    ? [{
+      account,
+      reason: "may use sudo: what it runs as another account is not locked",
+      remedy: `take it out of /etc/sudoers (sudo -l -U ${account} shows the rules)`,
+    }]
+    : [];
+}
+
+/** What a group gives, for those that give root, or the network past any rule for a uid. */
+const GROUPS: Readonly<Record<string, string>> = {
+  sudo: "may use sudo on Debian and its kin",
+  wheel: "may use sudo on Fedora and its kin",
+  admin: "may use sudo on old Ubuntu",
+  root: "may write what is the group root's",
+  staff: "writes /usr/local, where root and others find programs first",
+  docker: "starts containers that are root, in any network",
+  podman: "starts containers that are root, in any network",
+  lxd: "starts containers that are root, in any network",
+  incus: "starts containers in a network of their own",
+  "incus-admin": "starts containers that are root, in any network",
+  libvirt: "starts virtual machines in a network of their own, with any disk of the host's",
+  vboxusers: "starts virtual machines that share a network device",
+  disk: "reads and writes whole disks, and so any file",
+  kmem: "reads the kernel's memory, and so any secret",
+  shadow: "reads the password hashes of other accounts",
+  wireshark: "runs dumpcap, which has raw access to the network devices",
+  netdev: "manages network devices through NetworkManager or bluetooth",
+  dip: "runs pppd, which is setuid root, for a connection of its own",
+  dialout: "reaches the network by a modem of its own",
+  uucp: "reaches the network by a modem of its own, on Arch",
+  lpadmin: "has CUPS, which runs as root, print to any machine",
+};
+
+/** The groups that lead past the lock, of what `id` printed. */
+export function groupWarnings(account: string, id: string): Warning[] {
+  const groups = [...id.replace(/^.*? groups=/, "").matchAll(/\d+\(([^()]*)\)/g)]
+    .map(([, group]) => group!);
+  return groups.filter((group) => Object.hasOwn(GROUPS, group)).map((group) => ({
+    account,
+    reason: `is in the group ${group}, which ${GROUPS[group]}`,
+    remedy: `gpasswd -d ${account} ${group}, and end its sessions`,
+  }));
+}
+
+/**
+ * Any account may have the kernel ask for a key of a DNS name, `keyctl request2 dns_resolver NAME`, and
+ * root then looks it up. The line with the shortest wildcards counts, of equals the first
+ * (request-key.conf(5)); only one for every name that refuses shuts this.
+ *
+ * @param text all of request-key's lines, in the order in which it reads them; none where it is not there
+ */
+export function requestKeyWarnings(text: string): Warning[] {
+  const lines = text.split("\n").map((line) => line.trim().split(/\s+/)).filter(([op, type]) =>
+    op === "create" && type === "dns_resolver"
+  );
+  const first = lines.find(([, , description]) => description === "*");
+  const refuses = (line: readonly string[]) =>
+    /\/keyctl$/.test(line[4] ?? "") && (line[5] === "negate" || line[5] === "reject");
+  const open = lines.some((line) => line === first || line[2] !== "*" ? !refuses(line) : false);
+  return open
+    ? [{
+      reason: "any account has root look up a name: keyctl request2 dns_resolver NAME",
+      remedy: "echo 'create dns_resolver * * /bin/keyctl negate %k 30 %S' " +
+        ">/etc/request-key.d/00-no-dns.conf",
+    }]
+    : [];
+}

@@ -1,0 +1,116 @@
+/**
+ * What `ss` tells: connections from before the lock, and services on loopback that pass things on.
+ *
+ * @module
+ */
+import type { Warning } from "../../lock/warnings.ts";
+import type { Locked } from "./locked.ts";
+
+/** The states of sockets without a peer. */
+const WAITING = ["LISTEN", "UNCONN"];
+
+/** One socket as `ss -HneS` prints it. */
+interface Socket {
+  readonly protocol: string;
+  readonly state: string;
+  readonly localPort: number;
+  readonly peerAddress: string;
+  readonly uid: number;
+}
+
+function parseSockets(text: string): Socket[] {
+  return text.split("\n").flatMap((line) => {
+    const match = /^(\S+)\s+(\S+)\s+\d+\s+\d+\s+(\S+):(\d+)\s+(\S+):(?:\d+|\*)(.*)$/.exec(line);
+    if (match === null) return [];
+    const [, protocol = "", state = "", _local, port = "", peer = "", more = ""] = match;
+    return [{
+      protocol,
+      state,
+      localPort: Number(port),
+      peerAddress: plainAddress(peer),
+      uid: Number(/\buid:(\d+)/.exec(more)?.[1] ?? 0), // ss leaves root's out
+    }];
+  });
+}
+
+/** An address without its brackets, its device, and IPv6's clothes for IPv4. */
+function plainAddress(text: string): string {
+  return text.replace(/^\[|\]$/g, "").replace(/%.*$/, "").replace(/^::ffff:/, "");
+}
+
+const isLoopback = (address: string) => address.startsWith("127.") || address === "::1";
+
+/**
+ * Connections from before the lock, of the account and of its subordinate uids: its processes may
+ * still read what comes in, and SCTP goes on sending when they have ended.
+ *
+ * @param sockets undefined where `ss` failed
+ */
+export function connectionWarnings(
+  accounts: readonly Pick<Locked, "name" | "uid" | "ranges">[],
+  sockets: string | undefined,
+  addresses: string,
+): Warning[] {
+  if (sockets === undefined) {
+    return [{
+      reason: "connections from before the lock cannot be told without ss",
+      remedy: "install ss (the package iproute2)",
+    }];
+  }
+  const own = new Set(
+    [...addresses.matchAll(/\binet6? ([0-9a-f.:]+)/g)].map(([, address]) => address),
+  );
+  const outside = parseSockets(sockets).filter(({ state, peerAddress }) =>
+    !WAITING.includes(state) && !isLoopback(peerAddress) && !own.has(peerAddress)
+  );
+  return accounts.flatMap(({ name: account, uid, ranges }) => {
+    const held = outside.filter((socket) =>
+      socket.uid === uid ||
+      ranges.some(({ first, last }) => first <= socket.uid && socket.uid <= last)
+    );
+    if (held.length === 0) return [];
+    const sctp = held.some(({ protocol }) => protocol === "sctp") ? " (SCTP)" : "";
+    return [{
+      account,
+      reason: `still holds ${held.length} connection(s)${sctp} to outside, to ` +
+        [...new Set(held.map(({ peerAddress }) => peerAddress))].slice(0, 3).join(", "),
+      remedy: "restart its processes",
+    }];
+  });
+}
+
+/** Ports that relays are known by. */
+const RELAYS: Readonly<Record<number, string>> = {
+  25: "a mail server, which passes on what it is given",
+  53: "a DNS server, which asks other machines whatever it is asked",
+  1080: "the port of SOCKS proxies",
+  3128: "the port of HTTP proxies (Squid)",
+  8080: "a port of HTTP proxies",
+  8118: "the port of HTTP proxies (Privoxy)",
+  8888: "the port of HTTP proxies (Tinyproxy)",
+  9050: "the port of SOCKS proxies (Tor)",
+};
+
+/** Services that an account reaches by loopback and that may pass things on. */
+export function relayWarnings(
+  accounts: readonly Pick<Locked, "name" | "onlyPorts">[],
+  sockets: string,
+): Warning[] {
+  const found = new Map<string, { protocol: string; port: number }>();
+  for (const { protocol, state, localPort: port } of parseSockets(sockets)) {
+    if (WAITING.includes(state) && Object.hasOwn(RELAYS, port)) {
+      found.set(`${protocol} ${port}`, { protocol, port });
+    }
+  }
+  return [...found.values()].flatMap(({ protocol, port }) => {
+    const reaching = accounts.filter(({ onlyPorts }) =>
+      onlyPorts.length === 0 || (protocol === "tcp" && onlyPorts.includes(port))
+    );
+    if (reaching.length === 0) return [];
+    return [{
+      ...(reaching.length === 1 ? { account: reaching[0]!.name } : {}),
+      reason: `${protocol} port ${port} on this machine may relay: ${RELAYS[port]}`,
+      remedy: "enable again with --only-port and the proxy's port alone",
+    }];
+  });
+}

@@ -1,0 +1,112 @@
+/**
+ * The call of our anchor among the running main rules.
+ *
+ * `pfctl -R` loads the filter rules alone. Without `-o none` its optimizer fails under it wherever
+ * two rules are alike (`Must enable table loading for optimizations`), frees every rule, and pfctl
+ * ends with 0: then a Mac has no rules at all.
+ *
+ * @module
+ */
+import { FishnetError } from "../errors.ts";
+import { feed, quoted, sudo } from "../lock/line.ts";
+import type { Found, Step } from "../lock/piece.ts";
+import type { Part } from "./part.ts";
+import { calledIn, type Machine } from "./machine.ts";
+import { ANCHOR } from "./rules.ts";
+
+const CALL = `anchor "${ANCHOR}"`;
+
+/** How pfctl prints the call: an omitted criterion is `all` (pf.conf(5)). */
+export const PRINTED_CALL = `${CALL} all`;
+
+const WANTED: Found = {
+  is: "the call of our anchor in the running rules",
+  why: "pf asks our anchor about each packet",
+};
+
+/** Shared by all accounts. */
+export const call: Part = {
+  are: WANTED.is,
+  wanted: () => [WANTED],
+  found(machine): Found[] {
+    const place = machine.rules.indexOf(PRINTED_CALL);
+    if (place < 0) return [];
+    const shadow = shadowIn(machine.rules.slice(0, place), machine.called);
+    return [
+      shadow === undefined ? WANTED : {
+        ...WANTED,
+        fault: `before it stands "${shadow.rule}", which decides first what it passes quick`,
+      },
+    ];
+  },
+  make(_pieces, machine) {
+    const why = "call our anchor from the rules that are running, all of which stay";
+    if (machine === undefined) {
+      return [{
+        line: `( ${sudo("pfctl", "-s", "rules")}; echo ${quoted(CALL)} ) | ${sudo(...LOAD)}`,
+        why,
+        undo: ["", ""],
+      }];
+    }
+    return [
+      load(rulesWithCall(machine).map((rule) => rule === PRINTED_CALL ? CALL : rule), why, machine),
+    ];
+  },
+  unmake(_pieces, machine) {
+    const why = "take the call out of the rules that are running, all of which stay";
+    if (machine !== undefined) return [load(rulesWithoutCall(machine), why, machine)];
+    const line = `${sudo("pfctl", "-s", "rules")} | grep -v ${ANCHOR} | ${sudo(...LOAD)}`;
+    return [{ line, why, undo: ["", ""] }];
+  },
+};
+
+/** The running rules of others. */
+export function rulesWithoutCall({ rules }: Machine): string[] {
+  return rules.filter((rule) => rule !== PRINTED_CALL);
+}
+
+/** The running rules with our call: last, or right before what could pass packets past it. */
+export function rulesWithCall(machine: Machine): string[] {
+  const others = rulesWithoutCall(machine);
+  return others.toSpliced(
+    shadowIn(others, machine.called)?.place ?? others.length,
+    0,
+    PRINTED_CALL,
+  );
+}
+
+/** The first rule that may let pass at once what our anchor should judge, and where it stands. */
+function shadowIn(
+  rules: readonly string[],
+  called: Machine["called"],
+): { readonly rule: string; readonly place: number } | undefined {
+  const place = rules.findIndex((rule) =>
+    PASSES_QUICK.test(rule) || calledIn([rule]).some((anchor) => mayPassQuick(called.get(anchor)))
+  );
+  if (place < 0) return undefined;
+  // What is indented belongs to an anchor that is written out: `anchor "x" all {`.
+  return {
+    rule: rules[place]!,
+    place: rules.findLastIndex((rule, i) => i <= place && /^\S/.test(rule)),
+  };
+}
+
+const PASSES_QUICK = /^\s*pass\b.* quick\b/;
+
+/** Rules that pfctl did not print, or that call others, may do anything. */
+function mayPassQuick(rules: readonly string[] | undefined): boolean {
+  return rules?.some((rule) => PASSES_QUICK.test(rule) || /^\s*anchor\b/.test(rule)) ?? true;
+}
+
+const LOAD = ["pfctl", "-o", "none", "-R", "-f", "-"];
+
+function load(rules: readonly string[], why: string, machine: Machine): Step {
+  const strange = [...rules, ...machine.rules].find((rule) => /^-|\\/.test(rule));
+  if (strange !== undefined) {
+    throw new FishnetError(
+      `the running rules cannot be loaded again: "${strange}" has a backslash`,
+    );
+  }
+  const back = `echo ${quoted(machine.rules.join("\n"))} | ${sudo(...LOAD)}`;
+  return { line: feed(rules.join("\n"), ...LOAD), why, undo: [`${back} || { sleep 2; ${back}; }`] };
+}

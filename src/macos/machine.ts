@@ -1,0 +1,224 @@
+/**
+ * One reading of a Mac: what pfctl, launchctl and our files say, parsed and not yet judged.
+ *
+ * @module
+ */
+import type { Answer, Answers } from "../lock/piece.ts";
+import { type Ask, UnreadableError } from "../sudo.ts";
+import { ANCHOR, RULES_FILE } from "./rules.ts";
+
+/** The file that every start of macOS loads. */
+export const PF_CONF = "/etc/pf.conf";
+
+/** What `pfctl -E` printed: the token of our reference. Root alone may read it. */
+export const TOKEN_FILE = "/var/db/fishnet.token";
+
+/** What the LaunchDaemon runs. Root owns /var/db, and nobody else may write there. */
+export const SCRIPT_FILE = "/var/db/fishnet.sh";
+
+/** The LaunchDaemon's property list. */
+export const PLIST_FILE = `/Library/LaunchDaemons/${ANCHOR}.plist`;
+
+/** How launchctl calls the LaunchDaemon. */
+export const JOB = `system/${ANCHOR}`;
+
+/** An account that was asked for, or that a rule of ours names. */
+export interface MacAccount {
+  /** Undefined where there is none of that name. */
+  readonly uid: number | undefined;
+  /** What the directory calls that uid: macOS finds `Agent` for `agent`, pf does not. */
+  readonly called: string | undefined;
+}
+
+/** The state of a Mac, as its own tools print it. */
+export interface Machine {
+  /** What was printed, by the name of the question. */
+  readonly answers: Answers;
+  /** By the name that was asked for. */
+  readonly accounts: ReadonlyMap<string, MacAccount>;
+  /** Names of the uids that our rules hold; a uid of nobody's is missing. */
+  readonly names: ReadonlyMap<number, string>;
+  readonly enabled: boolean;
+  /** The running main rules, a line each, as they are printed. */
+  readonly rules: readonly string[];
+  /** Translation and dummynet, as they are printed: a load of the rules must not touch them. */
+  readonly beside: string;
+  /** The rules of the anchors that the main rules call; undefined where they cannot be told. */
+  readonly called: ReadonlyMap<string, readonly string[] | undefined>;
+  /** What is loaded in our own anchor. */
+  readonly loaded: readonly string[];
+  /** The interfaces that pf looks at no packet of (`set skip`). */
+  readonly skipped: readonly string[];
+  /** The tokens of all references that pf knows. */
+  readonly tokens: ReadonlySet<string>;
+  /** The texts of files; undefined where there is none. */
+  readonly pfConf: string | undefined;
+  readonly rulesFile: string | undefined;
+  readonly tokenFile: string | undefined;
+  readonly scriptFile: string | undefined;
+  readonly plistFile: string | undefined;
+  /** /etc/pf.conf is a link. */
+  readonly pfConfIsLink: boolean;
+  /** launchd knows the LaunchDaemon. */
+  readonly jobIsKnown: boolean;
+}
+
+/**
+ * Reads the machine. pfctl ends with 0 whatever happened: a list of rules is believed when it was
+ * read twice with one result, and no ioctl failed (`DIOC…` on stderr).
+ *
+ * @param names the accounts that the command is about
+ * @throws {UnreadableError} where sudo is refused, or pf's state cannot be read.
+ */
+export async function readMachine(ask: Ask, names: readonly string[]): Promise<Machine> {
+  const answers = new Map<string, Answer>();
+  const put = async (...words: readonly string[]) => {
+    const answer = await ask(words);
+    answers.set(words.join(" "), answer);
+    return answer;
+  };
+  const list = async (words: readonly string[], missing?: RegExp) => {
+    const text = await believed(ask, words, missing);
+    answers.set(["pfctl", ...words].join(" "), { exitCode: 0, stdout: text ?? "", stderr: "" });
+    return text;
+  };
+  const file = async (path: string) => {
+    const { exitCode, stdout } = await put("cat", path);
+    return exitCode === 0 ? stdout : undefined;
+  };
+
+  const info = await put("pfctl", "-s", "info");
+  const status = /^Status: (Enabled|Disabled)\b/m.exec(info.stdout)?.[1];
+  if (status === undefined) {
+    const said = info.stderr.trim().split("\n").at(-1);
+    throw new UnreadableError(`pf's state could not be read: ${said || "pfctl said nothing"}`);
+  }
+  const rules = linesOf(await list(["-s", "rules"]) ?? unreadable("its rules"));
+  const nat = await list(["-s", "nat"]) ?? unreadable("its translation rules");
+  // Only macOS knows these, and not in every version.
+  const dummynet = (await put("pfctl", "-s", "dummynet")).stdout;
+  const called = new Map<string, readonly string[] | undefined>();
+  for (const name of calledIn(rules)) {
+    const text = await list(["-a", name, "-s", "rules"]);
+    called.set(name, text === undefined ? undefined : linesOf(text));
+  }
+  const loaded = linesOf(
+    await list(["-a", ANCHOR, "-s", "rules"], NO_ANCHOR) ?? unreadable("the rules of our anchor"),
+  );
+  const interfaces = await put("pfctl", "-v", "-s", "Interfaces");
+  const references = await put("pfctl", "-s", "References");
+  const rulesFile = await file(RULES_FILE);
+  const pfConf = await file(PF_CONF);
+  if (pfConf?.includes("\ufffd")) throw new UnreadableError(`${PF_CONF} is not UTF-8: correct it`);
+  const plistFile = await file(PLIST_FILE);
+  const people = await readAccounts(put, names, `${rulesFile ?? ""}\n${loaded.join("\n")}`);
+  return {
+    answers,
+    ...people,
+    enabled: status === "Enabled",
+    rules,
+    beside: `${nat}${dummynet}`,
+    called,
+    loaded,
+    skipped: [...interfaces.stdout.matchAll(/^(\S+) \(skip\)/gm)].map(([, name]) => name!),
+    tokens: tokensIn(references.stdout),
+    pfConf,
+    rulesFile,
+    tokenFile: await file(TOKEN_FILE),
+    scriptFile: await file(SCRIPT_FILE),
+    plistFile,
+    pfConfIsLink: (await put("readlink", PF_CONF)).exitCode === 0,
+    jobIsKnown: await isKnown(ask, plistFile !== undefined),
+  };
+}
+
+/** The token that a file or a message of `pfctl -E` holds. */
+export function tokenIn(text: string | undefined): string | undefined {
+  return /^Token : (\d+)$/m.exec(text ?? "")?.[1];
+}
+
+/** The anchors that rules call, in their order, but for ours and those that macOS has. */
+export function calledIn(rules: readonly string[]): string[] {
+  return rules.flatMap((rule) => /^\s*anchor "([^"]+)"/.exec(rule)?.[1] ?? [])
+    .filter((name) => !name.startsWith("com.apple") && name !== ANCHOR);
+}
+
+/**
+ * What pfctl prints of rules; undefined where it does not print the same twice without an error.
+ *
+ * @param missing what it says of a list that is not there, and so is empty
+ */
+async function believed(
+  ask: Ask,
+  words: readonly string[],
+  missing?: RegExp,
+): Promise<string | undefined> {
+  const once = async () => {
+    const { exitCode, stdout, stderr } = await ask(["pfctl", ...words]);
+    if (stdout === "" && missing?.test(stderr)) return "";
+    return exitCode !== 0 || stderr.includes("DIOC") ? undefined : stdout;
+  };
+  for (let tries = 0; tries < 5; tries++) {
+    const first = await once();
+    if (first !== undefined && first === await once()) return first;
+  }
+  return undefined;
+}
+
+/** Before the first lock our anchor is not there: pfctl may say so in two ways, one of them with 0. */
+const NO_ANCHOR = /DIOCGETRULES: Invalid argument|does not exist/;
+
+/** `pfctl -s References`: PID, process name, token, and for how long. */
+function tokensIn(text: string): Set<string> {
+  return new Set([...text.matchAll(/^\d+ .* (\d+) +\d+ days /gm)].map(([, token]) => token!));
+}
+
+/** The accounts that were asked for, those that the file names, and the names of uids in rules. */
+async function readAccounts(
+  put: (...words: readonly string[]) => Promise<Answer>,
+  asked: readonly string[],
+  rules: string,
+): Promise<Pick<Machine, "accounts" | "names">> {
+  const accounts = new Map<string, MacAccount>();
+  const names = new Map<number, string>();
+  const nameOf = async (uid: number) => {
+    const { exitCode, stdout } = await put("id", "-un", `${uid}`);
+    // id prints a uid of nobody's as it is, in some versions.
+    const name = stdout.trim();
+    if (exitCode !== 0 || name === `${uid}`) return undefined;
+    names.set(uid, name);
+    return name;
+  };
+  const owners = [...rules.matchAll(/^# ([A-Za-z_][\w-]*)$/gm)].map(([, name]) => name!);
+  for (const name of new Set([...asked, ...owners])) {
+    const { exitCode, stdout } = await put("id", "-u", name);
+    const uid = exitCode === 0 && /^\d+$/.test(stdout.trim()) ? Number(stdout) : undefined;
+    accounts.set(name, { uid, called: uid === undefined ? undefined : await nameOf(uid) });
+  }
+  const uids = [...rules.matchAll(/ user (?:= )?(\d+)\b/g)].map(([, uid]) => Number(uid));
+  for (const uid of new Set(uids)) if (!names.has(uid)) await nameOf(uid);
+  return { accounts, names };
+}
+
+/**
+ * Whether launchd knows the LaunchDaemon. `bootout` returns before the job is gone, and until then
+ * `bootstrap` fails (`5: Input/output error`): without its file the job is on its way out.
+ */
+async function isKnown(ask: Ask, hasFile: boolean): Promise<boolean> {
+  const known = async () => (await ask(["launchctl", "print", JOB])).exitCode === 0;
+  for (let tries = 0; !hasFile && tries < 30; tries++) {
+    if (!await known()) return false;
+    await ask(["sleep", "1"]);
+  }
+  return await known();
+}
+
+function linesOf(text: string): string[] {
+  return text.split("\n").filter((line) => line.trim() !== "");
+}
+
+function unreadable(what: string): never {
+  throw new UnreadableError(
+    `pf's state could not be read: ${what} changed at each look; run this again`,
+  );
+}

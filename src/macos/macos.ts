@@ -1,0 +1,182 @@
+/**
+ * macOS: all that a lock consists of there, in order, and what only macOS knows of accounts.
+ *
+ * @module
+ */
+import { FishnetError } from "../errors.ts";
+import type { Holder, Holdings } from "../lock/holder.ts";
+import type { Lock } from "../lock/piece.ts";
+import type { System } from "../system.ts";
+import { skipFault } from "./anchor.ts";
+import { PRINTED_CALL, rulesWithoutCall } from "./call.ts";
+import { daemon } from "./daemon.ts";
+import { accountsOf } from "./draft.ts";
+import { calledIn, type Machine, readMachine } from "./machine.ts";
+import { pf, SHARED } from "./pf.ts";
+import { pfConfWithoutOurs } from "./pf_conf.ts";
+
+/** The system of this name. */
+export const macos: System<Machine> = {
+  kinds: [pf, daemon],
+
+  read: readMachine,
+
+  holder(machine, holdings, name) {
+    const account = machine.accounts.get(name);
+    const uid = account?.uid;
+    if (uid !== undefined) return existing(name, uid, account?.called, machine, holdings);
+    const former = holdings.uidsOf(name).at(-1);
+    if (former === undefined) return undefined;
+    return { name, uid: former, ranges: [], exists: false, names: [name], formerUids: [] };
+  },
+
+  holders(machine, holdings) {
+    const owners = holdings.owners.filter((name) => holdings.uidsOf(name).length > 0);
+    return owners.sort().flatMap((name) => macos.holder(machine, holdings, name) ?? []);
+  },
+
+  leftOver: (_machine, holdings) => holdings.unowned,
+
+  backend: () => "iptables",
+
+  refuse,
+
+  notes(machine, { name, exists, names, formerUids }) {
+    const disable = `fishnet firewall disable --agent-user ${name} --apply`;
+    const place = machine.rules.indexOf(PRINTED_CALL);
+    const isLocked = accountsOf(machine).accounts.some(({ owner }) => names.includes(owner ?? ""));
+    return [
+      ...(exists ? [] : [`the account no longer exists, its rules do: ${disable} removes them`]),
+      ...formerUids.map((uid) =>
+        `rules of uid ${uid}, which it had, are left: ${disable} removes them, then enable again`
+      ),
+      ...(!isLocked || machine.plistFile !== undefined ? [] : [
+        "Internet Sharing, virtual machines and some VPNs replace pf's rules: " +
+        "without --persist nothing puts the lock back",
+      ]),
+      ...calledIn(machine.rules.slice(0, Math.max(place, 0))).map((anchor) =>
+        `the anchor "${anchor}" is called before ours: what it passes quick, ours does not see`
+      ),
+    ];
+  },
+
+  faults: () => [],
+
+  loop: (_name, lines) => lines.join("\n"), // there are no subordinate uids
+
+  verifyAfter,
+
+  doors: () => Promise.resolve([]),
+
+  async whyAsk(ask, name) {
+    const rights = await ask(["sudo", "-n", "-l", "-U", name]);
+    if (/\bmay run the following commands\b/.test(rights.stdout)) return "it may use sudo";
+    // NAME LINE TIME (HOST), where somebody came from elsewhere (who(1)).
+    const sessions = (await ask(["who"])).stdout.split("\n");
+    const isOutside = (line: string) =>
+      line.split(/\s/)[0] === name && /\([^)]+\)$/.test(line.trim());
+    return sessions.some(isOutside) ? "it has a session from outside" : undefined;
+  },
+
+  firstOrdinaryUid: 501,
+  hasBackends: false,
+
+  notCovered: [
+    "names that mDNSResponder looks up, and requests that other system daemons make for it",
+    "ping and other ICMP: pf knows no account for it",
+    "setuid-root programs, sudo, and virtual machines, which act as another account",
+    "a relay on this machine (a SOCKS or HTTP proxy), unless --only-port shuts it",
+  ],
+};
+
+function existing(
+  name: string,
+  uid: number,
+  called: string | undefined,
+  { accounts }: Machine,
+  holdings: Holdings<Machine>,
+): Holder {
+  const isSomebodys = (other: string) => accounts.get(other)?.uid !== undefined;
+  return {
+    name,
+    uid,
+    ranges: [],
+    exists: true,
+    // A name that somebody has is his, whatever uid was his before; another spelling is the same.
+    names: [
+      ...new Set([name, called ?? name]),
+      ...holdings.namesOf(uid).filter((other) =>
+        other !== name && other !== called && !isSomebodys(other)
+      ),
+    ],
+    formerUids: holdings.uidsOf(name).filter((former) =>
+      former !== uid && holdings.namesOf(former).length === 1
+    ),
+  };
+}
+
+/**
+ * Refuses what must not, or cannot, be locked.
+ *
+ * @throws {FishnetError} for uid 0, and for a name that the account does not have: macOS finds `Agent`
+ * for `agent`, pf does not; for a uid that is locked for another name; and where pf does not look at
+ * every packet.
+ */
+function refuse(machine: Machine, holdings: Holdings<Machine>, lock: Lock, holder: Holder): void {
+  const { name, uid, onlyPorts } = lock;
+  if (!holder.exists || uid === undefined) {
+    throw new FishnetError(`the account '${name}' does not exist: create it first`);
+  }
+  if (uid === 0) {
+    throw new FishnetError(
+      `refusing to lock '${name}', which has uid 0 and is root under another name: ` +
+        "name the agent's own account",
+    );
+  }
+  const called = machine.accounts.get(name)?.called;
+  if (called !== name) {
+    throw new FishnetError(`the account '${name}' is called '${called ?? uid}': name it so`);
+  }
+  const other = holdings.namesOf(uid).find((one) => one !== name);
+  if (other !== undefined) {
+    throw new FishnetError(
+      `uid ${uid} of '${name}' is locked already, for '${other}', which had it: disable '${other}' first`,
+    );
+  }
+  const skipped = machine.skipped.filter((device) => device !== "lo0" || onlyPorts.length > 0);
+  if (skipped.length > 0) throw new FishnetError(skipFault(skipped));
+}
+
+/**
+ * Whether a plan did what it should have, and nothing else: pfctl ends with 0 whatever happened. A
+ * sentence where it did not, after which all has to be undone.
+ */
+function verifyAfter(before: Machine, after: Machine): string | undefined {
+  if (rulesWithoutCall(before).join("\n") !== rulesWithoutCall(after).join("\n")) {
+    return "pf's running rules are no longer those that were read: what was read is loaded again";
+  }
+  if (before.beside !== after.beside) {
+    return "pf's translation or dummynet rules are no longer those that were read";
+  }
+  if (others(before) !== others(after)) {
+    return "the lines of others in /etc/pf.conf are no longer those that were read";
+  }
+  const left = accountsOf(after).accounts.length;
+  if (left === 0) return undefined;
+  // What a disable leaves to others is no worse than it was.
+  const known = left < accountsOf(before).accounts.length ? deficits(before) : [];
+  return deficits(after).find((deficit) => !known.includes(deficit));
+}
+
+/** sed ends the last line with a newline, where somebody wrote one below ours without. */
+const others = ({ pfConf }: Machine) => pfConfWithoutOurs(pfConf ?? "").replace(/\n$/, "");
+
+/** Why the locks that are there would not hold. */
+function deficits(machine: Machine): string[] {
+  const said = machine.tokenFile?.trim().split("\n").at(-1);
+  return [
+    ...pf.found(machine).flatMap(({ is, fault }) => fault === undefined ? [] : [`${is}: ${fault}`]),
+    ...SHARED.filter((part) => part.found(machine).length === 0)
+      .map(({ are }) => `pf was not given ${are}`),
+  ].map((deficit) => said === undefined ? deficit : `${deficit} (pfctl said: ${said})`);
+}

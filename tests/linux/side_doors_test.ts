@@ -1,0 +1,342 @@
+/** What a locked account could do through somebody else, on accounts and machines that are like that. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import * as fc from "fast-check";
+import type { Warning } from "../../src/lock/warnings.ts";
+import { warningsFor } from "../../src/linux/side_doors.ts";
+import { familyWarnings, lentUidsWarnings } from "../../src/linux/side_doors/kernel.ts";
+import type { Locked } from "../../src/linux/side_doors/locked.ts";
+import { parseSections } from "../../src/linux/side_doors/look.ts";
+import {
+  groupWarnings,
+  requestKeyWarnings,
+  sudoWarnings,
+} from "../../src/linux/side_doors/rights.ts";
+import { connectionWarnings, relayWarnings } from "../../src/linux/side_doors/sockets.ts";
+import type { Ask } from "../../src/sudo.ts";
+import { change, probe, serve } from "../support/lock.ts";
+import { linesOf, must, run } from "../support/process.ts";
+import { INSIDE_V4, OUTSIDE_V4, PYTHON, type World, worldTest } from "../support/world.ts";
+
+/** Makes a Unix socket that anybody may write to. */
+const SOCKET = `socket() {
+  mkdir -p "\${1%/*}"
+  ${PYTHON} -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$1"
+  chmod 666 "$1"
+}
+`;
+
+/**
+ * Asks as the program does, on a machine that a script of root's has changed: `ip netns exec` gives
+ * each command mounts of its own (ip-netns(8)).
+ */
+const askOn = (world: World, machine: string): Ask => async (words, { input } = {}) => {
+  const { code, stdout, stderr } = await run(
+    world.command("sh", "-ec", `${SOCKET}${machine}\nexec "$@"`, "sh", ...words),
+    input === undefined ? {} : { input },
+  );
+  return { exitCode: code, stdout, stderr };
+};
+
+async function lockedAs(name: string, more: Partial<Locked> = {}): Promise<Locked> {
+  const uid = Number(await must("id", "-u", name));
+  return { name, uid, ranges: [], onlyPorts: [], mptcpHeld: true, ...more };
+}
+
+/** The warnings that contain a word. */
+async function warnings(
+  world: World,
+  accounts: readonly Locked[],
+  about: string,
+  machine = "",
+): Promise<Warning[]> {
+  const all = await warningsFor(askOn(world, machine), accounts);
+  for (const { reason, remedy } of all) assert(reason.length > 0 && remedy.length > 0);
+  return all.filter(({ reason }) => reason.includes(about));
+}
+
+const inPrivate = (folder: string) => `mount -t tmpfs tmpfs ${folder}\n`;
+
+worldTest("enable and status print what an account may do through somebody else", async (world) => {
+  const agent = await world.account({ args: ["--groups", "staff"] });
+  const file = `/etc/sudoers.d/${agent}`;
+  await Deno.writeTextFile(file, `${agent} ALL=(root) NOPASSWD: /bin/true\n`, { mode: 0o440 });
+  try {
+    const { stderr } = await change(world, "enable", agent, "iptables");
+    assertStringIncludes(
+      stderr,
+      `[fishnet] warning: ${agent}: the lock is gone after a reboot; run enable again with --persist\n`,
+    );
+    assertStringIncludes(stderr, `warning: ${agent}: may use sudo`);
+    const { code, stdout } = await world.fishnet(
+      ...["firewall", "status", "--agent-user", agent, "--json"],
+    );
+    assertEquals(code, 0, "a warning changes no exit code");
+    const reasons = JSON.parse(stdout).warnings.map(({ reason }: Warning) => reason);
+    assert(reasons.some((reason: string) => reason.startsWith("may use sudo")));
+    assert(reasons.some((reason: string) => reason.startsWith("is in the group staff")));
+  } finally {
+    await Deno.remove(file);
+  }
+  assertEquals(await warnings(world, [await lockedAs(agent)], "may use sudo"), []);
+});
+
+worldTest("an account with groups that lead past the lock is warned of", async (world) => {
+  const agent = await world.account({ args: ["--groups", "disk,dialout,staff,users"] });
+  const plain = await world.account();
+  const found = await warnings(world, [await lockedAs(agent), await lockedAs(plain)], "the group ");
+  assertEquals(
+    found.map(({ account, reason }) => [account, reason.split(/[ ,]+/)[4]]).sort(),
+    [[agent, "dialout"], [agent, "disk"], [agent, "staff"]],
+  );
+});
+
+worldTest("relays on loopback are warned of, unless --only-port shuts them", async (world) => {
+  const agent = await world.account();
+  const ports = [25, 1080, 8080];
+  for (const port of ports) await serve(world, { as: "root" }, port);
+  const open = await warnings(world, [await lockedAs(agent)], "may relay");
+  assertEquals(
+    open.map(({ reason }) => reason.split(" ").slice(0, 3).join(" ")).sort(),
+    ports.flatMap((port) => [`tcp port ${port}`, `udp port ${port}`]).sort(),
+  );
+  const limited = (...onlyPorts: number[]) => lockedAs(agent, { onlyPorts });
+  assertEquals(await warnings(world, [await limited(3777)], "may relay"), []);
+  assertEquals((await warnings(world, [await limited(8080)], "may relay")).length, 1);
+});
+
+worldTest("connections from before the lock are told, subordinate uids' as well", async (world) => {
+  const agent = await world.account();
+  const range = { first: world.firstUid, last: world.firstUid + 99 };
+  const locked = await lockedAs(agent, { ranges: [range] });
+  await serve(world, "outside", 4000);
+  assertEquals(await warnings(world, [locked], "connection"), []);
+  const hold = async (uid: string) => {
+    const words = world.commandAs(uid, ...probe("hold", OUTSIDE_V4, 4000));
+    const lines = linesOf(world.start(words, { stdin: "piped" }).stdout);
+    assertEquals((await lines.read()).value, "connected");
+    lines.releaseLock();
+  };
+  await hold(agent);
+  await hold(`${range.first + 7}`);
+  await hold(`${range.last + 1}`);
+  assertEquals(await warnings(world, [locked], "connection"), [{
+    account: agent,
+    reason: `still holds 2 connection(s) to outside, to ${OUTSIDE_V4}`,
+    remedy: "restart its processes",
+  }]);
+});
+
+worldTest("root's sockets are warned of where the account may write to them", async (world) => {
+  const [agent, other, member] = [
+    await world.account(),
+    await world.account(),
+    await world.account({ args: ["--groups", "audio"] }),
+  ];
+  const accounts = await Promise.all([agent, other, member].map((name) => lockedAs(name)));
+  const machine = `${inPrivate("/run")}socket /run/docker.sock
+socket /run/libvirt/libvirt-sock
+chmod 660 /run/docker.sock /run/libvirt/libvirt-sock
+setfacl -m u:${agent}:rw /run/docker.sock
+chgrp audio /run/libvirt/libvirt-sock`;
+  assertEquals(
+    (await warnings(world, accounts, "have root do", machine)).map(({ account, reason }) => [
+      account,
+      reason,
+    ]),
+    [
+      [agent, "may write to /run/docker.sock, and so have root do anything for it"],
+      [member, "may write to /run/libvirt/libvirt-sock, and so have root do anything for it"],
+    ],
+  );
+});
+
+worldTest("who looks names up is warned of, each with what shuts it", async (world) => {
+  const agent = await world.account();
+  const range = { first: world.firstUid, last: world.firstUid + 99 };
+  const machine = `${inPrivate("/run")}socket /run/systemd/resolve/io.systemd.Resolve
+socket /run/nscd/socket
+socket /run/avahi-daemon/socket
+socket /run/snapd.socket
+`;
+  const about = async (locked: Partial<Locked>, more = "") =>
+    (await warnings(world, [await lockedAs(agent, locked)], "may have", machine + more))
+      .map(({ reason, remedy }) => `${/\((.*)\)/.exec(reason)![1]}: ${remedy.split(",")[0]}`);
+  const again = "enable again with --only-port and the proxy's port";
+  const sockets = [
+    "/run/avahi-daemon/socket",
+    "/run/nscd/socket",
+    "/run/systemd/resolve/io.systemd.Resolve",
+  ];
+  const snapd = `/run/snapd.socket: setfacl -m u:${agent}:--- /run/snapd.socket`;
+  assertEquals(
+    (await about({})).sort(),
+    [...sockets.map((path) => `${path}: ${again}`), snapd].sort(),
+  );
+  const onlyPorts = [3777];
+  const install = "install setfacl (the package acl)";
+  assertEquals(
+    (await about({ onlyPorts })).sort(),
+    [...sockets.map((path) => `${path}: ${install}`), snapd].sort(),
+  );
+  const shut = `setfacl -m u:${agent}:--- /run/systemd/resolve /run/nscd /run/avahi-daemon
+rm /run/snapd.socket`;
+  assertEquals(await about({ onlyPorts }, shut), []);
+  const take = `take the lines of ${agent} out of /etc/subuid and /etc/subgid`;
+  assertEquals(
+    (await about({ onlyPorts, ranges: [range] }, shut)).sort(),
+    sockets.map((path) => `${path}: ${take}`),
+  );
+});
+
+worldTest("helpers with rights of their own are warned of where they may be run", async (world) => {
+  const agent = await world.account();
+  const folder = "/usr/local/bin";
+  const machine = `${inPrivate(folder)}cd ${folder}
+for name in firejail postdrop arping dumpcap ping mtr-packet newuidmap editor; do
+  cp /bin/true $name
+done
+chmod 4755 firejail
+chmod 2755 postdrop
+setcap cap_net_raw=ep arping
+setcap cap_net_raw,cap_net_admin=eip dumpcap
+chmod 750 dumpcap
+setcap cap_net_raw=ep ping
+setcap cap_net_raw=ep mtr-packet
+setcap cap_setuid=ep newuidmap
+setcap cap_sys_admin,cap_net_bind_service=p editor`;
+  assertEquals(
+    (await warnings(world, [await lockedAs(agent)], folder, machine)).map(({ reason }) => reason)
+      .sort(),
+    [
+      `${folder}/arping has cap_net_raw: what it sends no rule for a uid holds`,
+      `${folder}/editor has cap_sys_admin: what it sends no rule for a uid holds`,
+      `${folder}/firejail is setuid root and gives a network of its own, whoever runs it`,
+      `${folder}/postdrop is setgid and sends mail for whoever asks, whoever runs it`,
+    ],
+  );
+});
+
+worldTest("what cannot be read is said, with what would do", async (world) => {
+  const agent = await lockedAs(await world.account());
+  for (const [tool, path] of [["perl", "/usr/bin/perl"], ["getcap", "/usr/sbin/getcap"]]) {
+    const found = await warnings(
+      world,
+      [agent],
+      "cannot be told",
+      `mount --bind /dev/null ${path}`,
+    );
+    assertEquals(found.map(({ remedy }) => remedy.split(" ", 2).join(" ")), [`install ${tool}`]);
+  }
+  assertEquals(
+    (await warnings(world, [agent], "without ss", "mount --bind /dev/null /usr/bin/ss")).length,
+    1,
+  );
+  assertEquals((await warnings(world, [agent], "cannot be told")).length, 0);
+});
+
+worldTest("request-key is warned of, until it refuses every name", async (world) => {
+  const agent = await lockedAs(await world.account());
+  const layer = (folder: string) =>
+    `mkdir -p /mnt/${folder}/up /mnt/${folder}/work
+mount -t overlay -o lowerdir=${folder},upperdir=/mnt/${folder}/up,workdir=/mnt/${folder}/work \
+  overlay ${folder}
+`;
+  const machine = `${inPrivate("/mnt")}${layer("/usr/sbin")}${layer("/etc")}
+cp /bin/true /usr/sbin/request-key
+mkdir -p /etc/request-key.d
+printf 'create dns_resolver * * /sbin/key.dns_resolver %%k\\nnegate * * * /bin/keyctl negate %%k 30 %%S\\n' \
+  >/etc/request-key.conf
+`;
+  const [found] = await warnings(world, [agent], "keyctl", machine);
+  assertEquals(await warnings(world, [agent], "keyctl", machine + found!.remedy), []);
+  assertEquals(await warnings(world, [agent], "keyctl"), []);
+});
+
+Deno.test("request-key: of several lines the one that counts is judged", () => {
+  const asks = "create dns_resolver * * /sbin/key.dns_resolver %k";
+  const refuses = "create dns_resolver * * /bin/keyctl negate %k 30 %S";
+  const narrow = "create\tdns_resolver afsdb:*\t* /sbin/key.dns_resolver %k";
+  const open = (...lines: string[]) => requestKeyWarnings(lines.join("\n")).length > 0;
+  assertEquals(
+    [
+      open(asks),
+      open(refuses, asks),
+      open(asks, refuses),
+      open(refuses, narrow),
+      open(`# ${asks}`),
+    ],
+    [true, false, true, true, false],
+  );
+});
+
+worldTest("MPTCP endpoints are warned of where the rule against them is missing", async (world) => {
+  if (!(await world.exec("ip", "mptcp", "endpoint", "show")).stdout && !await hasMptcp()) return;
+  const agent = await world.account();
+  const about = async (mptcpHeld: boolean) =>
+    (await warnings(world, [await lockedAs(agent, { mptcpHeld })], "MPTCP")).length;
+  assertEquals(await about(false), 0, "there is no endpoint");
+  await world.must("ip", "mptcp", "endpoint", "add", INSIDE_V4, "dev", "out0", "subflow");
+  assertEquals([await about(false), await about(true)], [1, 0]);
+});
+
+const hasMptcp = async () => (await run(["test", "-e", "/proc/sys/net/mptcp/enabled"])).code === 0;
+
+Deno.test("families that are there, or would be loaded, are one warning with one remedy", () => {
+  const protocols =
+    "protocol  size sockets\nSCTPv6    1712      0\nSCTP      1552      0\nTCP 2304 2\n";
+  const autoload = "insmod /lib/modules/6.1.0-40-amd64/kernel/net/sctp/sctp.ko \n" +
+    "insmod /lib/modules/6.1.0-40-amd64/kernel/drivers/net/ppp/pppoe.ko.xz \n" +
+    "install /bin/false \n";
+  assertEquals(familyWarnings(protocols, autoload), [{
+    reason: "any account may open sockets of sctp, pppoe: no rule for a uid holds them",
+    remedy:
+      "printf 'install %s /bin/false\\n' sctp pppoe >/etc/modprobe.d/no-sockets.conf, and reboot",
+  }]);
+  assertEquals(familyWarnings("protocol size\nTCP 2304 2\n", "install /bin/false \n"), []);
+});
+
+worldTest("uids from elsewhere than /etc/subuid are warned of", async (world) => {
+  const agent = await lockedAs(await world.account());
+  const about = async (machine = "") =>
+    (await warnings(world, [agent], " uids ", machine)).map(({ reason }) => reason);
+  assertEquals(await about(), []);
+  assertEquals(
+    await about(`${inPrivate("/run")}socket /run/systemd/io.systemd.NamespaceResource`),
+    ["systemd-nsresourced lends any account uids that are not locked"],
+  );
+  const nsswitch = (source: string) =>
+    `cp /etc/nsswitch.conf /tmp/nsswitch.$$; echo 'subid: ${source}' >>/tmp/nsswitch.$$
+mount --bind /tmp/nsswitch.$$ /etc/nsswitch.conf; rm /tmp/nsswitch.$$`;
+  assertEquals(await about(nsswitch("sss")), [
+    "subordinate uids come from sss, and only those in /etc/subuid are locked",
+  ]);
+  assertEquals(await about(nsswitch("files")), []);
+});
+
+Deno.test("what others wrote is fit for a terminal", () => {
+  const [warning] = lentUidsWarnings(false, "subid: s\u001b[8ms\n");
+  assert(!warning!.reason.includes("\u001b"));
+});
+
+Deno.test("no text that a command could print breaks the warnings", () => {
+  fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => {
+    const account = { name: "a", uid: 1000, ranges: [], onlyPorts: [], mptcpHeld: false };
+    sudoWarnings("a", text);
+    groupWarnings("a", text);
+    requestKeyWarnings(text);
+    familyWarnings(text, text);
+    connectionWarnings([account], text, text);
+    relayWarnings([account], text);
+    parseSections(text, text);
+  }));
+});
+
+Deno.test("a section that somebody else's text makes does not count", () => {
+  const part = (name: string, text: string) => `\nM begin ${name}\n${text}\nM end 0\n`;
+  const sections = parseSections(part("a", "ours") + part("a", "theirs") + part("b", "x"), "M");
+  assertEquals([sections.get("a")?.text, sections.get("b")?.text], ["ours", "x"]);
+});
+
+Deno.test("a group with the name of an object's property is no warning", () => {
+  assertEquals(groupWarnings("a", "uid=1(a) gid=1(a) groups=1(constructor),2(__proto__)"), []);
+});
