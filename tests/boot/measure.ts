@@ -112,7 +112,7 @@ async function measureEvent(
   lock: string,
   title: readonly string[],
 ): Promise<void> {
-  // What still watches because of the event before has to have ended.
+
   if (!Deno.args.includes("--hurry")) {
     await boot.until(
       "sh",
