@@ -108,23 +108,23 @@ export class Holdings<M> {
     return this.#unowned.map(({ piece }) => piece);
   }
 
-  /** The account's uids: those it has, and those that its pieces remember; never another's. */
-  uids({ names, uid, ranges, formerUids }: Holder): UidSet {
-    const single = [...(uid === undefined ? [] : [uid]), ...formerUids];
-    const recorded = names.flatMap((name) =>
-      (this.#byOwner.get(name) ?? []).flatMap(({ piece }) => piece.uids ?? [])
-    );
-    const all = new UidSet([
-      ...single.map((one) => ({ first: one, last: one })),
-      ...ranges,
-      ...recorded,
+  /** The account's uids: those it has, and those that its pieces remember and no other's hold. */
+  uids({ names, uid, ranges, exists, formerUids }: Holder): UidSet {
+    const own = uid === undefined ? [] : [{ first: uid, last: uid }];
+    const recorded = new UidSet([
+      ...(exists ? [] : own),
+      ...formerUids.map((former) => ({ first: former, last: former })),
+      ...names.flatMap((name) =>
+        (this.#byOwner.get(name) ?? []).flatMap(({ piece }) => piece.uids ?? [])
+      ),
     ]);
-    return new UidSet(all.ranges.flatMap((range) => {
+    const free = recorded.ranges.flatMap((range) => {
       const others = this.#index.overlapping(range).filter(({ piece: { owner } }) =>
         owner !== undefined && !names.includes(owner)
       );
       return new UidSet(others.flatMap(({ piece }) => piece.uids ?? [])).without(range);
-    }));
+    });
+    return new UidSet([...(exists ? own : []), ...ranges, ...free]);
   }
 
   /** The account's own pieces, by kind; of those that hold many accounts' uids, its part. */

@@ -164,7 +164,8 @@ export class StandIn implements AsyncDisposable {
   /** Starts a command; the caller ends it. */
   start(...command: readonly string[]): Deno.ChildProcess {
     const [program, ...args] = this.#command(command);
-    return new Deno.Command(program!, { args, stdin: "piped", stdout: "piped" }).spawn();
+    return new Deno.Command(program!, { args, stdin: "piped", stdout: "piped", stderr: "null" })
+      .spawn();
   }
 
   /** Writes a file. */
