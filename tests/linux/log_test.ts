@@ -269,7 +269,7 @@ for (const backend of ["iptables", "nftables"] as const) {
         assertMatch(stdout, /^these tries, in the audit's log +refused +ok$/m);
         const own = (await read()).slice(before);
         assert(own.some(({ realUid, program }) => realUid === 0 && program === "perl"), stdout);
-        assertMatch(logLines(own)[0]!, /  no route, tried by uid 0/);
+        assertMatch(logLines(own)[0]!, / no route, tried by uid 0/);
       });
 
       await t.step("the records are counted from when the rules were made", async () => {
