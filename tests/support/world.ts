@@ -220,6 +220,18 @@ export class World implements AsyncDisposable {
     return name;
   }
 
+  /** Whether it is a name, or a uid, of this world's own. */
+  owns(name: string): boolean {
+    const uid = Number(/^uids? (\d+)/.exec(name)?.[1] ?? NaN);
+    return this.#accounts.includes(name) || name.startsWith(`gone${RUN}_`) ||
+      (uid >= this.firstUid && uid < this.firstUid + 10_000);
+  }
+
+  /** A name of this world's own for a uid that has no account. */
+  named(uid: number): string {
+    return `gone${RUN}_${uid}`;
+  }
+
   /**
    * Puts one variant behind the plain names `iptables` and `ip6tables`, inside
    * only: `ip netns exec` lays /etc/netns/NAME/X over /etc/X (ip-netns(8)).
