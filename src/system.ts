@@ -48,12 +48,6 @@ export interface System<M> {
    */
   recordedTries?(ask: Ask, machine: M, name: string, from: number): Promise<number | undefined>;
   /**
-   * What the system's own record says of an account that is locked with `--log`: how much it was
-   * refused, in a sentence, and how often since a time (milliseconds since 1970).
-   */
-  recorded?(ask: Ask, name: string): Promise<string>;
-  recordedSince?(ask: Ask, name: string, since: number): Promise<number>;
-  /**
    * Why it would be no good to take this account's network without being asked to by its name: it
    * has a session from outside, or may use sudo. Undefined where it would do.
    */

@@ -23,7 +23,6 @@ import { boot } from "./boot/boot.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
 import { recordedTries, refusedSince } from "./log.ts";
-import { readLog, refusedSince } from "./log.ts";
 import type { Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
 import { NOT_COVERED } from "./not_covered.ts";
@@ -166,7 +165,15 @@ export const linux: System<Machine> = {
 
   async recorded(ask, machine, name) {
     if (!isRecorded(machine, name)) return undefined;
-    const { count, since, file } = await refusedSince(ask, name);
+    const tally = await refusedSince(ask, name, 5).catch((error) => {
+      if (error instanceof FishnetError) return error;
+      throw error;
+    });
+    // A flood makes the log too long to be counted now.
+    if (tally instanceof FishnetError) {
+      return `how often it was refused could not be read in 5 s: ${tally.message}`;
+    }
+    const { count, since, file } = tally;
     const from = since === undefined ? "" : ` since ${new Date(since).toISOString()}`;
     const where = file === undefined ? "" : ` in ${file}`;
     const times = count === 1 ? "once" : `${count} times`;
@@ -175,23 +182,6 @@ export const linux: System<Machine> = {
 
   async recordedTries(ask, machine, name, from) {
     return isRecorded(machine, name) ? await recordedTries(ask, name, from) : undefined;
-  },
-
-  async recorded(ask, name) {
-    try {
-      const { count, since, file } = await refusedSince(ask, name, 5);
-      const from = since === undefined ? "" : ` since ${new Date(since).toISOString()}`;
-      return `refused ${count} times${from}, recorded in ${file ?? "the audit log"}: ` +
-        `fishnet firewall log --agent-user ${name}`;
-    } catch (error) {
-      if (!(error instanceof FishnetError)) throw error;
-      return `how often it was refused could not be read in 5 s: ${error.message}`;
-    }
-  },
-
-  recordedSince: async (ask, name, since) => {
-    const seconds = (Date.now() - since) / 1000;
-    return (await readLog(ask, { accounts: [name], since: seconds })).length;
   },
 
   async whyAsk(ask, name) {

@@ -27,15 +27,7 @@ export async function readStatus<M>(
   try {
     await using session = await Session.open();
     const machine = await system.read(session.ask, names);
-    const { state, accounts } = statusIn(sightOf(system, machine), names);
-    const report = {
-      state,
-      accounts: await Promise.all(accounts.map(async (account) => {
-        if (!account.logged || system.recorded === undefined) return account;
-        const note = await system.recorded(session.ask, account.name);
-        return { ...account, notes: [...account.notes ?? [], note] };
-      })),
-    };
+    const report = statusIn(sightOf(system, machine), names);
     const held = report.accounts.filter(isHeld);
     const doors = held.length === 0 ? [] : await system.doors(session.ask, machine, held);
     const accounts: AccountStatus[] = [];

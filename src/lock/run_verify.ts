@@ -76,28 +76,6 @@ function withRecord(verification: Verification, count: number): Verification {
   };
 }
 
-/** The tries of an account that is locked with `--log` have to be in the record. */
-function withRecord(verification: Verification, count: number): Verification {
-  const record: Try = {
-    what: "the record of what it was refused",
-    expected: "reached",
-    verdict: count > 0 ? "proven" : "inconclusive",
-    did: count > 0 ? `it has ${count} of these tries` : "it has none of these tries",
-  };
-  const { proven, tries } = verification;
-  return { ...verification, proven: proven && count > 0, tries: [...tries, record] };
-}
-
-/** auditd writes a moment later. */
-async function awaited(count: () => Promise<number>): Promise<number> {
-  for (let tries = 0; tries < 10; tries++) {
-    const found = await count();
-    if (found > 0) return found;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
-  return 0;
-}
-
 function unreadable(name: string, did: string): Verification {
   const what = "the firewall's state";
   const tries: Try[] = [{ what, expected: "reached", verdict: "inconclusive", did }];

@@ -41,8 +41,6 @@ export interface AccountStatus {
   readonly backend?: Backend;
   /** The TCP ports that loopback is limited to; none means that all of it is open. */
   readonly onlyPorts: readonly number[];
-  /** Linux: what it tries is recorded. */
-  readonly logged?: true;
   /** What is worth knowing, and changes no state. */
   readonly notes?: readonly string[];
 }
@@ -231,7 +229,6 @@ function judge<M>(
     ...(lock.persist && rebootFaults.length > 0 ? { rebootFaults } : {}),
     ...(system.hasBackends ? { backend: lock.backend } : {}),
     onlyPorts: lock.onlyPorts,
-    ...(lock.log ? { logged: true as const } : {}),
     notes,
   };
 }

@@ -13,7 +13,7 @@ import {
 import { statusLines } from "../../src/cli/status_text.ts";
 import { verifyLines } from "../../src/cli/verify_text.ts";
 import type { AccountStatus, PieceStatus } from "../../src/lock/status.ts";
-import type { Try, Verification } from "../../src/lock/verify.ts";
+import type { Try, Verification } from "../../src/lock/judge.ts";
 import type { Warning } from "../../src/lock/warnings.ts";
 
 const notCovered = [

@@ -257,6 +257,17 @@ for (const backend of ["iptables", "nftables"] as const) {
         const { code, stdout } = await world.fishnet("firewall", "status", "--agent-user", agent);
         assertEquals(code, 0, stdout);
         assertMatch(stdout, /^audit of 64-bit calls: EACCES.* in force$/m);
+        const told = new RegExp(`^${agent}: refused (\\d+) times since `, "m").exec(stdout);
+        assertEquals(Number(told?.[1]), (await read()).length, stdout);
+      });
+
+      await t.step("verify finds its own tries in the log", async () => {
+        const before = (await read()).length;
+        const { stdout } = await world.fishnet("firewall", "verify", "--agent-user", agent);
+        assertMatch(stdout, /^these tries, in the audit's log +refused +ok$/m);
+        const own = (await read()).slice(before);
+        assert(own.some(({ realUid, program }) => realUid === 0 && program === "perl"), stdout);
+        assertMatch(logLines(own)[0]!, /  no route, tried by uid 0/);
       });
 
       await t.step("the records are counted from when the rules were made", async () => {

@@ -1,0 +1,103 @@
+/**
+ * Families of sockets that no rule for a uid holds, on a kernel that has them: SCTP, PPPoE and SMC.
+ * What is said to be shut is tried by an account that is not locked, too.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { linux } from "../../src/linux/linux.ts";
+import { familyAliases, familyWarnings } from "../../src/linux/side_doors/kernel.ts";
+import { parseSections } from "../../src/linux/side_doors/look.ts";
+import { connectionWarnings } from "../../src/linux/side_doors/sockets.ts";
+import LOOK from "../../src/linux/side_doors/look.sh" with { type: "text" };
+import MAY from "../../src/linux/side_doors/may.pl" with { type: "text" };
+import type { Backend } from "../../src/account.ts";
+import type { Machine } from "../../src/linux/machine.ts";
+import { kernelTest, runInside } from "./machine.ts";
+
+const MARK = "mark-of-the-test";
+
+/** The families that Debian's kernel would load for anybody: it has taken that from rds and others. */
+const FAMILIES = ["sctp", "pppoe", "smc", "tipc", "rxrpc"];
+const REMEDY = "mkdir -p /etc/modprobe.d; printf 'install %s /bin/false\\n' " +
+  `${FAMILIES.join(" ")} >/etc/modprobe.d/no-sockets.conf`;
+
+/** The commands of a lock on a machine where there is nothing yet. */
+function lockLines(backend: Backend): string {
+  const lock = {
+    ...{ name: "u5001", uid: 5001, ranges: [], backend, onlyPorts: [] },
+    ...{ persist: false, sessions: false, log: false },
+  };
+  const nothing = { exitCode: 0, stdout: "", stderr: "" };
+  const answers = { get: () => nothing, has: () => true };
+  const machine = { answers, passwd: [], subuid: {}, families: [4, 6] } as unknown as Machine;
+  return linux.kinds.flatMap((kind) => kind.make(kind.wanted(lock, machine), machine))
+    .map(({ line }) => `${line} || exit\n`).join("");
+}
+
+for (const backend of ["iptables", "nftables"] as const) {
+  kernelTest(`${backend}: sockets of other families, with a kernel that loads them`, async (t) => {
+    const text = await runInside({
+      "look.sh": LOOK,
+      "may.pl": MAY,
+      "look.in": [MARK, ...familyAliases(), ""].join("\n"),
+      remedy: REMEDY,
+      "lock.sh": lockLines(backend),
+    });
+    const look = (when: string, section: string) =>
+      parseSections(text(`look.${when}`), MARK).get(section)?.text ?? "";
+    const warned = (when: string) =>
+      familyWarnings(look(when, "protocols"), look(when, "autoload"));
+    const tries = (when: string) => text(`tries.${when}`).trim().split("\n");
+    const frames = text("frames").split("\n");
+
+    await t.step("what the kernel would load is warned of, with what shuts it", () => {
+      const [warning] = warned("fresh");
+      assertEquals(warning?.remedy, REMEDY.slice(REMEDY.indexOf("printf")));
+      assertEquals(warned("remedied"), []);
+      const refused = tries("remedied");
+      assertEquals(refused.filter((line) => / no: /.test(line)).length, 6, refused.join("\n"));
+    });
+
+    await t.step("what is loaded already is warned of", () => {
+      const [warning] = warned("open");
+      assert(warning?.remedy.endsWith(", and reboot"), warning?.remedy);
+    });
+
+    const before = frames.slice(0, frames.indexOf("mark"));
+    const locked = frames.slice(frames.indexOf("mark"), frames.lastIndexOf("mark"));
+    await t.step("without a lock all of them come out", () => {
+      for (const uid of [5001, 5101]) {
+        for (const frame of [`sctp ${uid}`, `pppoe uid${uid}`, `tcp ${uid}`]) {
+          assert(before.includes(frame), `${frame}: ${text("tries.open")}${before.join(", ")}`);
+        }
+        assert(tries("open").includes(`sctp_loopback ${uid} ok`), text("tries.open"));
+      }
+    });
+
+    await t.step("an association from before the lock is told", () => {
+      const account = { name: "u5001", uid: 5001, ranges: [] };
+      const own = "inet 10.77.0.1/24";
+      assertEquals(connectionWarnings([account], look("held", "sockets"), own), [{
+        account: "u5001",
+        reason: "still holds 1 connection(s) (SCTP) to outside, to 10.77.0.2",
+        remedy: "restart its processes",
+      }]);
+    });
+
+    await t.step("with the lock SCTP is refused, on loopback as well", () => {
+      const tried = tries("locked");
+      for (const way of ["sctp", "sctp_loopback"]) {
+        assert(tried.some((line) => line.startsWith(`${way} 5001 no: `)), tried.join("\n"));
+        assert(tried.includes(`${way} 5101 ok`), tried.join("\n"));
+      }
+      assertEquals(
+        [5001, 5101].map((uid) => locked.includes(`sctp ${uid}`)),
+        [false, true],
+        locked.join(", "),
+      );
+    });
+
+    await t.step("PPPoE stays open, as the docs say", () => {
+      assert(locked.includes("pppoe uid5001"), locked.join(", "));
+    });
+  });
+}

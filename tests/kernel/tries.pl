@@ -1,0 +1,54 @@
+# Tries one way out as a uid, and prints what came of it. The source port, or the text, tells whose it was.
+use strict;
+use warnings;
+use Socket;
+$| = 1;
+my ($uid, $way) = @ARGV;
+$) = "$uid $uid";
+$( = $uid;
+$< = $> = $uid;
+
+sub said { print "$way $uid ", $_[0] ? "ok" : "no: $!", "\n"; exit }
+my ($outside, $itself) = (inet_aton("10.77.0.2"), inet_aton("127.0.0.1"));
+
+# A connection of a protocol from the port that is the uid, given up after 3 seconds.
+sub connected {
+    my ($family, $protocol, $from, $to) = @_;
+    socket my $s, $family, SOCK_STREAM, $protocol or said(0);
+    setsockopt $s, SOL_SOCKET, SO_REUSEADDR, 1;
+    bind $s, pack_sockaddr_in($uid, $from) or said(0);
+    local $SIG{ALRM} = sub { print "$way $uid no: no answer\n"; exit };
+    alarm 3;
+    my $done = connect $s, $to;
+    alarm 0;
+    return $done ? $s : undef;
+}
+
+if ($way eq "mark") {
+    socket my $s, AF_INET, SOCK_DGRAM, 0;
+    bind $s, pack_sockaddr_in(999, INADDR_ANY);
+    send $s, "end", 0, pack_sockaddr_in(9999, $outside);
+} elsif ($way eq "sctp") {
+    said(connected(AF_INET, 132, INADDR_ANY, pack_sockaddr_in(4000, $outside)));
+} elsif ($way eq "sctp_held") {
+    $uid += 1000;
+    my $s = connected(AF_INET, 132, INADDR_ANY, pack_sockaddr_in(4000, $outside)) or said(0);
+    print "held\n";
+    <STDIN>;
+} elsif ($way eq "sctp_loopback") {
+    socket my $server, AF_INET, SOCK_STREAM, 132 or said(0);
+    bind $server, pack_sockaddr_in($uid + 2000, $itself) or said(0);
+    listen $server, 1 or said(0);
+    said(connected(AF_INET, 132, $itself, pack_sockaddr_in($uid + 2000, $itself)));
+} elsif ($way eq "smc") {
+    socket my $s, 43, SOCK_STREAM, 0 or said(0);    # AF_SMC, SMCPROTO_SMC
+    setsockopt $s, SOL_SOCKET, 25, "out0\0" or said(0);    # SO_BINDTODEVICE
+    bind $s, pack_sockaddr_in($uid, INADDR_ANY) or said(0);
+    said(connect $s, pack_sockaddr_in(4001, $outside));
+} elsif ($way eq "pppoe") {
+    socket my $s, 24, SOCK_STREAM, 0 or said(0);    # AF_PPPOX, PX_PROTO_OE
+    # struct sockaddr_pppox: a family, a protocol, a session, an address, a device.
+    my $to = pack "S L n a6 a16", 24, 0, 1, "\x02\0\0\0\0\x02", "out0";
+    connect $s, $to or said(0);
+    said(send $s, "uid$uid", 0);
+}
