@@ -7,8 +7,8 @@
 import type { Backend } from "./account.ts";
 import type { Holder, Holdings } from "./lock/holder.ts";
 import type { Found, Kind, Lock } from "./lock/piece.ts";
-import type { AccountStatus } from "./lock/status.ts";
-import type { Warning } from "./lock/warnings.ts";
+import type { AccountStatus } from "./lock/report.ts";
+import type { Warning } from "./lock/report.ts";
 import type { Ask } from "./sudo.ts";
 
 /** One system; `M` is what is read of a machine with it. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Refusal } from "../linux/log.ts";
+import type { Refusal } from "../lock/report.ts";
 import { shown } from "../shown.ts";
 
 /** How each layer's refusal is told. */

@@ -4,7 +4,8 @@
  * @module
  */
 import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
-import { mostUrgentFirst, type Warning } from "../lock/warnings.ts";
+import { mostUrgentFirst } from "../lock/warnings.ts";
+import type { Warning } from "../lock/report.ts";
 import { type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
 

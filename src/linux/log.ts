@@ -6,30 +6,8 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Ask } from "../sudo.ts";
+import type { Refusal } from "../lock/report.ts";
 import { KEY } from "./audit.ts";
-
-/** One call that the lock refused. */
-export interface Refusal {
-  /** The record's own: its time and serial number. */
-  readonly id: string;
-  /** Milliseconds since 1970. */
-  readonly time: number;
-  readonly account: string;
-  /** The uid that asked: the account's, or a subordinate one. */
-  readonly uid: number;
-  /** Who started the program: root's where it only took the account's effective uid, as verify does. */
-  readonly realUid: number;
-  readonly pid: number;
-  /** The program's name, which it may have chosen itself: any characters at all. */
-  readonly program: string;
-  /** Its file. */
-  readonly executable: string;
-  /** Undefined where it sent on a socket that was connected before: the record has no address. */
-  readonly address?: string;
-  readonly port?: number;
-  /** Which layer refused it: the routing rule, or the packet filter. */
-  readonly by: "routing" | "filter";
-}
 
 /** Which refusals are asked for. */
 export interface Query {

@@ -12,9 +12,9 @@ import {
 } from "../../src/cli/outcome_text.ts";
 import { statusLines } from "../../src/cli/status_text.ts";
 import { verifyLines } from "../../src/cli/verify_text.ts";
-import type { AccountStatus, PieceStatus } from "../../src/lock/status.ts";
+import type { AccountStatus, PieceStatus } from "../../src/lock/report.ts";
 import type { Try, Verification } from "../../src/lock/judge.ts";
-import type { Warning } from "../../src/lock/warnings.ts";
+import type { Warning } from "../../src/lock/report.ts";
 
 const notCovered = [
   "a socket that another account opened and handed over",

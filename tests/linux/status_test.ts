@@ -1,6 +1,6 @@
 /** `status` on real rules: what it says must be what the kernel has. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import type { AccountStatus, PieceStatus, StatusReport } from "../../src/lock/status.ts";
+import type { AccountStatus, PieceStatus, StatusReport } from "../../src/lock/report.ts";
 import { lockIn, paste, statusOf } from "../support/inside.ts";
 import { run } from "../support/process.ts";
 import { ReadableProgram } from "../support/readable_program.ts";

@@ -8,7 +8,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
 import type { Answer } from "../../src/lock/piece.ts";
-import { type AccountStatus, sightOf, statusIn } from "../../src/lock/status.ts";
+import { sightOf, statusIn } from "../../src/lock/status.ts";
+import type { AccountStatus } from "../../src/lock/report.ts";
 import { readMachine } from "../../src/macos/machine.ts";
 import { macos } from "../../src/macos/macos.ts";
 import { readRules, writtenRules } from "../../src/macos/rules.ts";

@@ -17,8 +17,8 @@ import {
   type Sight,
   sightOf,
   statusIn,
-  type StatusReport,
 } from "../../src/lock/status.ts";
+import type { StatusReport } from "../../src/lock/report.ts";
 import type { Ask } from "../../src/sudo.ts";
 import { run } from "./process.ts";
 import type { World } from "./world.ts";

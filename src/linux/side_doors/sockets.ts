@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Warning } from "../../lock/warnings.ts";
+import type { Warning } from "../../lock/report.ts";
 import type { Locked } from "./locked.ts";
 
 /** The states of sockets without a peer. */

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import type { AccountStatus, StatusReport } from "../../../src/lock/status.ts";
+import type { AccountStatus, StatusReport } from "../../../src/lock/report.ts";
 import { linesOf, must, type Result, run } from "../../support/process.ts";
 
 /** What macOS ships as /etc/pf.conf, without its comments. */
