@@ -31,7 +31,10 @@ export const askIn = (world: World): Ask => async (words, { input } = {}) => {
 };
 
 /** Reads the world as the program does, and finds what is there. */
-export async function sightIn(world: World, names: readonly string[] = []): Promise<Sight<Machine>> {
+export async function sightIn(
+  world: World,
+  names: readonly string[] = [],
+): Promise<Sight<Machine>> {
   return sightOf(linux, await linux.read(askIn(world), names));
 }
 
