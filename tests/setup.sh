@@ -1,4 +1,4 @@
 #!/bin/sh
 # What the tests need.
 exec sh "$(dirname "$0")/install.sh" iptables nftables iproute2 sudo tcpdump python3 uidmap \
-  util-linux procps zsh ufw
+  util-linux procps zsh ufw shellcheck
