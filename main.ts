@@ -187,7 +187,7 @@ async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
     ? text.logJson
     : text.logLines;
   await showLog(command, (refusals, { lost, isLast }) => {
-    output.printLines(() => linesOf(refusals));
+    if (refusals.length > 0) output.printLines(() => linesOf(refusals));
     const loss = text.lossLine(lost);
     if (loss !== undefined) output.printOutcome([loss]);
     if (isLast && refusals.length === 0) output.printOutcome(["nothing was refused in that time"]);

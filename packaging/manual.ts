@@ -7,8 +7,12 @@
 import denoJson from "../deno.json" with { type: "json" };
 import { COMMANDS, OPTIONS } from "../src/cli/options.ts";
 import { helpText } from "../src/cli/help.ts";
-import { BOOT_DIRECTORY, LOCK_UNIT, REPAIR_UNIT, UNIT_DIRECTORY } from "../src/linux/persist.ts";
-import { daemonFileOf, ruleFileOf, tokenFileOf } from "../src/macos/pf.ts";
+import { SHARED_FILES } from "../src/linux/boot/files.ts";
+import { FOLDER } from "../src/linux/boot/read_boot.ts";
+import { linux } from "../src/linux/linux.ts";
+import { PF_CONF, PLIST_FILE, SCRIPT_FILE, TOKEN_FILE } from "../src/macos/machine.ts";
+import { RULES_FILE } from "../src/macos/rules.ts";
+import { macos } from "../src/macos/macos.ts";
 
 /**
  * fishnet-firewall(8) in the man(7) macros.
@@ -42,6 +46,11 @@ export function manualPage(date: string): string {
       `.SH ${title.toUpperCase()}`,
       ...lines.flatMap((line) => [roff(line), ".br"]).slice(0, -1),
     ]),
+    ".SH LIMITS",
+    "What no packet filter stops, whoever writes its rules:",
+    ...Object.entries({ Linux: linux, macOS: macos }).flatMap(([system, { notCovered }]) =>
+      notCovered.flatMap((limit) => item('.B "\\(bu"', `${system}: ${limit}`))
+    ),
     ".SH EXAMPLES",
     ...["enable", "verify", "disable"].flatMap((command) =>
       item(COMMANDS[command as keyof typeof COMMANDS] + ":", "", [
@@ -65,13 +74,14 @@ export function manualPage(date: string): string {
 }
 
 const FILES = {
-  [`${BOOT_DIRECTORY}/UID.sh`]: "Linux: the lines that lock the account at boot",
-  [`${UNIT_DIRECTORY}/${LOCK_UNIT}.service`]: "Linux: the unit that runs them",
-  [`${UNIT_DIRECTORY}/${REPAIR_UNIT}`]: "Linux: runs them again after another firewall was started",
-  [ruleFileOf("USER")]: "macOS: the account's rules",
-  "/etc/pf.conf": "macOS: one line, which calls the rules of all accounts",
-  [tokenFileOf("USER")]: "macOS: the reference that keeps pf on",
-  [daemonFileOf("USER")]: "macOS: loads the rules at boot",
+  [`${FOLDER}/UID.account`]: "Linux: what the account is locked with",
+  ...Object.fromEntries(SHARED_FILES.map(({ path, why }) => [path, `Linux: ${why}`])),
+  "/etc/audit/rules.d/fishnet-USER.rules": "Linux, with --log: what is recorded of the account",
+  [RULES_FILE]: "macOS: the rules of all accounts",
+  [PF_CONF]: "macOS: two lines, which call those rules",
+  [TOKEN_FILE]: "macOS: the reference that keeps pf on",
+  [SCRIPT_FILE]: "macOS: loads the rules at boot",
+  [PLIST_FILE]: "macOS: runs that script",
 };
 
 const SEE_ALSO = ["ip-rule(8)", "iptables(8)", "nft(8)", "pfctl(8)", "sudo(8)"];

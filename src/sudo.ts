@@ -9,6 +9,7 @@ import type { CommandContext } from "dax";
 import { FishnetError } from "./errors.ts";
 import { quoted, sudo } from "./lock/line.ts";
 import type { Answer, Step } from "./lock/piece.ts";
+import { MarkedOutput } from "./marked_output.ts";
 import script from "./session.sh" with { type: "text" };
 
 /**
@@ -50,9 +51,16 @@ export interface StepResult extends Answer {
 export class Session implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #stdout: Output;
-  readonly #stderr: Output;
+  readonly #stdout: MarkedOutput;
+  readonly #stderr: MarkedOutput;
   readonly #mark = crypto.randomUUID();
+  readonly #asked: {
+    readonly words: readonly string[];
+    readonly resolve: (answer: Answer) => void;
+    readonly reject: (error: unknown) => void;
+  }[] = [];
+  /** The wait for another run's lock was given up. */
+  #isWaiting = false;
   /** The commands go one after another. */
   #last: Promise<unknown> = Promise.resolve();
   /**
@@ -65,8 +73,8 @@ export class Session implements AsyncDisposable {
     // "-b": a process group of its own, out of reach of the terminal's Ctrl-C.
     this.#child = spawnSudo(["-b", "sh"]);
     this.#stdin = this.#child.stdin.getWriter();
-    this.#stdout = new Output(this.#child.stdout);
-    this.#stderr = new Output(this.#child.stderr);
+    this.#stdout = new MarkedOutput(this.#child.stdout);
+    this.#stderr = new MarkedOutput(this.#child.stderr);
   }
 
   /**
@@ -93,6 +101,7 @@ export class Session implements AsyncDisposable {
     this.#stdout.onWord("waiting\n", onWaiting);
     const locked = this.#say(`lock ${LOCK_TIMEOUT}\n`);
     const answer = await Promise.race([locked, stopped.then(() => undefined)]);
+    this.#isWaiting = answer === undefined;
     if (answer !== undefined && answer.exitCode !== 0) {
       throw new FishnetError(
         `another run of this program has not ended for ${LOCK_TIMEOUT} seconds: end it first`,
@@ -100,9 +109,39 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** Runs one command that changes nothing. */
-  readonly ask: Ask = (words, { input, seconds = LIMIT } = {}) =>
-    this.#say(this.#statement(words, "", input, seconds));
+  /** Runs one command that changes nothing; those that are asked at once are asked together. */
+  readonly ask: Ask = (words, { input, seconds } = {}) => {
+    if (input !== undefined || seconds !== undefined) {
+      return this.#say(this.#statement(words, "", input, seconds ?? LIMIT));
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+    if (this.#asked.push({ words, resolve, reject }) === 1) {
+      queueMicrotask(() => this.#askTogether());
+    }
+    return promise;
+  };
+
+  /** One shell for many commands: starting and limiting each by itself would double what they take. */
+  async #askTogether(): Promise<void> {
+    const asked = this.#asked.splice(0);
+    const mark = crypto.randomUUID();
+    const end = `; printf "\\n%s %s\\n" ${mark} $?; printf "\\n%s\\n" ${mark} >&2`;
+    const input = asked.map(({ words }) => `${words.map(quoted).join(" ")} </dev/null${end}`);
+    try {
+      const answer = await this.#say(this.#statement(["sh"], "", input.join("\n"), LIMIT));
+      const errors = answer.stderr.split(`\n${mark}\n`);
+      const outputs = answer.stdout.split(`\n${mark} `);
+      if (outputs.length <= asked.length) throw new UnreadableError("reading took too long");
+      let text = outputs[0]!;
+      asked.forEach(({ resolve }, i) => {
+        const [code, ...rest] = outputs[i + 1]!.split("\n");
+        resolve({ exitCode: Number(code), stdout: text, stderr: errors[i] ?? "" });
+        text = rest.join("\n");
+      });
+    } catch (error) {
+      for (const { reject } of asked) reject(error);
+    }
+  }
 
   /** Carries out one command of a plan, in dax's shell, where `sudo` is this session. */
   async perform(step: Step): Promise<StepResult> {
@@ -162,7 +201,9 @@ export class Session implements AsyncDisposable {
   /** Ends the session; what was not committed is undone. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stdin.close().catch(ignoreBrokenPipe);
-    await Promise.all([this.#stdout.end(), this.#stderr.end(), this.#child.status]);
+    // One that waits for another run's lock still will find nothing to do when it has it.
+    if (this.#isWaiting) await Promise.all([this.#stdout.cancel(), this.#stderr.cancel()]);
+    else await Promise.all([this.#stdout.end(), this.#stderr.end(), this.#child.status]);
   }
 
   #statement(
@@ -229,54 +270,6 @@ function spawnSudo(args: string[]): Deno.ChildProcess {
       );
     }
     throw error;
-  }
-}
-
-/** One output of the session, cut at its marks. */
-class Output {
-  readonly #reader: ReadableStreamDefaultReader<string>;
-  #text = "";
-  #word: { readonly word: string; readonly heard: () => void } | undefined;
-
-  constructor(stream: ReadableStream<Uint8Array>) {
-    this.#reader = stream.pipeThrough(new TextDecoderStream()).getReader();
-  }
-
-  /** Calls back once, when the word was printed. */
-  onWord(word: string, heard: () => void): void {
-    this.#word = { word, heard };
-  }
-
-  /** What was printed up to the next mark, and what stands behind it; nothing where all has ended. */
-  async upTo(mark: string): Promise<{ readonly text: string; readonly last?: string }> {
-    const start = `\n${mark}`;
-    let from = 0;
-    while (true) {
-      const at = this.#text.indexOf(start, from);
-      const end = at < 0 ? -1 : this.#text.indexOf("\n", at + start.length);
-      if (end >= 0) {
-        const answer = {
-          text: this.#text.slice(0, at),
-          last: this.#text.slice(at + start.length, end).trim(),
-        };
-        this.#text = this.#text.slice(end + 1);
-        return answer;
-      }
-      from = Math.max(0, this.#text.length - start.length);
-      if (at >= 0) from = at;
-      const { value, done } = await this.#reader.read();
-      if (done) return { text: this.#text };
-      this.#text += value;
-      if (this.#word !== undefined && this.#text.includes(this.#word.word)) {
-        this.#word.heard();
-        this.#word = undefined;
-      }
-    }
-  }
-
-  /** Waits for the end, which comes when the last command has ended. */
-  async end(): Promise<void> {
-    while (!(await this.#reader.read()).done);
   }
 }
 

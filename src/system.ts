@@ -7,8 +7,8 @@
 import type { Backend } from "./account.ts";
 import type { Holder, Holdings } from "./lock/holder.ts";
 import type { Found, Kind, Lock } from "./lock/piece.ts";
-import type { AccountStatus } from "./lock/status.ts";
-import type { Warning } from "./lock/warnings.ts";
+import type { AccountStatus } from "./lock/report.ts";
+import type { Warning } from "./lock/report.ts";
 import type { Ask } from "./sudo.ts";
 
 /** One system; `M` is what is read of a machine with it. */
@@ -40,6 +40,15 @@ export interface System<M> {
   verifyAfter?(before: M, after: M): string | undefined;
   /** What accounts that are locked could do all the same. */
   doors(ask: Ask, machine: M, accounts: readonly AccountStatus[]): Promise<Warning[]>;
+  /** What an enable has to tell besides: whether anything is there to be reached. */
+  reachable?(ask: Ask, accounts: readonly AccountStatus[]): Promise<Warning[]>;
+  /** A sentence on what was recorded of a locked account; undefined where nothing is. */
+  recorded?(ask: Ask, machine: M, name: string): Promise<string | undefined>;
+  /**
+   * How many of root's own tries as the account were recorded since a time, in milliseconds since
+   * 1970; undefined where nothing is recorded.
+   */
+  recordedTries?(ask: Ask, machine: M, name: string, from: number): Promise<number | undefined>;
   /**
    * Why it would be no good to take this account's network without being asked to by its name: it
    * has a session from outside, or may use sudo. Undefined where it would do.

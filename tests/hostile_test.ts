@@ -3,25 +3,32 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import fc from "fast-check";
 import { parseCommandLine } from "../src/cli/command_line.ts";
 import { FishnetError } from "../src/errors.ts";
-import { lineOf } from "../src/plan.ts";
-import { type LockOptions, planDisable, planEnable } from "../src/planner.ts";
+import { linux } from "../src/linux/linux.ts";
+import { stepsByName } from "../src/lock/difference.ts";
+import type { LockOptions } from "../src/lock/piece.ts";
+import { macos } from "../src/macos/macos.ts";
 import { must, run } from "./support/process.ts";
 import { PROGRAM, program, worldTest } from "./support/world.ts";
 
 const PLACEHOLDER = "agent_runner";
 
 /** All the lines of a lock and of its release, undo lines too. */
-function linesFor(name: string, options: LockOptions): string[] {
-  return [...planEnable([{ name }], options), ...planDisable([{ name }], options)]
-    .flatMap((step) => [lineOf(step), ...step.undo ?? [], step.undoEach ?? ""]);
+function linesFor(name: string, options: LockOptions, onMac: boolean): string[] {
+  const lock = { ...options, name };
+  const steps = (["enable", "disable"] as const).flatMap((action) =>
+    onMac
+      ? stepsByName(macos.kinds, [lock], action, macos.loop)
+      : stepsByName(linux.kinds, [lock], action, linux.loop)
+  );
+  return steps.flatMap(({ line, undo }) => [line, ...undo]);
 }
 
 const lockOptions = fc.record({
-  system: fc.constantFrom("linux" as const, "macos" as const),
   backend: fc.constantFrom("iptables" as const, "nftables" as const),
   onlyPorts: fc.uniqueArray(fc.integer({ min: 1, max: 65535 }), { maxLength: 15 }),
   persist: fc.boolean(),
   sessions: fc.constant(false),
+  log: fc.boolean(),
 });
 
 const name = fc.oneof(
@@ -33,7 +40,7 @@ const name = fc.oneof(
 Deno.test("10,000 names: a line never holds more of one than the name itself, which is a word", () => {
   let accepted = 0;
   fc.assert(
-    fc.property(name, lockOptions, (name, options) => {
+    fc.property(name, lockOptions, fc.boolean(), (name, options, onMac) => {
       let account: string;
       try {
         const command = parseCommandLine(["firewall", "enable", `--agent-user=${name}`], {
@@ -50,8 +57,8 @@ Deno.test("10,000 names: a line never holds more of one than the name itself, wh
       // A name that is a word of the lines themselves ("sudo", "a") cannot be told from them.
       const marked = `Xq${account.slice(0, 26)}qX`;
       assertEquals(
-        linesFor(marked, options).map((line) => line.replaceAll(marked, PLACEHOLDER)),
-        linesFor(PLACEHOLDER, options),
+        linesFor(marked, options, onMac).map((line) => line.replaceAll(marked, PLACEHOLDER)),
+        linesFor(PLACEHOLDER, options, onMac),
       );
       return true;
     }),

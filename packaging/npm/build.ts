@@ -48,8 +48,9 @@ function nameAndVersion(key: string): [string, string] {
 
 /** A source as it is in the package: the same lines and columns, but for the words of imports. */
 export function asJavaScript(source: string): string {
+  // Statements begin a line, as deno fmt has them: what only looks like one is a text.
   return stripTypeScriptTypes(source).replaceAll(
-    /(\bfrom |\bimport\(|^import )"([^"]+)"/gm,
+    /(^(?:(?:import|export)\b.*|\}) from |^import |\bimport\()"([^"]+)"/gm,
     (_, words, specifier) => `${words}"${inPackage(specifier)}"`,
   );
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Refusal } from "../linux/log.ts";
+import type { Refusal } from "../lock/report.ts";
 import { shown } from "../shown.ts";
 
 /** How each layer's refusal is told. */
@@ -19,11 +19,12 @@ export function logLines(refusals: readonly Refusal[]): string[] {
     const first = refusals[i]!;
     let end = i + 1;
     while (end < refusals.length && isSame(first, refusals[end]!)) end++;
-    const { time, account, program, pid, by } = first;
+    const { time, account, program, pid, by, uid, realUid } = first;
+    const tried = realUid === uid ? "" : `, tried by uid ${realUid}`;
     const count = end - i === 1 ? "" : ` (${end - i} times)`;
     lines.push(
       `${clock(time)}  ${shown(account)}  ${shown(program, PROGRAM)}[${pid}]  ` +
-        `${destination(first)}  ${HOW[by]}${count}`,
+        `${destination(first)}  ${HOW[by]}${tried}${count}`,
     );
     i = end;
   }
@@ -88,7 +89,8 @@ export function lossLine(lost: number): string | undefined {
 }
 
 function isSame(a: Refusal, b: Refusal): boolean {
-  return a.account === b.account && a.program === b.program && a.pid === b.pid && a.by === b.by &&
+  return a.account === b.account && a.realUid === b.realUid && a.program === b.program &&
+    a.pid === b.pid && a.by === b.by &&
     destination(a) === destination(b);
 }
 

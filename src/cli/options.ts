@@ -112,7 +112,7 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
     on: CHANGES,
     help: "Show the plan for another system (dry-run only)",
   },
-  "json": { on: ALL, help: "Print one JSON document" },
+  "json": { on: ALL, help: "Print one JSON document (log: one for each line)" },
   "explain": {
     on: ["enable", "disable", "status"],
     help: "Say why each command of the plan is there; status: all that no packet filter stops",

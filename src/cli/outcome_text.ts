@@ -4,8 +4,8 @@
  *
  * @module
  */
-import type { AccountStatus } from "../lock/status.ts";
-import type { Warning } from "../lock/warnings.ts";
+import type { AccountStatus } from "../lock/report.ts";
+import type { Warning } from "../lock/report.ts";
 import { shown } from "../shown.ts";
 
 /** Where the Fishnet proxy listens. */
@@ -43,11 +43,12 @@ const MAX_NAMES = 5;
  * @param changed whether this run did anything
  */
 export function enableOutcome(accounts: readonly AccountStatus[], changed: boolean): string[] {
-  return byText(accounts, ({ state, onlyPorts, survivesReboot }) =>
+  return byText(accounts, ({ state, onlyPorts, survivesReboot, backend }) =>
     [
       state === "locked" ? `${changed ? "" : "already "}locked` : `not whole (${state})`,
       onlyPorts.length === 0 ? "loopback open" : `loopback only on port ${onlyPorts.join(", ")}`,
       survivesReboot ? "kept at reboot" : "lost at reboot",
+      ...(backend === undefined ? [] : [`by ${backend}`]),
     ].join("; "));
 }
 

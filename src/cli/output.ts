@@ -4,7 +4,8 @@
  * @module
  */
 import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
-import { mostUrgentFirst, type Warning } from "../lock/warnings.ts";
+import { mostUrgentFirst } from "../lock/warnings.ts";
+import type { Warning } from "../lock/report.ts";
 import { type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
 
@@ -14,26 +15,38 @@ export const JSON_FORMAT_VERSION = "1.0";
 /** `enable` or `disable`, as the reference page prints it. */
 export type Action = "enable" | "disable";
 
-/** One command of a dry-run. */
+/** One command of a dry-run; the lines after its first belong to a quoted text, or to a loop. */
 export interface PlanLine {
-  /** The command; the lines after the first belong to a quoted text, or to a loop. */
   readonly line: string;
   readonly why: string;
-  /** It is a loop over several lines: each may be indented, as none is of a quoted text. */
-  readonly loop?: boolean;
 }
 
 /** The dry-run, to the letter of the reference page; pasted into a shell it does what it says. */
 export function printDryRun(action: Action, plan: readonly PlanLine[], explain: boolean): void {
-  const commands = plan.flatMap(({ line, why, loop }) => [
+  const commands = plan.flatMap(({ line, why }) => [
     ...(explain ? [colour(`  # ${why}`, dim)] : []),
-    `  ${loop ? line.replaceAll("\n", "\n  ") : line}`,
+    ...indented(line),
   ]);
   print([
     colour(`Firewall ${action}: dry-run`, bold),
     ...commands,
     "Re-run with --apply (or --apply-system) to execute.",
   ]);
+}
+
+/** Indents what a shell reads as commands; a line that begins inside quotes is part of a text. */
+function indented(command: string): string[] {
+  let quote = "";
+  return command.split("\n").map((line) => {
+    const shown = quote === "" ? `  ${line}` : line;
+    for (let i = 0; i < line.length; i++) {
+      const character = line[i]!;
+      if (character === "\\" && quote !== "'") i++; // what follows is no quote
+      else if (character === quote) quote = "";
+      else if (quote === "" && /['"]/.test(character)) quote = character;
+    }
+    return shown;
+  });
 }
 
 /** The line before a plan is executed. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Lock, Piece } from "../lock/piece.ts";
+import type { Lock, Piece, Uids } from "../lock/piece.ts";
 import { printRange, type UidRange } from "../lock/uid_range.ts";
 
 /** One account (passwd(5)). */
@@ -65,11 +65,10 @@ export function subordinateRanges({ ranges }: Subuid, { name, uid }: PasswdEntry
 export const ownRange = (uid: number): UidRange => ({ first: uid, last: uid });
 
 /** The account's own uid, as a piece holds it: in a dry-run, that of its name. */
-export const ownUids = ({ uid }: Lock): Piece["uids"] & {} =>
-  uid === undefined ? "name" : ownRange(uid);
+export const ownUids = ({ uid }: Lock): Uids => uid === undefined ? "name" : ownRange(uid);
 
 /** The subordinate uids, as pieces hold them: in a dry-run, one piece stands for every range. */
-export const subordinateUids = ({ ranges }: Lock): (Piece["uids"] & {})[] =>
+export const subordinateUids = ({ ranges }: Lock): Uids[] =>
   ranges === undefined ? ["ranges"] : [...ranges];
 
 /** The loop's variable in a dry-run: only the machine knows the ranges. */

@@ -83,6 +83,11 @@ export const audit: Kind<Machine> = {
     pieces.map((piece) => step("-d", "-a", piece as RulePiece, `remove it: ${piece.is}`)),
 };
 
+/** Whether what an account is refused is recorded now. */
+export function isRecorded(machine: Machine, name: string): boolean {
+  return audit.found(machine).some(({ owner, fault }) => owner === name && fault === undefined);
+}
+
 /** The uids of a lock, as its pieces hold them: one piece each. */
 export function uidsOf(lock: Lock): NonNullable<Piece["uids"]>[] {
   return [ownUids(lock), ...subordinateUids(lock)];

@@ -8,7 +8,7 @@
  * @module
  */
 import { sudo } from "../lock/line.ts";
-import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { ownerWord, ownUids, subordinateUids } from "./accounts.ts";
 import { chainFound, chainPiece, isChain, makeChain, unmakeChain } from "./iptables_chain.ts";
 import {
@@ -55,7 +55,7 @@ export const iptables: Kind<Machine> = {
     const families = machine?.families ?? FAMILIES;
     const limited = lock.onlyPorts.length > 0;
     const layers = limited ? [...BASE, ...LIMITS] : BASE;
-    const pieces = (layer: Layer, uids: Piece["uids"] & {}) =>
+    const pieces = (layer: Layer, uids: Uids) =>
       families.map((family) => rulePiece(lock, layer, family, uids));
     return [
       ...(limited ? families.map(chainPiece) : []),
@@ -100,7 +100,7 @@ function rulePiece(
   { name, onlyPorts }: Lock,
   layer: Layer,
   family: Family,
-  uids: Piece["uids"] & {},
+  uids: Uids,
 ): RulePiece {
   return {
     is: nameOf(family, layer, onlyPorts),

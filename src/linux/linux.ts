@@ -17,11 +17,12 @@ import {
   subordinateRanges,
   unclearLines,
 } from "./accounts.ts";
-import { audit } from "./audit.ts";
+import { audit, isRecorded } from "./audit.ts";
 import { auditAtBoot } from "./audit_at_boot.ts";
 import { boot } from "./boot/boot.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
+import { recordedTries, refusedSince } from "./log.ts";
 import type { Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
 import { NOT_COVERED } from "./not_covered.ts";
@@ -29,6 +30,7 @@ import { refuse } from "./refusals.ts";
 import { resolver } from "./resolver.ts";
 import { sessions } from "./sessions.ts";
 import { sideDoors } from "./side_doors.ts";
+import { proxyWarnings } from "./side_doors/sockets.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
 
 const KINDS: readonly Kind<Machine>[] = [
@@ -161,6 +163,29 @@ export const linux: System<Machine> = {
   loop: rangeLoop,
 
   doors: (ask, machine, accounts) => sideDoors(ask, machine, accounts),
+
+  async reachable(ask, accounts) {
+    const { exitCode, stdout } = await ask(["ss", "-Hltn"]);
+    return exitCode === 0 ? proxyWarnings(accounts, stdout) : [];
+  },
+
+  async recorded(ask, machine, name) {
+    if (!isRecorded(machine, name)) return undefined;
+    try {
+      const { count, since, file } = await refusedSince(ask, name, 5);
+      const from = since === undefined ? "" : ` since ${new Date(since).toISOString()}`;
+      const where = file === undefined ? "" : ` in ${file}`;
+      const times = count === 1 ? "once" : `${count} times`;
+      return `refused ${times}${from}, recorded${where}: fishnet firewall log shows it`;
+    } catch (error) {
+      if (!(error instanceof FishnetError)) throw error;
+      return `how often it was refused could not be read in 5 s: ${error.message}`;
+    }
+  },
+
+  async recordedTries(ask, machine, name, from) {
+    return isRecorded(machine, name) ? await recordedTries(ask, name, from) : undefined;
+  },
 
   async whyAsk(ask, name) {
     const rights = await ask(["sudo", "-n", "-l", "-U", name]);

@@ -6,28 +6,8 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Ask } from "../sudo.ts";
+import type { Refusal } from "../lock/report.ts";
 import { KEY } from "./audit.ts";
-
-/** One call that the lock refused. */
-export interface Refusal {
-  /** The record's own: its time and serial number. */
-  readonly id: string;
-  /** Milliseconds since 1970. */
-  readonly time: number;
-  readonly account: string;
-  /** The uid that asked: the account's, or a subordinate one. */
-  readonly uid: number;
-  readonly pid: number;
-  /** The program's name, which it may have chosen itself: any characters at all. */
-  readonly program: string;
-  /** Its file. */
-  readonly executable: string;
-  /** Undefined where it sent on a socket that was connected before: the record has no address. */
-  readonly address?: string;
-  readonly port?: number;
-  /** Which layer refused it: the routing rule, or the packet filter. */
-  readonly by: "routing" | "filter";
-}
 
 /** Which refusals are asked for. */
 export interface Query {
@@ -75,9 +55,13 @@ export interface Tally {
   readonly file?: string;
 }
 
-/** @throws {FishnetError} where the log cannot be read. */
-export async function refusedSince(ask: Ask, account: string): Promise<Tally> {
-  const { refusals, changes } = parse(await search(ask, { accounts: [account] }), [account]);
+/**
+ * @param seconds how long it may take
+ * @throws {FishnetError} where the log cannot be read, or not in that time.
+ */
+export async function refusedSince(ask: Ask, account: string, seconds?: number): Promise<Tally> {
+  const text = await search(ask, { accounts: [account] }, seconds);
+  const { refusals, changes } = parse(text, [account]);
   const end = changes.findLastIndex(({ added }) => !added);
   const since = changes[end + 1]?.time;
   const { stdout } = await ask(["grep", "^log_file", "/etc/audit/auditd.conf"]);
@@ -89,19 +73,43 @@ export async function refusedSince(ask: Ask, account: string): Promise<Tally> {
   };
 }
 
+/** Milliseconds in which a record of what was just refused must be there. */
+const PROMPT = 2000;
+
+/**
+ * How many of root's own tries with the account's uid were recorded since a time: waits until there
+ * is one, for two seconds at most. An account can't make such a record.
+ *
+ * @param from in milliseconds since 1970
+ * @throws {FishnetError} where the log cannot be read.
+ */
+export async function recordedTries(ask: Ask, account: string, from: number): Promise<number> {
+  const deadline = Date.now() + PROMPT;
+  while (true) {
+    const isLast = Date.now() >= deadline;
+    const since = (Date.now() - from) / 1000;
+    const refusals = await readLog(ask, { accounts: [account], since });
+    const count = refusals.filter(({ realUid, uid }) => realUid === 0 && uid !== 0).length;
+    if (count > 0 || isLast) return count;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
 /** How many of the kernel's records, of whatever kind, were lost since the machine was started. */
 export async function lostRecords(ask: Ask): Promise<number> {
   const { stdout } = await ask(["auditctl", "-s"]);
   return Number(/^lost (\d+)/m.exec(stdout)?.[1] ?? 0);
 }
 
-async function search(ask: Ask, { accounts, since }: Query): Promise<string> {
+/** A log that a flood has filled takes seconds to read, on a busy machine many. */
+const SECONDS = 300;
+
+async function search(ask: Ask, { accounts, since }: Query, seconds = SECONDS): Promise<string> {
   const [only, ...others] = accounts;
   // Without -w, a part of the key is enough (ausearch(8)): one reading for all accounts.
   const key = only !== undefined && others.length === 0 ? ["-w", "-k", KEY + only] : ["-k", KEY];
   const words = ["ausearch", "--input-logs", "--raw", ...key, ...startOf(since)];
-  // A log that a flood has filled takes seconds to read, on a busy machine many.
-  const { exitCode, stdout, stderr } = await ask(words, { seconds: 300 });
+  const { exitCode, stdout, stderr } = await ask(words, { seconds });
   const said = stderr.trim();
   if (exitCode === 127) {
     throw new FishnetError("ausearch is not installed: install the package auditd");
@@ -181,6 +189,7 @@ function refusalOf(id: string, event: Event, accounts: readonly string[]): Refus
     time,
     account,
     uid: Number(call.get("euid")),
+    realUid: Number(call.get("uid")),
     pid: Number(call.get("pid")),
     program: call.get("comm") ?? "",
     executable: call.get("exe") ?? "",

@@ -9,7 +9,7 @@
  * @module
  */
 import { feed, printed, sudo } from "../lock/line.ts";
-import type { Answer, Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import type { Answer, Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { UnreadableError } from "../sudo.ts";
 import { ownerWord, ownUids, subordinateUids } from "./accounts.ts";
@@ -52,7 +52,7 @@ const isTable = (piece: Piece): piece is TablePiece => "tableItself" in piece;
 
 /** The table that refuses, and drops, what leaves. */
 export const lockTable: Kind<Machine> = kindOf(LOCK, (lock) => {
-  const locked = (uids: Piece["uids"] & {}, set: string): ElementPiece => ({
+  const locked = (uids: Uids, set: string): ElementPiece => ({
     is: `uids in table ${LOCK.name}`,
     why: "both families: refuse, and drop, what leaves by a real device",
     uids,
@@ -82,7 +82,7 @@ export const loopbackTable: Kind<Machine> = kindOf(LOOPBACK, (lock) => {
   ]);
 });
 
-function allowedPiece(uids: Piece["uids"] & {}, owner: string, port: number): ElementPiece {
+function allowedPiece(uids: Uids, owner: string, port: number): ElementPiece {
   return {
     is: `loopback open to TCP ${port} in table ${LOOPBACK.name}`,
     why: `on loopback, allow TCP to ${port}`,

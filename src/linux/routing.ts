@@ -10,7 +10,7 @@
  * @module
  */
 import { sudo } from "../lock/line.ts";
-import type { Found, Kind, Piece, Step } from "../lock/piece.ts";
+import type { Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
 import { overlap, parseRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { ownUids, RANGE, subordinateUids } from "./accounts.ts";
 import { FAMILIES, type Family, type Machine } from "./machine.ts";
@@ -34,7 +34,7 @@ export const routing: Kind<Machine> = {
   questions: { rule4: ["ip", "-4", "rule", "show"], rule6: ["ip", "-6", "rule", "show"] },
 
   wanted(lock, machine) {
-    const pieces = (uids: Piece["uids"] & {}) =>
+    const pieces = (uids: Uids) =>
       (machine?.families ?? FAMILIES).map((family): Piece => ({
         is: nameOf(family),
         why: `IPv${family}: ${WHY}`,

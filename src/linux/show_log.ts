@@ -8,7 +8,8 @@ import { SignalTrap } from "../lock/apply.ts";
 import { sightOf } from "../lock/status.ts";
 import { Session } from "../sudo.ts";
 import { linux } from "./linux.ts";
-import { followLog, lostRecords, type Query, readLog, type Refusal } from "./log.ts";
+import { followLog, lostRecords, type Query, readLog } from "./log.ts";
+import type { Refusal } from "../lock/report.ts";
 
 /** What is to be shown. */
 export interface LogQuery {

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import type { AccountStatus } from "../lock/status.ts";
-import type { Warning } from "../lock/warnings.ts";
+import type { AccountStatus } from "../lock/report.ts";
+import type { Warning } from "../lock/report.ts";
 import type { Ask } from "../sudo.ts";
 import { subordinateRanges } from "./accounts.ts";
 import type { Machine } from "./machine.ts";

@@ -11,16 +11,10 @@ import { Session } from "../sudo.ts";
 import { carryOut, NOTHING_CHANGED, rolledBack, SignalTrap } from "./apply.ts";
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
 import type { Lock, LockOptions, Step } from "./piece.ts";
-import {
-  type AccountStatus,
-  holderOf,
-  lockFound,
-  lockToBe,
-  type Sight,
-  sightOf,
-  statusIn,
-} from "./status.ts";
-import { lostAtReboot, systemAccounts, type Warning, wholeness } from "./warnings.ts";
+import { holderOf, lockFound, lockToBe, type Sight, sightOf, statusIn } from "./status.ts";
+import type { AccountStatus } from "./report.ts";
+import { lostAtReboot, systemAccounts, wholeness } from "./warnings.ts";
+import type { Warning } from "./report.ts";
 
 /** What is to be changed, and for whom. */
 export interface Change {
@@ -105,6 +99,7 @@ export async function makeChange<M>(
       ...wholeness(accounts),
       ...systemAccounts(accounts, system.firstOrdinaryUid),
       ...lostAtReboot(accounts),
+      ...await system.reachable?.(session.ask, accounts) ?? [],
       ...await system.doors(session.ask, after.machine, accounts),
     ],
   };

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Found, Kind } from "./piece.ts";
-import { overlap, type UidRange, UidSet } from "./uid_range.ts";
+import { overlap, UidIndex, type UidRange, UidSet } from "./uid_range.ts";
 
 /** An account, and all that it may be known by: pieces hold the numbers and names of their day. */
 export interface Holder {
@@ -52,6 +52,9 @@ export class Holdings<M> {
   };
   readonly #unowned: { kind: Kind<M>; piece: Found & { uids: UidRange } }[] = [];
 
+  readonly #index: UidIndex<{ readonly piece: Found }>;
+  readonly #unownedIndex: UidIndex<{ kind: Kind<M>; piece: Found & { uids: UidRange } }>;
+
   constructor(there: readonly There<M>[]) {
     this.#there = there;
     for (const { kind, found } of there) {
@@ -72,6 +75,17 @@ export class Holdings<M> {
         }
       }
     }
+    const owned = [...this.#byOwner].flatMap(([owner, pieces]) =>
+      pieces.flatMap(({ piece }) =>
+        piece.uids === undefined
+          ? []
+          : [{ uids: piece.uids, value: { piece: { ...piece, owner } } }]
+      )
+    );
+    this.#index = new UidIndex(owned);
+    this.#unownedIndex = new UidIndex(
+      this.#unowned.map((value) => ({ uids: value.piece.uids, value })),
+    );
   }
 
   /** The names that pieces are there for. */
@@ -94,33 +108,23 @@ export class Holdings<M> {
     return this.#unowned.map(({ piece }) => piece);
   }
 
-  /** The account's uids: those it has, and those that its pieces remember; never another's. */
-  uids({ names, uid, ranges, formerUids }: Holder): UidSet {
-    const single = [...(uid === undefined ? [] : [uid]), ...formerUids];
-    const recorded = names.flatMap((name) =>
-      (this.#byOwner.get(name) ?? []).flatMap(({ piece }) => piece.uids ?? [])
-    );
-    const all = new UidSet([
-      ...single.map((one) => ({ first: one, last: one })),
-      ...ranges,
-      ...recorded,
+  /** The account's uids: those it has, and those that its pieces remember and no other's hold. */
+  uids({ names, uid, ranges, exists, formerUids }: Holder): UidSet {
+    const own = uid === undefined ? [] : [{ first: uid, last: uid }];
+    const recorded = new UidSet([
+      ...(exists ? [] : own),
+      ...formerUids.map((former) => ({ first: former, last: former })),
+      ...names.flatMap((name) =>
+        (this.#byOwner.get(name) ?? []).flatMap(({ piece }) => piece.uids ?? [])
+      ),
     ]);
-    return new UidSet(all.ranges.flatMap((range) => this.#others(names).without(range)));
-  }
-
-  readonly #othersOf = new Map<string, UidSet>();
-
-  #others(names: readonly string[]): UidSet {
-    const key = names.join();
-    let others = this.#othersOf.get(key);
-    if (others === undefined) {
-      others = new UidSet(
-        [...this.#byOwner].filter(([owner]) => !names.includes(owner))
-          .flatMap(([, pieces]) => pieces.flatMap(({ piece }) => piece.uids ?? [])),
+    const free = recorded.ranges.flatMap((range) => {
+      const others = this.#index.overlapping(range).filter(({ piece: { owner } }) =>
+        owner !== undefined && !names.includes(owner)
       );
-      this.#othersOf.set(key, others);
-    }
-    return others;
+      return new UidSet(others.flatMap(({ piece }) => piece.uids ?? [])).without(range);
+    });
+    return new UidSet([...(exists ? own : []), ...ranges, ...free]);
   }
 
   /** The account's own pieces, by kind; of those that hold many accounts' uids, its part. */
@@ -130,18 +134,18 @@ export class Holdings<M> {
     for (const { kind, piece } of holder.names.flatMap((name) => this.#byOwner.get(name) ?? [])) {
       own.get(kind)!.push(piece);
     }
-    for (const { kind, piece } of this.#unowned) {
+    const unowned = new Set(uids.ranges.flatMap((range) => this.#unownedIndex.overlapping(range)));
+    for (const { kind, piece } of unowned) {
       if (piece.foreign) continue;
-      if (piece.divisible) {
-        const part = uids.ranges.filter((range) => overlap(range, piece.uids)).map((range) => ({
-          ...piece,
-          uids: {
-            first: Math.max(range.first, piece.uids.first),
-            last: Math.min(range.last, piece.uids.last),
-          },
-        }));
-        own.get(kind)!.push(...part);
-      } else if (uids.covers(piece.uids)) own.get(kind)!.push(piece);
+      if (!piece.divisible) {
+        if (uids.covers(piece.uids)) own.get(kind)!.push(piece);
+        continue;
+      }
+      const parts = uids.ranges.filter((range) => overlap(range, piece.uids));
+      own.get(kind)!.push(...parts.map(({ first, last }) => ({
+        ...piece,
+        uids: { first: Math.max(first, piece.uids.first), last: Math.min(last, piece.uids.last) },
+      })));
     }
     return own;
   }

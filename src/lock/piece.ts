@@ -31,17 +31,20 @@ export interface LockOptions {
   readonly log: boolean;
 }
 
+/**
+ * The uids of a piece: `name` in a dry-run stands for the account's own uid, and `ranges` for each of
+ * its subordinate ranges.
+ */
+export type Uids = UidRange | "name" | "ranges";
+
 /** One thing that keeps uids in. */
 export interface Piece {
   /** What it is, as an administrator calls it, without whose: `IPv4: DROP in mangle POSTROUTING`. */
   readonly is: string;
   /** One short clause: why it is there. */
   readonly why: string;
-  /**
-   * The uids that it holds. `name` alone in a dry-run: the account's own uid; `ranges` there: each of
-   * its subordinate ranges. Undefined for what all accounts share (a table, a unit).
-   */
-  readonly uids?: UidRange | "name" | "ranges";
+  /** The uids that it holds; undefined for what all accounts share (a table, a unit). */
+  readonly uids?: Uids;
   /** The account that it was made for; undefined where the piece does not tell. */
   readonly owner?: string;
   /** For what accounts share: the pieces that need it; by default all of its kind. */

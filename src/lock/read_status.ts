@@ -5,8 +5,10 @@
  */
 import type { System } from "../system.ts";
 import { Session, UnreadableError } from "../sudo.ts";
-import { sightOf, statusIn, type StatusReport, unknownStatus } from "./status.ts";
-import { isHeld, lostAtReboot, type Warning } from "./warnings.ts";
+import { sightOf, statusIn, unknownStatus } from "./status.ts";
+import type { AccountStatus, StatusReport } from "./report.ts";
+import { isHeld, lostAtReboot } from "./warnings.ts";
+import type { Warning } from "./report.ts";
 
 /**
  * What is in force for the accounts, and what they could do all the same; for none, for every
@@ -24,7 +26,16 @@ export async function readStatus<M>(
     const report = statusIn(sightOf(system, machine), names);
     const held = report.accounts.filter(isHeld);
     const doors = held.length === 0 ? [] : await system.doors(session.ask, machine, held);
-    return { report, warnings: [...lostAtReboot(held), ...doors] };
+    const accounts: AccountStatus[] = [];
+    for (const account of report.accounts) {
+      const recorded = await system.recorded?.(session.ask, machine, account.name);
+      accounts.push(
+        recorded === undefined
+          ? account
+          : { ...account, notes: [...account.notes ?? [], recorded] },
+      );
+    }
+    return { report: { ...report, accounts }, warnings: [...lostAtReboot(held), ...doors] };
   } catch (error) {
     if (!(error instanceof UnreadableError)) throw error;
     return { report: unknownStatus(names, error.message), warnings: [] };

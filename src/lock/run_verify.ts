@@ -43,7 +43,10 @@ export async function verifyAll<M>(
       }
       const { state, onlyPorts } = account!;
       const verified = { ...person, state, onlyPorts };
-      const verification = await verify(verified, { ...options, control, run: ask });
+      const from = Date.now();
+      const tried = await verify(verified, { ...options, control, run: ask });
+      const count = await system.recordedTries?.(ask, sight.machine, name, from);
+      const verification = count === undefined ? tried : withRecord(tried, count);
       onVerified(verification);
       verifications.push(verification);
     }
@@ -56,6 +59,21 @@ export async function verifyAll<M>(
       return unread;
     });
   }
+}
+
+/** Where what is refused is recorded, these tries have to be. */
+function withRecord(verification: Verification, count: number): Verification {
+  const record: Try = {
+    what: "these tries, in the audit's log",
+    expected: "refused",
+    verdict: count > 0 ? "proven" : "failed",
+    did: count > 0 ? `${count} of them are recorded` : "none of them was recorded",
+  };
+  return {
+    ...verification,
+    proven: verification.proven && count > 0,
+    tries: [...verification.tries, record],
+  };
 }
 
 function unreadable(name: string, did: string): Verification {

@@ -6,53 +6,11 @@
 import type { Backend } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import type { System } from "../system.ts";
+import type { AccountStatus, LockState, PieceStatus, StatusReport } from "./report.ts";
 import { InForce, type Judgement } from "./difference.ts";
 import { type Holder, Holdings, type There } from "./holder.ts";
 import type { Found, Kind, Lock, LockOptions, Piece } from "./piece.ts";
 import { printRange } from "./uid_range.ts";
-
-/** `partial`: a piece is missing, or without effect. `unknown`: the state could not be read. */
-export type LockState = "locked" | "partial" | "unlocked" | "unknown";
-
-/** One piece of an account's lock, and whether it is in force. */
-export interface PieceStatus {
-  readonly name: string;
-  /** False also for what is there and has no effect, because something before it lets pass. */
-  readonly present: boolean;
-  /** Why it does not count, or what is remarkable about it. */
-  readonly detail?: string;
-  /** The command that mends it. */
-  readonly remedy?: string;
-}
-
-/** What is in force for one account. */
-export interface AccountStatus {
-  /** Its name; `uid N` where rules are left of an account that nobody knows any more. */
-  readonly name: string;
-  /** Undefined where the state could not be read. */
-  readonly uid: number | undefined;
-  readonly state: LockState;
-  readonly pieces: readonly PieceStatus[];
-  /** The lock is put back in force at boot, before anything of the account can run. */
-  readonly survivesReboot: boolean;
-  /** Why it is not, although it should be. */
-  readonly rebootFaults?: readonly string[];
-  /** Linux: which rule set carries the lock. */
-  readonly backend?: Backend;
-  /** The TCP ports that loopback is limited to; none means that all of it is open. */
-  readonly onlyPorts: readonly number[];
-  /** What is worth knowing, and changes no state. */
-  readonly notes?: readonly string[];
-}
-
-/** The answer for all accounts that were asked for. */
-export interface StatusReport {
-  /** The worst of the accounts' states; `unlocked` where there is no account. */
-  readonly state: LockState;
-  readonly accounts: readonly AccountStatus[];
-  /** Why the state could not be read, where it is `unknown`. */
-  readonly reason?: string;
-}
 
 /** A machine that was read, and what was found on it. */
 export interface Sight<M> {

@@ -81,3 +81,33 @@ export class UidSet {
     return low;
   }
 }
+
+/** Things that hold uids, found by them without looking at all of them. */
+export class UidIndex<T> {
+  readonly #entries: readonly { readonly uids: UidRange; readonly value: T }[];
+  /** The highest uid of each entry and all before it: it never falls. */
+  readonly #highest: readonly number[];
+
+  constructor(entries: readonly { readonly uids: UidRange; readonly value: T }[]) {
+    this.#entries = entries.toSorted((a, b) => a.uids.first - b.uids.first);
+    let highest = -1;
+    this.#highest = this.#entries.map(({ uids }) => highest = Math.max(highest, uids.last));
+  }
+
+  /** Those that hold any uid of the range. */
+  overlapping(range: UidRange): T[] {
+    let [low, high] = [0, this.#entries.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#highest[middle]! < range.first) low = middle + 1;
+      else high = middle;
+    }
+    const found: T[] = [];
+    for (let i = low; i < this.#entries.length; i++) {
+      const { uids, value } = this.#entries[i]!;
+      if (uids.first > range.last) break;
+      if (overlap(uids, range)) found.push(value);
+    }
+    return found;
+  }
+}

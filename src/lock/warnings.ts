@@ -4,17 +4,7 @@
  *
  * @module
  */
-import type { AccountStatus } from "./status.ts";
-
-/** One thing that an administrator should know. */
-export interface Warning {
-  /** Whose; undefined where it concerns every account. */
-  readonly account?: string;
-  readonly reason: string;
-  readonly remedy: string;
-  /** Which comes first: 1 for a lock that is open, -1 for what can wait; 0 where it is left out. */
-  readonly urgency?: number;
-}
+import type { AccountStatus, Warning } from "./report.ts";
 
 /** Warnings in the order in which they are shown; equally urgent ones as they came. */
 export function mostUrgentFirst(warnings: readonly Warning[]): Warning[] {

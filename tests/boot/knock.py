@@ -82,6 +82,10 @@ while next_time < end:
         s.sendto(b"knock", address)
     except OSError:
         pass  # refused, or no network yet: who captures outside tells
+    if number % 10 == 0:
+        with open(f"/tmp/knocks-{os.getuid()}.new", "w") as note:
+            note.write(str(number))
+        os.rename(note.name, f"/tmp/knocks-{os.getuid()}")
     next_time = max(next_time + 0.003, time.monotonic() - 0.1)
     time.sleep(max(0, next_time - time.monotonic()))
 open(f"/tmp/knocked-{sys.argv[1]}-{os.getuid()}", "w").close()

@@ -13,10 +13,19 @@ async function persist(machine: Machine, backend: string): Promise<void> {
   const folder = `${machine.root}/etc/fishnet-firewall`;
   await must("mkdir", "-p", "-m", "700", folder);
   await must("cp", `${SRC}lock.sh`, folder);
-  for (const unit of ["lock", "again", "beside@", "watch"]) {
+  for (const unit of ["lock", "again", "watch"]) {
     await must("cp", `${SRC}fishnet-${unit}.service`, `${machine.root}/etc/systemd/system/`);
   }
-  await must("chroot", machine.root, "systemctl", "-q", "enable", "fishnet-lock", "fishnet-again");
+  await must(
+    "chroot",
+    machine.root,
+    "systemctl",
+    "-q",
+    "enable",
+    "fishnet-lock",
+    "fishnet-again",
+    "fishnet-watch",
+  );
   await Deno.writeTextFile(
     `${folder}/${AGENT.uid}.account`,
     `name=${AGENT.name}\nbackend=${backend}\nports=\n`,
@@ -103,7 +112,6 @@ async function measureEvent(
   lock: string,
   title: readonly string[],
 ): Promise<void> {
-  // What still watches because of the event before has to have ended.
   if (!Deno.args.includes("--hurry")) {
     await boot.until(
       "sh",

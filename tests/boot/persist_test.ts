@@ -1,5 +1,5 @@
 /** What `--persist` writes, on a machine that systemd runs: all of it or nothing, for each account. */
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { Result } from "../support/process.ts";
 import { World } from "../support/world.ts";
 import { AGENT, type Boot, bootTest, CONTROL, Machine } from "./machine.ts";
@@ -50,14 +50,14 @@ bootedTest(
 );
 
 bootedTest(
-  "an enable that fails leaves the lock, and the script, of an earlier one as they were",
+  "an enable that fails leaves the lock, and the files, of an earlier one as they were",
   async ({ machine, world, boot }) => {
     assertEquals((await enable(boot, [AGENT.name], "--persist")).code, 0);
-    // The second account's script cannot be written: the first one's has been by then.
-    await boot.must("mkdir", `${FOLDER}/${CONTROL.uid}.sh`);
+    // The second account's file cannot be written: the first one's has been by then.
+    await boot.must("mkdir", `${FOLDER}/${CONTROL.uid}.account.new`);
     const [etc, state] = [await machine.etc(), await world.state()];
     const both = [AGENT.name, CONTROL.name];
-    assertFailed(await enable(boot, both, "--persist", "--only-port", "3777"), "not allowed");
+    assertFailed(await enable(boot, both, "--persist", "--only-port", "3777"), "Is a directory");
     assertEquals([await machine.etc(), await world.state()], [etc, state]);
   },
 );
@@ -72,20 +72,18 @@ bootedTest(
     assertEquals((await enable(boot, [AGENT.name, CONTROL.name], "--persist")).code, 0);
 
     assertEquals((await disable(boot, CONTROL.name)).code, 0);
-    assertEquals(await boot.must("ls", FOLDER), `${AGENT.uid}.sh\n`);
+    assertEquals(await boot.must("ls", FOLDER), `${AGENT.uid}.account\nlock.sh\n`);
+    // Uids that adjoin would share a routing rule: these do not.
     assertEquals(await world.state(), agentAlone);
-    for (const unit of [`fishnet@${AGENT.uid}`, "fishnet-repair", "fishnet-reload"]) {
+    for (const unit of ["fishnet-lock", "fishnet-again", "fishnet-watch"]) {
       assertEquals(await boot.must("systemctl", "is-enabled", unit), "enabled\n", unit);
     }
-    assertEquals((await boot.exec("systemctl", "is-enabled", `fishnet@${CONTROL.uid}`)).code, 1);
 
     assertEquals((await disable(boot, AGENT.name)).code, 0);
     assertEquals((await disable(boot, AGENT.name)).code, 0, "a second time");
     assertEquals([await machine.etc(), await world.state()], [etc, state]);
-    assertEquals(
-      await boot.must("systemctl", "list-units", "--all", "--plain", "-q", "fishnet*"),
-      "",
-    );
+    // They are not waited for: what they run waits until the program is done.
+    await boot.until("sh", "-c", "! systemctl list-units --all -q 'fishnet*' | grep .");
   },
 );
 
@@ -97,15 +95,19 @@ bootedTest(
     // Whoever looks up a name now fails: nobody has one.
     await boot.must("mount", "--bind", "/dev/null", "/etc/passwd");
     assertEquals((await boot.exec("id", "-u", AGENT.name)).code, 1);
+    await boot.must("systemctl", "stop", "fishnet-watch");
     await boot.must("nft", "flush", "ruleset");
     await boot.must("ip", "rule", "del", "pref", "77");
-    await boot.must("systemctl", "restart", `fishnet@${AGENT.uid}`);
+    await boot.must("systemctl", "restart", "fishnet-lock");
     const state = await world.state();
     for (const range of [`${AGENT.uid}-${AGENT.uid}`, "700000-700009"]) {
       assertEquals(state.split(`uidrange ${range} prohibit`).length, 3, `${range}: both families`);
     }
-    assertEquals(state.split("uid-owner 700000-700009").length, 3);
-    assertEquals(state.split(`uid-owner ${AGENT.uid} `).length, 5, "OUTPUT and POSTROUTING");
+    for (const family of ["iptables-nft", "ip6tables-nft"]) {
+      const rules = await world.must(`${family}-save`);
+      assertEquals(rules.split("uid-owner 700000-700009 ").length, 4, family);
+      assertEquals(rules.split(`uid-owner ${AGENT.uid} `).length, 5, family);
+    }
   },
 );
 
@@ -121,5 +123,59 @@ bootedTest(
     const applied = await enable(boot, [AGENT.name], "--persist", "--json");
     assertEquals(JSON.parse(applied.stdout).changed, false);
     assertEquals([await machine.etc(), await world.state()], [etc, state]);
+  },
+);
+
+/** What an administrator may do to what runs at boot, and how it is undone. */
+const BROKEN: readonly (readonly [fault: RegExp, how: string, back: string])[] = [
+  [
+    /fishnet-lock\.service is masked/,
+    "systemctl mask --runtime fishnet-lock",
+    "systemctl unmask --runtime fishnet-lock",
+  ],
+  [
+    /fishnet-again\.service is changed by .*\/own\.conf/,
+    "mkdir /etc/systemd/system/fishnet-again.service.d && printf '[Unit]\\nConditionPathExists=/none\\n' " +
+    ">/etc/systemd/system/fishnet-again.service.d/own.conf && systemctl daemon-reload",
+    "rm -r /etc/systemd/system/fishnet-again.service.d && systemctl daemon-reload",
+  ],
+  [
+    /missing: .*sysinit\.target\.wants\/fishnet-lock\.service/,
+    "rm /etc/systemd/system/sysinit.target.wants/fishnet-lock.service",
+    "systemctl -q enable fishnet-lock",
+  ],
+  [/lock\.sh was changed/, `echo exit >>${FOLDER}/lock.sh`, `sed -i '$d' ${FOLDER}/lock.sh`],
+  [/missing: .*lock\.sh/, `mv ${FOLDER}/lock.sh /opt`, `mv /opt/lock.sh ${FOLDER}`],
+  [
+    /fishnet-watch\.service was changed/,
+    "sed -i s/watch$/wait/ /etc/systemd/system/fishnet-watch.service",
+    "sed -i s/wait$/watch/ /etc/systemd/system/fishnet-watch.service",
+  ],
+  [/not root's alone/, `chmod 755 ${FOLDER}`, `chmod 700 ${FOLDER}`],
+];
+
+bootedTest(
+  "what would not lock at the next boot, status names, and enable puts right",
+  async ({ boot, machine }) => {
+    assertEquals((await enable(boot, [AGENT.name], "--persist")).code, 0);
+    const etc = await machine.etc();
+    const status = async () => {
+      const { stdout } = await boot.fishnet("status", "--agent-user", AGENT.name, "--json");
+      const [{ state, survivesReboot, rebootFaults }] = JSON.parse(stdout).accounts;
+      assertEquals(state, "locked");
+      return { survivesReboot, rebootFaults };
+    };
+    assertEquals(await status(), { survivesReboot: true, rebootFaults: undefined });
+    for (const [fault, how, back] of BROKEN) {
+      await boot.must("sh", "-c", how);
+      const { survivesReboot, rebootFaults } = await status();
+      assertEquals(survivesReboot, false, how);
+      assertMatch(`${rebootFaults}`, fault);
+      // What an administrator did on purpose stays his: the rest is put right.
+      if (/mask|own\.conf/.test(how)) await boot.must("sh", "-c", back);
+      else assertEquals((await enable(boot, [AGENT.name], "--persist")).code, 0, how);
+      assertEquals(await status(), { survivesReboot: true, rebootFaults: undefined }, how);
+      assertEquals(await machine.etc(), etc, how);
+    }
   },
 );

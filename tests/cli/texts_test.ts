@@ -12,9 +12,9 @@ import {
 } from "../../src/cli/outcome_text.ts";
 import { statusLines } from "../../src/cli/status_text.ts";
 import { verifyLines } from "../../src/cli/verify_text.ts";
-import type { AccountStatus, PieceStatus } from "../../src/lock/status.ts";
-import type { Try, Verification } from "../../src/lock/verify.ts";
-import type { Warning } from "../../src/lock/warnings.ts";
+import type { AccountStatus, PieceStatus } from "../../src/lock/report.ts";
+import type { Try, Verification } from "../../src/lock/judge.ts";
+import type { Warning } from "../../src/lock/report.ts";
 
 const notCovered = [
   "a socket that another account opened and handed over",
@@ -200,14 +200,14 @@ Deno.test("no text is cut short by a colour, and a long one from outside is", ()
 
 Deno.test("an outcome is one line for all accounts of which the same is true", () => {
   assertEquals(enableOutcome([accountWith()], true), [
-    "agent_runner (uid 1002): locked; loopback open; kept at reboot",
+    "agent_runner (uid 1002): locked; loopback open; kept at reboot; by iptables",
   ]);
   const limited = accountWith({ onlyPorts: [3777, 8080], survivesReboot: false });
   assertEquals(enableOutcome([limited], false), [
-    "agent_runner (uid 1002): already locked; loopback only on port 3777, 8080; lost at reboot",
+    "agent_runner (uid 1002): already locked; loopback only on port 3777, 8080; lost at reboot; by iptables",
   ]);
   assertEquals(enableOutcome([accountWith({ state: "partial" })], true), [
-    "agent_runner (uid 1002): not whole (partial); loopback open; kept at reboot",
+    "agent_runner (uid 1002): not whole (partial); loopback open; kept at reboot; by iptables",
   ]);
   const many = Array.from(
     { length: 1000 },

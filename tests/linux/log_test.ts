@@ -4,7 +4,10 @@ import { logLines, summaryLines } from "../../src/cli/log_text.ts";
 import { FishnetError } from "../../src/errors.ts";
 import { audit, KEY } from "../../src/linux/audit.ts";
 import { auditAtBoot } from "../../src/linux/audit_at_boot.ts";
-import { followLog, readLog, type Refusal, refusedSince } from "../../src/linux/log.ts";
+import { followLog, readLog, refusedSince } from "../../src/linux/log.ts";
+import type { Refusal } from "../../src/lock/report.ts";
+import { rangeLoop } from "../../src/linux/routing.ts";
+import { stepsByName } from "../../src/lock/difference.ts";
 import type { Found, Lock, Piece } from "../../src/lock/piece.ts";
 import { ask, Audit, paste, readAudit, takeBack, until, whyNoAudit } from "../support/audit.ts";
 import { attempt, change, PORT, probe, serve } from "../support/lock.ts";
@@ -257,6 +260,17 @@ for (const backend of ["iptables", "nftables"] as const) {
         const { code, stdout } = await world.fishnet("firewall", "status", "--agent-user", agent);
         assertEquals(code, 0, stdout);
         assertMatch(stdout, /^audit of 64-bit calls: EACCES.* in force$/m);
+        const told = new RegExp(`^${agent}: refused (\\d+) times since `, "m").exec(stdout);
+        assertEquals(Number(told?.[1]), (await read()).length, stdout);
+      });
+
+      await t.step("verify finds its own tries in the log", async () => {
+        const before = (await read()).length;
+        const { stdout } = await world.fishnet("firewall", "verify", "--agent-user", agent);
+        assertMatch(stdout, /^these tries, in the audit's log +refused +ok$/m);
+        const own = (await read()).slice(before);
+        assert(own.some(({ realUid, program }) => realUid === 0 && program === "perl"), stdout);
+        assertMatch(logLines(own)[0]!, / no route, tried by uid 0/);
       });
 
       await t.step("the records are counted from when the rules were made", async () => {
@@ -368,6 +382,23 @@ logTest("the rules come and go, and those of others stay byte for byte", async (
     assertEquals(sorted(await Audit.rules()), sorted(made[0]!));
     assertEquals(await Deno.readTextFile(file), made[1]);
     await paste(steps);
+    assertEquals(await Audit.rules(), before);
+  });
+
+  await t.step("a dry-run's lines, pasted, make the same rules and the same file", async () => {
+    const { uid: _uid, ranges: _ranges, ...byName } = lock;
+    await paste(stepsByName(kinds, [byName], "enable", rangeLoop));
+    const pasted = [await Audit.rules(), await Deno.readTextFile(file)];
+    await paste(await unmake(await foundNow()));
+    assertEquals(await Audit.rules(), before);
+    const entries = (await must("grep", `^${agent}:`, "/etc/subuid")).trim().split("\n");
+    const ranges = entries.map((entry) => {
+      const [, first, count] = entry.split(":").map(Number) as [number, number, number];
+      return { first, last: first + count - 1 };
+    });
+    await paste(await make(wantedOf({ ...lock, ranges })));
+    assertEquals([await Audit.rules(), await Deno.readTextFile(file)], pasted);
+    await paste(await unmake(await foundNow()));
     assertEquals(await Audit.rules(), before);
   });
 });

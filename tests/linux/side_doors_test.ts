@@ -1,7 +1,7 @@
 /** What a locked account could do through somebody else, on accounts and machines that are like that. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import * as fc from "fast-check";
-import type { Warning } from "../../src/lock/warnings.ts";
+import type { Warning } from "../../src/lock/report.ts";
 import { warningsFor } from "../../src/linux/side_doors.ts";
 import { familyWarnings, lentUidsWarnings } from "../../src/linux/side_doors/kernel.ts";
 import type { Locked } from "../../src/linux/side_doors/locked.ts";

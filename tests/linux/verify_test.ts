@@ -1,6 +1,6 @@
 /** `verify`: it must never call an account locked that is not, whatever fails around it. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import type { Verification } from "../../src/verify.ts";
+import type { Verification } from "../../src/lock/judge.ts";
 import { linesOf } from "../support/process.ts";
 import {
   OUTSIDE_V4,

@@ -1,34 +1,16 @@
-/**
- * The plan's lines, run for real on a stand-in for a Mac: what is there afterwards,
- * and what is left when something goes wrong.
- */
+/** The plan, carried out on a stand-in for a Mac: what is there afterwards. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { stepsByName } from "../../src/lock/difference.ts";
 import { macos } from "../../src/macos/macos.ts";
+import { A, ANCHOR, B, CALL, FILE, inUse, isLocked, LINES, loaded } from "./support/in_use.ts";
 import {
   AGENTS,
   faults,
   type Options,
   SERVICE,
-  type StandIn,
   standInTest,
   STOCK_PF_CONF,
 } from "./support/stand_in.ts";
-
-const [A, B] = AGENTS;
-const ANCHOR = "com.fishnet.localonly";
-const FILE = `/etc/pf.anchors/${ANCHOR}`;
-const CALL = `anchor "${ANCHOR}"`;
-const LINES = `${CALL}\nload anchor "${ANCHOR}" from "${FILE}"\n`;
-
-const loaded = async (mac: StandIn) =>
-  (await mac.exec("pfctl", "-a", ANCHOR, "-s", "rules")).stdout;
-const isLocked = async (mac: StandIn, name: string) => {
-  const uid = (await mac.must("id", "-u", name)).trim();
-  return (await loaded(mac)).includes(
-    `block return out quick on ! lo0 proto tcp from any to any port 1:65535 user = ${uid}`,
-  );
-};
 
 /** The lines of a dry-run. */
 function dryRun(
@@ -38,22 +20,6 @@ function dryRun(
   const options = { backend: "iptables", onlyPorts, persist, sessions: false, log: false } as const;
   const locks = accounts.map((name) => ({ name, ...options }));
   return stepsByName(macos.kinds, locks, action, macos.loop).map(({ line }) => line);
-}
-
-/** What a Mac in use has: two rules alike, side by side, a table, scrub, and a VPN's anchor. */
-async function inUse(mac: StandIn): Promise<void> {
-  await mac.write(
-    "/etc/pf.conf",
-    `table <bad> persist\nscrub in all fragment reassemble
-${STOCK_PF_CONF}block drop in quick from <bad> to any
-block drop in proto tcp from any to any port = 445
-block drop in proto tcp from any to any port = 139\n`,
-  );
-  await mac.must("pfctl", "-f", "/etc/pf.conf");
-  const rules = await mac.must("pfctl", "-s", "rules");
-  const vpn = `${rules}anchor "mullvad" all\npass in on utun4 all\npass in on utun5 all\n`;
-  assertEquals((await mac.feed(vpn, "pfctl", "-o", "none", "-R", "-f", "-")).code, 0);
-  await mac.feed("block drop out on en0 all\n", "pfctl", "-a", "mullvad", "-f", "-");
 }
 
 standInTest(
@@ -139,54 +105,6 @@ standInTest(
     });
   },
 );
-
-standInTest(
-  "rules that get lost as they are loaded are put back, and the run fails",
-  async (mac) => {
-    await inUse(mac);
-    const before = await mac.state();
-    // Of the plan's two loads, the anchor's and the main rules', the second one loses a rule as well.
-    await mac.strike("lossy", 2);
-    const { code, stdout } = await mac.apply("enable", { accounts: [A] });
-    assertEquals(code, 1);
-    assertStringIncludes(stdout, "pf's running rules are no longer those that were read");
-    assertEquals(await mac.state(), before);
-  },
-);
-
-standInTest("a list of rules that is cut off by somebody's change is read again", async (mac) => {
-  await inUse(mac);
-  const before = await mac.state();
-  for (const times of [1, 2, 3]) {
-    await mac.strike("cut", times);
-    await mac.applied("enable", { accounts: [A] });
-    await mac.strike("cut", times);
-    await mac.applied("disable", { accounts: [A] });
-    assertEquals(await mac.state(), before);
-  }
-  await mac.strike("cut", 100);
-  const { code, stdout } = await mac.apply("enable", { accounts: [A] });
-  await mac.strike("cut", 0);
-  assertEquals(code, 1);
-  assertStringIncludes(stdout, "pf's state could not be read: its rules changed at each look");
-  assertEquals(await mac.state(), before);
-});
-
-standInTest("where pf is busy, enable fails, and the undo waits until it is not", async (mac) => {
-  const before = await mac.state();
-  await mac.strike("busy", 1);
-  const { code, stdout } = await mac.apply("enable", { accounts: [A] });
-  assertEquals(code, 1);
-  assertStringIncludes(stdout, "DIOCADDRULE: Device busy");
-  assertEquals(await mac.state(), before);
-  await mac.applied("enable", { accounts: [A] });
-  const enabled = await mac.state();
-  await mac.fail("-F rules");
-  const failed = mac.apply("disable", { accounts: [A] });
-  assertEquals((await failed).code, 1);
-  await mac.fail("");
-  assertEquals(await mac.state(), enabled);
-});
 
 standInTest("what could pass packets past our call stands below it", async (mac) => {
   const main = await mac.must("pfctl", "-s", "rules");
@@ -335,123 +253,6 @@ standInTest("an account that the file has lost comes back with the next one", as
   assertStringIncludes((await mac.read(FILE))!, `# ${A}\n`);
 });
 
-standInTest(
-  "after a restart the lock is gone and enable puts it back, with a new reference",
-  async (mac) => {
-    const before = await mac.state();
-    await mac.applied("enable", { accounts: [A] });
-    const enabled = await mac.state();
-    await mac.reboot();
-    const [status] = await mac.status(A);
-    assertEquals(faults(status!), ["a reference of our own that keeps pf on: pf is off"]);
-    await mac.applied("enable", { accounts: [A] });
-    assertEquals(await mac.state(), enabled);
-    await mac.reboot();
-    await mac.foreignReference();
-    await mac.applied("disable", { accounts: [A] });
-    await mac.must("pfctl", "-d");
-    assertEquals(await mac.state(), before, "a token that pf no longer knows is no failure");
-  },
-);
-
-standInTest("disable also cleans up what somebody has half removed", async (mac) => {
-  const before = await mac.state();
-  for (const removed of ["/var/db/fishnet.token", FILE, "/Library/LaunchDaemons/*.plist"]) {
-    await mac.applied("enable", { accounts: [A], persist: true });
-    await mac.must("sh", "-c", `pfctl -d; rm ${removed}`);
-    await mac.applied("disable", { accounts: [A] });
-    assertEquals(await mac.state(), before);
-  }
-});
-
-standInTest(
-  "with --persist one LaunchDaemon restores all locks, at boot and each minute",
-  async (mac, t) => {
-    await inUse(mac);
-    const before = await mac.state();
-    await mac.applied("enable", { accounts: AGENTS, persist: true });
-    assertEquals(await mac.must("ls", "/Library/LaunchDaemons"), `${ANCHOR}.plist\n`);
-    assertEquals(await mac.applied("enable", { accounts: AGENTS, persist: true }), "changed 0");
-    const enabled = await mac.state();
-    const main = await mac.must("pfctl", "-s", "rules");
-    const restored: Readonly<Record<string, () => Promise<unknown>>> = {
-      "another program replaced the main rules": () =>
-        mac.feed(main.replace(`${CALL} all\n`, ""), "pfctl", "-o", "none", "-R", "-f", "-"),
-      "somebody turned pf off": () => mac.must("pfctl", "-d"),
-      "somebody emptied the anchor": () => mac.must("pfctl", "-a", ANCHOR, "-F", "rules"),
-      "the token is gone": () => mac.must("sh", "-c", "rm /var/db/fishnet.token; pfctl -d"),
-      "nothing happened": () => Promise.resolve(),
-    };
-    for (const [name, happens] of Object.entries(restored)) {
-      await t.step(name, async () => {
-        await happens();
-        await mac.minute();
-        assertEquals(await mac.state(), enabled);
-      });
-    }
-    await t.step("pf is busy for others, three times", async () => {
-      await mac.must("sh", "-c", `pfctl -a ${ANCHOR} -F rules`);
-      await mac.strike("busy", 3);
-      await mac.minute();
-      assertEquals(await mac.state(), enabled);
-    });
-    await t.step("a load that loses a rule of others is taken back, and tried again", async () => {
-      await mac.feed(main.replace(`${CALL} all\n`, ""), "pfctl", "-o", "none", "-R", "-f", "-");
-      await mac.strike("lossy", 1);
-      await mac.minute();
-      assertEquals(await mac.state(), enabled);
-    });
-    await t.step("a list that is cut off is not loaded", async () => {
-      await mac.feed(main.replace(`${CALL} all\n`, ""), "pfctl", "-o", "none", "-R", "-f", "-");
-      await mac.strike("cut", 3);
-      await mac.minute();
-      assertEquals(await mac.state(), enabled);
-    });
-    await t.step("not while the program is at work", async () => {
-      await mac.must("pfctl", "-d");
-      await mac.must("flock", "/etc/sudoers", "launchctl", "tick");
-      assertStringIncludes(await mac.must("pfctl", "-s", "info"), "Disabled");
-      await mac.minute();
-      assertEquals(await mac.state(), enabled);
-    });
-    await t.step("a restart, after an update of macOS has replaced pf.conf", async () => {
-      const text = (await mac.read("/etc/pf.conf"))!;
-      await mac.write("/etc/pf.conf", STOCK_PF_CONF);
-      await mac.reboot();
-      assertEquals([await isLocked(mac, A), await isLocked(mac, B)], [true, true]);
-      const [status] = await mac.status(A);
-      assertEquals(faults(status!), ["the two lines of /etc/pf.conf: missing"]);
-      await mac.write("/etc/pf.conf", text);
-      await mac.must("pfctl", "-f", "/etc/pf.conf");
-      await inUse(mac);
-    });
-    await t.step("disable", async () => {
-      await mac.applied("disable", { accounts: AGENTS });
-      assertEquals(await mac.state(), before);
-    });
-  },
-);
-
-standInTest("enable right after a disable waits until the LaunchDaemon has gone", async (mac) => {
-  const before = await mac.state();
-  for (let round = 0; round < 2; round++) {
-    await mac.applied("enable", { accounts: [A], persist: true });
-    await mac.applied("disable", { accounts: [A] });
-  }
-  assertEquals(await mac.state(), before);
-});
-
-standInTest("a LaunchDaemon of another version is replaced by this one", async (mac) => {
-  await mac.applied("enable", { accounts: [A], persist: true });
-  const enabled = await mac.state();
-  for (const file of ["/var/db/fishnet.sh", `/Library/LaunchDaemons/${ANCHOR}.plist`]) {
-    await mac.must("sh", "-c", `echo >>${file}`);
-    assertMatch(faults((await mac.status(A))[0]!)[0]!, /is not the one of this version/);
-    await mac.applied("enable", { accounts: [A] });
-    assertEquals(await mac.state(), enabled);
-  }
-});
-
 standInTest("a change of --only-port replaces the rules at once, in one load", async (mac) => {
   await mac.applied("enable", { accounts: [A], onlyPorts: [3777] });
   const limited = await mac.state();
@@ -498,95 +299,6 @@ standInTest("where pf looks at no packet of an interface, enable refuses", async
   assertEquals(await mac.state(), before);
   await mac.applied("enable", { accounts: [A] });
 });
-
-const WHERE_IT_FAILS: readonly (readonly [string, string])[] = [
-  [`-nf ${FILE}.new`, "the check of the rules"],
-  ["-nf /etc/pf.conf", "the check of pf.conf"],
-  [`-a ${ANCHOR} -f ${FILE}`, "the anchor"],
-  ["-R -f -", "the running rules"],
-  ["-E", "the reference"],
-  ["launchctl bootstrap", "the LaunchDaemon"],
-];
-
-standInTest("an enable that fails anywhere leaves the machine as it was", async (mac, t) => {
-  const options = { accounts: [B], persist: true, onlyPorts: [3777, 8080] };
-  const lockedAlready = async () => {
-    await mac.applied("enable", { accounts: [A], onlyPorts: [22] });
-  };
-  for (const prepare of [() => Promise.resolve(), lockedAlready]) {
-    await prepare();
-    const before = await mac.state();
-    for (const [call, name] of WHERE_IT_FAILS) {
-      await t.step(name, async () => {
-        await mac.fail(call);
-        const { code, stdout } = await mac.apply("enable", options);
-        await mac.fail("");
-        // What is in force already is not done again.
-        const isDone = prepare === lockedAlready && /pf\.conf|-R|-E/.test(call);
-        if (isDone) {
-          await mac.applied("disable", { accounts: [B] });
-          return;
-        }
-        assertEquals(code, 1);
-        assertStringIncludes(stdout, "nothing was changed");
-        assertEquals(await mac.state(), before);
-      });
-    }
-    await mac.applied("disable", { accounts: AGENTS });
-  }
-});
-
-standInTest("a disable that fails anywhere leaves the account locked as it was", async (mac, t) => {
-  await mac.applied("enable", { accounts: [A], persist: true, onlyPorts: [3777] });
-  const before = await mac.state();
-  for (const call of ["launchctl bootout", "-X", "-F rules", "-R -f -"]) {
-    await t.step(call, async () => {
-      await mac.fail(call);
-      const { code, stdout } = await mac.apply("disable", { accounts: [A] });
-      await mac.fail("");
-      assertEquals(code, 1);
-      assertStringIncludes(stdout, "nothing was changed");
-      assertEquals(await mac.state(), before);
-    });
-  }
-});
-
-standInTest("stopped before any step, everything is as it was, token and all", async (mac) => {
-  const options = { accounts: [A], persist: true, onlyPorts: [3777] };
-  for (const action of ["enable", "disable"] as const) {
-    const before = await mac.state();
-    for (let step = 2;; step++) {
-      const { code, stdout } = await mac.apply(action, options, step);
-      if (code === 0) break;
-      assertStringIncludes(stdout, "stopped\nnothing was changed");
-      assertEquals(await mac.state(), before, `${action}, before step ${step}`);
-    }
-    assert(await mac.state() !== before);
-  }
-});
-
-standInTest(
-  "where the token's file cannot be written, the one new reference is given back",
-  async (mac) => {
-    const token = await mac.foreignReference();
-    const before = await mac.state();
-    // A disk that is full: tee fails, and pfctl has given a reference already.
-    await mac.must("sh", "-c", "mv /usr/bin/tee /usr/bin/tee.whole");
-    await mac.write(
-      "/usr/bin/tee",
-      `#!/bin/sh
-case "$*" in *fishnet.token) cat >/dev/null; echo "No space left on device" >&2; exit 1 ;; esac
-exec tee.whole "$@"\n`,
-    );
-    await mac.must("chmod", "755", "/usr/bin/tee");
-    const { code, stdout } = await mac.apply("enable", { accounts: [A] });
-    await mac.must("mv", "/usr/bin/tee.whole", "/usr/bin/tee");
-    assertEquals(code, 1);
-    assertStringIncludes(stdout, "No space left on device\n\nnothing was changed");
-    assertEquals(await mac.state(), before);
-    assertStringIncludes(await mac.must("pfctl", "-s", "References"), ` ${token} `);
-  },
-);
 
 standInTest(
   "the dry-run's lines pasted into a shell do what --apply does, and each can be read",

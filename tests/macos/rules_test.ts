@@ -4,7 +4,7 @@
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { ANCHOR_CALL, NO_NEWLINE_MARK, otherPorts, rulesFor } from "../../src/macos/pf.ts";
+import { otherPorts, writtenRules } from "../../src/macos/rules.ts";
 import { judge, type Packet, type Ruleset, type Verdict } from "./support/pf_evaluator.ts";
 import { parsePf, PfSyntaxError, printedForm } from "./support/pf_language.ts";
 import { STOCK_PF_CONF } from "./support/stand_in.ts";
@@ -17,14 +17,24 @@ const PROXY = 3777;
 
 const text = (lines: readonly string[]) => lines.map((line) => `${line}\n`).join("");
 
-/** What is loaded when the two agents are locked. */
+const ANCHOR_CALL = 'anchor "com.fishnet.localonly"';
+const LOAD = 'load anchor "com.fishnet.localonly" from "/etc/pf.anchors/com.fishnet.localonly"';
+
+/** The lines of one account in the file. */
+const rulesFor = (uid: number, onlyPorts: readonly number[]) =>
+  writtenRules({
+    uid,
+    owner: "agent",
+    base: true,
+    onlyPorts: onlyPorts.length === 0 ? undefined : onlyPorts,
+  });
+
+/** What is loaded when the two agents are locked: one file has the rules of both. */
 function locked(onlyPorts: readonly number[] = [], before = ""): Ruleset {
+  const file = [...rulesFor(AGENT, onlyPorts), ...rulesFor(OTHER_AGENT, [])];
   return {
-    main: parsePf(`${before}${STOCK_PF_CONF}${ANCHOR_CALL}\n`),
-    anchors: new Map([
-      ["com.fishnet.localonly/a", parsePf(text(rulesFor(`${AGENT}`, onlyPorts)))],
-      ["com.fishnet.localonly/b", parsePf(text(rulesFor(`${OTHER_AGENT}`, [])))],
-    ]),
+    main: parsePf(`${before}${STOCK_PF_CONF}${ANCHOR_CALL}\n${LOAD}\n`),
+    anchors: new Map([["com.fishnet.localonly", parsePf(text(file))]]),
     states: new Set(),
   };
 }
@@ -43,7 +53,7 @@ const packet = (differences: Partial<Packet> = {}): Packet => ({
 });
 
 Deno.test("pf's grammar knows each of our rules, and gives it back in the form that status reads", () => {
-  const printed = parsePf(text(rulesFor("502", [3777, 8080]))).flatMap(printedForm);
+  const printed = parsePf(text(rulesFor(502, [3777, 8080]))).flatMap(printedForm);
   assertEquals(printed, [
     "block return out quick on ! lo0 proto tcp from any to any port 1:65535 user = 502",
     "block return out quick on ! lo0 proto udp from any to any port 1:65535 user = 502",
@@ -60,9 +70,9 @@ Deno.test("pf's grammar knows each of our rules, and gives it back in the form t
   );
 });
 
-Deno.test("pf's grammar knows the pf.conf that we leave, with and without a newline before our line", () => {
-  parsePf(`${STOCK_PF_CONF}${ANCHOR_CALL}\n`);
-  parsePf(`${STOCK_PF_CONF.trimEnd()}\n${ANCHOR_CALL}${NO_NEWLINE_MARK}\n`);
+Deno.test("pf's grammar knows the pf.conf that we leave, with and without a newline before our lines", () => {
+  parsePf(`${STOCK_PF_CONF}${ANCHOR_CALL}\n${LOAD}\n`);
+  parsePf(`${STOCK_PF_CONF.trimEnd()}\n${ANCHOR_CALL} # the line above had no newline\n${LOAD}\n`);
   assertThrows(() => parsePf(`${STOCK_PF_CONF}${ANCHOR_CALL}`), PfSyntaxError, "newline");
   assertThrows(() => parsePf(`${ANCHOR_CALL}\n${STOCK_PF_CONF}`), PfSyntaxError, "order");
 });

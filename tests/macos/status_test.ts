@@ -5,235 +5,298 @@
  * rules) and from pfctl's documented print form (an anchor's rules). None has been
  * printed for this test by a Mac: `real_test.ts` prints what one says.
  */
-import { assert, assertEquals, assertThrows } from "@std/assert";
-import { rulesFor } from "../../src/macos/pf.ts";
-import { factsOf } from "../../src/macos/inspect.ts";
-import { pfStatus, readRules } from "../../src/macos/status.ts";
-import type { Section } from "../../src/sections.ts";
-import { type AccountStatus, UnreadableError } from "../../src/status.ts";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import fc from "fast-check";
+import type { Answer } from "../../src/lock/piece.ts";
+import { sightOf, statusIn } from "../../src/lock/status.ts";
+import type { AccountStatus } from "../../src/lock/report.ts";
+import { readMachine } from "../../src/macos/machine.ts";
+import { macos } from "../../src/macos/macos.ts";
+import { readRules, writtenRules } from "../../src/macos/rules.ts";
+import { UnreadableError } from "../../src/sudo.ts";
 import { parsePf, printedForm } from "./support/pf_language.ts";
-import { AGENTS, standInTest } from "./support/stand_in.ts";
+import { AGENTS, faults, standInTest } from "./support/stand_in.ts";
 
 const CHATTER = "No ALTQ support in kernel\nALTQ related functions disabled\n";
 const TOKEN = "15053025338191571182";
-const CALL = 'anchor "com.fishnet.localonly/*" all\n';
+const CALL = 'anchor "com.fishnet.localonly" all\n';
+const LINES = `anchor "com.fishnet.localonly"
+load anchor "com.fishnet.localonly" from "/etc/pf.anchors/com.fishnet.localonly"\n`;
 const STOCK_RULES =
-  `${CHATTER}scrub-anchor "com.apple/*" all fragment reassemble\nanchor "com.apple/*" all\n`;
-const REFERENCES = `${CHATTER}TOKENS:
+  'scrub-anchor "com.apple/*" all fragment reassemble\nanchor "com.apple/*" all\n';
+
+/** The lines for an account in the file, and its rules as pfctl prints them back. */
+const written = (onlyPorts?: readonly number[], uid = 502) =>
+  writtenRules({ uid, owner: "agent", base: true, onlyPorts }).map((line) => `${line}\n`).join("");
+const printed = (onlyPorts?: readonly number[], uid = 502) =>
+  parsePf(written(onlyPorts, uid)).flatMap(printedForm).map((line) => `${line}\n`);
+
+/** What a command prints: its output, or all of its answer. */
+type Said = string | Partial<Answer>;
+
+const failed = (stderr: string): Said => ({ exitCode: 1, stderr });
+const missing = failed("No such file or directory");
+
+const FILE = "cat /etc/pf.anchors/com.fishnet.localonly";
+const LOADED = "pfctl -a com.fishnet.localonly -s rules";
+
+const LOCKED: Readonly<Record<string, Said>> = {
+  "pfctl -s info": "Status: Enabled for 0 days 00:00:00           Debug: Urgent\n",
+  "pfctl -s rules": STOCK_RULES + CALL,
+  "pfctl -s nat": 'nat-anchor "com.apple/*" all\nrdr-anchor "com.apple/*" all\n',
+  "pfctl -s dummynet": 'dummynet-anchor "com.apple/*" all\n',
+  "pfctl -v -s Interfaces": "en0\n\tCleared:     Thu Jan  1 00:00:00 1970\nlo0 (skip)\n",
+  "pfctl -s References": `TOKENS:
 PID      Process Name                 TOKEN                    TIMESTAMP
 4077     Internet Sharing             9084387343160548126      1 days 03:07:21
 4063     pfctl                        ${TOKEN}     0 days 00:00:00
-`;
-
-/** The rules for uid 502 as pfctl prints them back. */
-const printed = (onlyPorts: readonly number[] = [], uid = 502) =>
-  parsePf(rulesFor(`${uid}`, onlyPorts).map((rule) => `${rule}\n`).join("")).flatMap(printedForm);
-
-const LOCKED: Readonly<Record<string, Section>> = {
-  info: {
-    code: 0,
-    text: `${CHATTER}Status: Enabled for 0 days 00:00:00           Debug: Urgent\n`,
-  },
-  rules: { code: 0, text: STOCK_RULES + CALL },
-  interfaces: { code: 0, text: "en0\n\tCleared:     Thu Jan  1 00:00:00 1970\nlo0 (skip)\n" },
-  references: { code: 0, text: REFERENCES },
-  conf: { code: 0, text: 'anchor "com.apple/*"\nanchor "com.fishnet.localonly/*"\n' },
-  "account agent": { code: 0, text: "502\n" },
-  "loaded agent": { code: 0, text: CHATTER + printed().join("\n") + "\n" },
-  "file agent": { code: 0, text: "" },
-  "token agent": { code: 0, text: `${CHATTER}pf enabled\nToken : ${TOKEN}\n` },
-  "plist agent": { code: 1, text: "" },
-  "daemon agent": { code: 113, text: "Could not find service" },
+`,
+  "cat /etc/pf.conf": `anchor "com.apple/*"\n${LINES}`,
+  "id -u agent": "502\n",
+  "id -un 502": "agent\n",
+  "id -un 503": failed("no such user"),
+  [LOADED]: printed().join(""),
+  [FILE]: written(),
+  "cat /var/db/fishnet.token": `${CHATTER}pf enabled\nToken : ${TOKEN}\n`,
+  "cat /var/db/fishnet.sh": missing,
+  "cat /Library/LaunchDaemons/com.fishnet.localonly.plist": missing,
+  "readlink /etc/pf.conf": { exitCode: 1 },
+  "launchctl print system/com.fishnet.localonly": { exitCode: 113 },
 };
 
-const judged = (differences: Readonly<Record<string, Section>> = {}): AccountStatus =>
-  pfStatus(factsOf(new Map(Object.entries({ ...LOCKED, ...differences }))), ["agent"])[0]!;
-const ok = (text: string): Section => ({ code: 0, text });
-const faults = ({ pieces }: AccountStatus) =>
-  pieces.filter(({ present }) => !present).map(({ name, detail }) =>
-    `${name}: ${detail ?? "missing"}`
-  );
+/** Reads a Mac that prints this; several answers are given one after another. */
+function reading(differences: Readonly<Record<string, Said | readonly Said[]>>) {
+  const answers = { ...LOCKED, ...differences };
+  const turns = new Map<string, number>();
+  return readMachine((words) => {
+    const question = words.join(" ");
+    const said = answers[question];
+    if (said === undefined) throw new Error(`nobody answers ${question}`);
+    const turn = turns.get(question) ?? 0;
+    turns.set(question, turn + 1);
+    const now = Array.isArray(said) ? said[Math.min(turn, said.length - 1)] : said;
+    const answer = typeof now === "string" ? { stdout: now } : now;
+    return Promise.resolve({ exitCode: 0, stdout: "", stderr: CHATTER, ...answer });
+  }, ["agent"]);
+}
 
-Deno.test("macOS: everything there is locked, and gone after a restart", () => {
-  const status = judged();
-  assertEquals([status.state, status.uid, status.survivesReboot], ["locked", 502, false]);
+async function judged(
+  differences: Readonly<Record<string, Said | readonly Said[]>> = {},
+): Promise<AccountStatus> {
+  return statusIn(sightOf(macos, await reading(differences)), ["agent"]).accounts[0]!;
+}
+
+Deno.test("macOS: everything there is locked, and gone after a restart", async () => {
+  const status = await judged();
   assertEquals(faults(status), []);
+  assertEquals([status.state, status.uid, status.survivesReboot], ["locked", 502, false]);
+  assertStringIncludes(status.notes![0]!, "without --persist nothing puts the lock back");
 });
 
+const CALL_PIECE = "the call of our anchor in the running rules";
+const REFERENCE = "a reference of our own that keeps pf on";
+const IN_ANCHOR = "the anchor com.fishnet.localonly: all but loopback is refused, uid 502";
+const IN_FILE =
+  "the file /etc/pf.anchors/com.fishnet.localonly: all but loopback is refused, uid 502";
+
 Deno.test("macOS: whatever is missing makes it partial, and says so", async (t) => {
-  const rows: readonly (readonly [string, Readonly<Record<string, Section>>, string])[] = [
-    ["pf is off", {
-      info: ok(`${CHATTER}Status: Disabled                              Debug: Urgent\n`),
-    }, "pf is on: missing"],
+  const rows: readonly (readonly [string, Readonly<Record<string, Said>>, string])[] = [
+    [
+      "pf is off",
+      { "pfctl -s info": "Status: Disabled                              Debug: Urgent\n" },
+      `${REFERENCE}: pf is off`,
+    ],
     [
       "nobody holds a reference",
-      { references: ok("No pf starter references held\n") },
-      "a reference that keeps pf on: pf no longer knows ours: it ended with a restart, or with pfctl -d",
+      { "pfctl -s References": "No pf starter references held\n" },
+      `${REFERENCE}: pf no longer knows it: it ended with a restart, or with pfctl -d`,
     ],
     [
       "a reference of somebody else's",
-      { "token agent": ok("Token : 3557565746035151565\n") },
-      "a reference that keeps pf on: pf no longer knows ours: it ended with a restart, or with pfctl -d",
+      { "cat /var/db/fishnet.token": "Token : 3557565746035151565\n" },
+      `${REFERENCE}: pf no longer knows it: it ended with a restart, or with pfctl -d`,
     ],
-    [
-      "no token",
-      { "token agent": { code: 1, text: "cat: no such file" } },
-      "a reference that keeps pf on: none is recorded",
-    ],
+    ["no token", { "cat /var/db/fishnet.token": missing }, `${REFERENCE}: missing`],
     [
       "pf.conf was replaced",
-      { conf: ok('anchor "com.apple/*"\n') },
-      "the line in /etc/pf.conf: missing",
+      { "cat /etc/pf.conf": 'anchor "com.apple/*"\n' },
+      "the two lines of /etc/pf.conf: missing",
     ],
     [
       "pf.conf has the page's line alone",
-      { conf: ok('anchor "com.fishnet.localonly"\n') },
-      "the line in /etc/pf.conf: missing",
+      { "cat /etc/pf.conf": 'anchor "com.fishnet.localonly"\n' },
+      'the two lines of /etc/pf.conf: missing: load anchor "com.fishnet.localonly" ' +
+      'from "/etc/pf.anchors/com.fishnet.localonly"',
     ],
     [
       "the running rules were replaced",
-      { rules: ok(STOCK_RULES) },
-      "the call of our anchors in the running rules: missing",
+      { "pfctl -s rules": STOCK_RULES },
+      `${CALL_PIECE}: missing`,
     ],
     [
       "shadowed",
-      { rules: ok(`${STOCK_RULES}pass out quick on en0 all flags S/SA keep state\n${CALL}`) },
-      'the call of our anchors in the running rules: before it stands "pass out quick on en0 all flags S/SA keep state", ' +
-      "which decides first: move our line in /etc/pf.conf above it and restart",
+      {
+        "pfctl -s rules": `${STOCK_RULES}pass out quick on en0 all flags S/SA keep state\n${CALL}`,
+      },
+      `${CALL_PIECE}: before it stands "pass out quick on en0 all flags S/SA keep state", ` +
+      "which decides first what it passes quick",
     ],
-    ["the anchor is empty", {
-      "loaded agent": { code: 1, text: "pfctl: Anchor or Ruleset does not exist.\n" },
-    }, "the rules in anchor com.fishnet.localonly/agent: there are none"],
+    [
+      "the anchor is empty, in the words of one version",
+      { [LOADED]: { stderr: `${CHATTER}pfctl: DIOCGETRULES: Invalid argument\n` } },
+      `${IN_ANCHOR}: missing`,
+    ],
+    [
+      "and in those of another",
+      { [LOADED]: failed("pfctl: Anchor or Ruleset does not exist.\n") },
+      `${IN_ANCHOR}: missing`,
+    ],
     [
       "half the anchor",
-      { "loaded agent": ok(printed().slice(1).join("\n")) },
-      "the rules in anchor com.fishnet.localonly/agent: not all of them are there",
+      { [LOADED]: printed().slice(1).join("") },
+      `${IN_ANCHOR}: not all of the rules are there`,
     ],
     [
       "a rule of somebody else's",
-      { "loaded agent": ok(`pass quick all\n${printed().join("\n")}`) },
-      'the rules in anchor com.fishnet.localonly/agent: "pass quick all" is none of ours',
+      { [LOADED]: `pass quick all\n${printed().join("")}` },
+      `${IN_ANCHOR}: "pass quick all" is none of our rules`,
     ],
+    ["the file is gone", { [FILE]: missing }, `${IN_FILE}: missing`],
     [
-      "the account has another uid now",
-      { "account agent": ok("503\n") },
-      "the rules in anchor com.fishnet.localonly/agent: they are for uid 502",
-    ],
-    [
-      "the file is gone",
-      { "file agent": { code: 1, text: "" } },
-      "the file with the rules: missing",
+      "an interface is skipped",
+      { "pfctl -v -s Interfaces": "en0 (skip)\n\tReferences: 3\nlo0 (skip)\n" },
+      `${IN_ANCHOR}: pf looks at no packet of en0: take "set skip" out of /etc/pf.conf and restart`,
     ],
   ];
   for (const [name, differences, fault] of rows) {
-    await t.step(name, () => {
-      const status = judged(differences);
-      assertEquals(status.state, "partial");
+    await t.step(name, async () => {
+      const status = await judged(differences);
       assertEquals(faults(status), [fault]);
+      assertEquals(status.state, "partial");
+      assert(status.pieces.find(({ present }) => !present)!.remedy);
     });
   }
 });
 
-Deno.test("macOS: a pass quick below our call, or a pass above it without quick, is no shadow", () => {
-  assertEquals(judged({ rules: ok(`${STOCK_RULES}${CALL}pass quick all\n`) }).state, "locked");
-  assertEquals(judged({ rules: ok(`pass out all\n${STOCK_RULES}${CALL}`) }).state, "locked");
+Deno.test("macOS: the account has another uid now: what is there holds the old one", async () => {
+  const status = await judged({ "id -u agent": "503\n", "id -un 503": "agent\n" });
+  assertEquals(status.state, "partial");
+  assertStringIncludes(status.notes!.join("\n"), "rules of uid 502, which it had, are left");
 });
 
-Deno.test("macOS: an interface that pf skips is open; lo0 may be, unless loopback is limited", () => {
-  const open = judged({ interfaces: ok("en0 (skip)\n\tReferences: 3\nlo0 (skip)\n") });
-  assertEquals(faults(open), [
-    'pf looks at every interface: "set skip on en0" is in force: take it out of /etc/pf.conf and restart',
-  ]);
-  const limited = judged({ "loaded agent": ok(printed([3777]).join("\n")) });
-  assertEquals(limited.state, "partial");
-  assertEquals(limited.onlyPorts, [3777]);
+Deno.test("macOS: with limited loopback, lo0 must not be skipped", async () => {
+  const limited = { [LOADED]: printed([3777]).join(""), [FILE]: written([3777]) };
+  const status = await judged(limited);
+  assertEquals([status.state, status.onlyPorts], ["partial", [3777]]);
+  assertStringIncludes(faults(status)[0]!, "pf looks at no packet of lo0");
+  const looked = await judged({ ...limited, "pfctl -v -s Interfaces": "lo0\n" });
+  assertEquals([looked.state, looked.onlyPorts], ["locked", [3777]]);
 });
 
-Deno.test("macOS: a VPN's anchor above ours is noted, Apple's is not", () => {
-  assertEquals(judged().notes, []);
-  const rules = ok(`${STOCK_RULES}anchor "mullvad" all\n${CALL}`);
-  const harmless = judged({ rules, "anchor mullvad": ok(`${CHATTER}block drop all\n`) });
-  assertEquals(harmless.state, "locked");
-  assert(harmless.notes![0]!.startsWith('the anchor "mullvad" is called before ours'));
+Deno.test("macOS: a pass quick below our call, or a pass above it without quick, is no shadow", async () => {
+  const rules = (text: string) => judged({ "pfctl -s rules": text });
+  assertEquals((await rules(`${STOCK_RULES}${CALL}pass quick all\n`)).state, "locked");
+  assertEquals((await rules(`pass out all\n${STOCK_RULES}${CALL}`)).state, "locked");
+  assertEquals((await rules(`anchor all {\n  pass quick all\n}\n${CALL}`)).state, "partial");
 });
 
-Deno.test("macOS: an anchor above ours that passes quick, or cannot be told, makes a lock partial", () => {
-  const rules = ok(`${STOCK_RULES}anchor "mullvad" all\n${CALL}`);
+const VPN = { "pfctl -s rules": `${STOCK_RULES}anchor "mullvad" all\n${CALL}` };
+const VPN_RULES = "pfctl -a mullvad -s rules";
+
+Deno.test("macOS: a VPN's anchor above ours is noted, Apple's is not", async () => {
+  const status = await judged({ ...VPN, [VPN_RULES]: "block drop all\n" });
+  assertEquals(status.state, "locked");
+  assertStringIncludes(status.notes!.at(-1)!, 'the anchor "mullvad" is called before ours');
+  assertEquals((await judged()).notes!.length, 1);
+});
+
+Deno.test("macOS: an anchor above ours that passes quick, or cannot be told, makes a lock partial", async () => {
   for (
     const said of [
-      ok(`${CHATTER}pass out quick on utun4 all flags S/SA keep state\n`),
-      ok('anchor "mullvad/inner" all\n'),
-      { code: 1, text: "pfctl: Anchor or Ruleset does not exist.\n" },
+      "pass out quick on utun4 all flags S/SA keep state\n",
+      'anchor "mullvad/inner" all\n',
+      failed("pfctl: Anchor or Ruleset does not exist.\n"),
+      { stdout: "block drop all\n", stderr: "pfctl: DIOCGETRULE: Device busy\n" },
     ]
   ) {
-    const status = judged({ rules, "anchor mullvad": said });
-    assertEquals(status.state, "partial");
-    assert(faults(status)[0]!.includes('before it stands the anchor "mullvad"'));
-  }
-  const after = ok(`${STOCK_RULES}${CALL}anchor "mullvad" all\n`);
-  assertEquals(judged({ rules: after }).state, "locked");
-});
-
-standInTest("macOS: status reads the anchors that others call before ours", async (mac) => {
-  const main = await mac.must("pfctl", "-s", "rules");
-  await mac.feed(`${main}anchor "vpn" all\n`, "pfctl", "-R", "-f", "-");
-  await mac.feed("pass quick on utun4 all\n", "pfctl", "-a", "vpn", "-f", "-");
-  await mac.applied("enable", { accounts: [AGENTS[0]] });
-  const { accounts: [status] } = await mac.status(AGENTS[0]);
-  assertEquals(status!.state, "partial");
-  assert(faults(status!)[0]!.includes('before it stands the anchor "vpn"'));
-});
-
-Deno.test("macOS: the ports of --only-port are read from the rules", async (t) => {
-  for (const ports of [[3777], [1], [65535], [1, 65535], [3777, 3778, 8080], [2, 4, 6]]) {
-    await t.step(`${ports}`, () => {
-      assertEquals(readRules(printed(ports), 502), { onlyPorts: ports, fault: undefined });
+    const status = await judged({
+      ...VPN,
+      [VPN_RULES]: said,
+      "pfctl -a mullvad/inner -s rules": "",
     });
+    assertEquals(status.state, "partial");
+    assertStringIncludes(faults(status)[0]!, 'before it stands "anchor "mullvad" all"');
   }
-  assertEquals(readRules(printed([3777]).slice(0, -1), 502).fault, "not all of them are there");
 });
 
-Deno.test("macOS: with its LaunchDaemon a lock survives a restart, unless pf.conf lost our line", () => {
-  const daemon = { "plist agent": ok(""), "daemon agent": ok("state = not running") };
-  assertEquals(judged(daemon).survivesReboot, true);
-  assertEquals(judged({ ...daemon, conf: ok("") }).survivesReboot, false);
-  const unloaded = judged({ "plist agent": ok("") });
-  assertEquals(unloaded.survivesReboot, false);
-  assertEquals(unloaded.notes!.length, 1);
-});
-
-Deno.test("macOS: nothing of ours is unlocked; pf that cannot be read is unknown, never unlocked", () => {
-  const nothing = Object.fromEntries(
-    ["loaded", "file", "token"].map((name) => [`${name} agent`, { code: 1, text: "" }]),
+Deno.test("macOS: a list that is cut off is read again, and one that never agrees is unknown", async () => {
+  const cut = { stdout: "scrub\n", stderr: "pfctl: DIOCGETRULE: Device busy\n" };
+  const whole = STOCK_RULES + CALL;
+  assertEquals((await judged({ "pfctl -s rules": [cut, whole] })).state, "locked");
+  assertEquals((await judged({ "pfctl -s rules": [STOCK_RULES, whole] })).state, "locked");
+  await assertRejects(
+    () => judged({ "pfctl -s rules": cut }),
+    UnreadableError,
+    "pf's state could not be read: its rules changed at each look",
   );
-  assertEquals(judged(nothing).state, "unlocked");
-  const denied = { code: 1, text: "pfctl: /dev/pf: Permission denied\n" };
-  assertThrows(() => judged({ info: denied, rules: denied }), UnreadableError, "Permission denied");
+});
+
+Deno.test("macOS: nothing of ours is unlocked; pf that cannot be read is unknown, never unlocked", async () => {
+  const nothing = { [LOADED]: "", [FILE]: missing, "cat /var/db/fishnet.token": missing };
+  assertEquals((await judged(nothing)).state, "unlocked");
+  await assertRejects(
+    () => judged({ "pfctl -s info": failed("pfctl: /dev/pf: Permission denied\n") }),
+    UnreadableError,
+    "Permission denied",
+  );
+});
+
+Deno.test("macOS: a text that is not UTF-8 could not be put back, and is refused", async () => {
+  await assertRejects(() => judged({ "cat /etc/pf.conf": "# caf\ufffd\n" }), UnreadableError);
+});
+
+Deno.test("macOS: for any ports, what is written, and what pfctl prints of it, is read again", () => {
+  const port = fc.integer({ min: 1, max: 65535 });
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(fc.oneof(port, fc.constantFrom(1, 2, 65534, 65535)), {
+        minLength: 1,
+        maxLength: 15,
+      }),
+      fc.boolean(),
+      (ports, base) => {
+        const sorted = ports.toSorted((a, b) => a - b);
+        const account = { uid: 502, owner: "agent", base, onlyPorts: sorted };
+        const lines = writtenRules(account);
+        assertEquals(readRules(lines), { accounts: [account], strange: [] });
+        const rules = parsePf(lines.map((line) => `${line}\n`).join("")).flatMap(printedForm);
+        assertEquals(readRules(rules).accounts, [{ ...account, owner: undefined }]);
+        const longest = writtenRules({ ...account, uid: `$(id -u ${"a".repeat(32)})` });
+        for (const line of longest) assert(line.length <= 160, line);
+      },
+    ),
+  );
 });
 
 standInTest(
   "status finds every account that anything of ours is there for, as it is",
   async (mac) => {
     const [A, B] = AGENTS;
-    assertEquals((await mac.status()).accounts, []);
-    assertEquals((await mac.status(A)).state, "unlocked");
+    assertEquals((await mac.report()).accounts, []);
+    assertEquals((await mac.report(A)).state, "unlocked");
     await mac.applied("enable", { accounts: [A], onlyPorts: [3777], persist: true });
     await mac.applied("enable", { accounts: [B] });
     const states = async () =>
-      (await mac.status()).accounts.map((
+      (await mac.status()).map((
         { name, state, onlyPorts, survivesReboot },
       ) => [name, state, onlyPorts, survivesReboot]);
-    assertEquals(await states(), [[B, "locked", [], false], [A, "locked", [3777], true]]);
+    // One LaunchDaemon is there for all of them.
+    assertEquals(await states(), [[B, "locked", [], true], [A, "locked", [3777], true]]);
     await mac.reboot();
-    assertEquals(await states(), [[B, "partial", [], false], [A, "locked", [3777], true]]);
+    assertEquals(await states(), [[B, "locked", [], true], [A, "locked", [3777], true]]);
     await mac.remove(B);
-    const [left] = (await mac.status(B)).accounts;
-    assertEquals([left!.uid, left!.state], [undefined, "partial"]);
-    assert(
-      left!.pieces.some(({ remedy }) =>
-        remedy === `fishnet firewall disable --agent-user ${B} --apply`
-      ),
-    );
+    const [left] = await mac.status(B);
+    assertStringIncludes(left!.notes!.join("\n"), "the account no longer exists, its rules do");
     await mac.applied("disable", { accounts: [B] });
     assertEquals(await states(), [[A, "locked", [3777], true]]);
     await mac.applied("disable", { accounts: [A] });

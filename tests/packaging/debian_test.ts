@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { must, run } from "../support/process.ts";
 import { OUTSIDE_V4, PYTHON, World } from "../support/world.ts";
 import { DebianSystem } from "./debian_system.ts";
-import { debianPackage, packagingTest, ROOT, temporaryFolder } from "./support.ts";
+import { debianPackage, debianPackageOf, packagingTest, ROOT, temporaryFolder } from "./support.ts";
 
 const PROBE = `${ROOT}tests/support/probe.py`;
 
@@ -31,8 +31,8 @@ packagingTest(
   async () => {
     await using folder = await temporaryFolder();
     const packages = [
-      await debianPackage(`${folder.path}/1`),
-      await debianPackage(`${folder.path}/2`),
+      await debianPackageOf({}, `${folder.path}/1`),
+      await debianPackageOf({}, `${folder.path}/2`),
     ];
     await must("cmp", ...packages);
   },
@@ -217,7 +217,9 @@ packagingTest(
       ...["--backend", "nftables", "--apply"],
     );
     assertEquals(await sent(), []);
-    assertStringIncludes(await system.must("fishnet", "firewall", "status"), "locked");
+    const status = ["firewall", "status", "--agent-user", "agent_runner"];
+    const { code, stdout } = await system.run("fishnet", ...status);
+    assertEquals(code, 0, stdout);
     await system.must("apt-get", "remove", "--yes", "fishnet");
     assertEquals(await world.state(), before);
   },

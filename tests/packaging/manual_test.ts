@@ -3,6 +3,8 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { manualPage } from "../../packaging/manual.ts";
 import { COMMANDS, OPTIONS } from "../../src/cli/options.ts";
 import { helpText } from "../../src/cli/help.ts";
+import { linux } from "../../src/linux/linux.ts";
+import { macos } from "../../src/macos/macos.ts";
 import { must, run } from "../support/process.ts";
 import { packagingTest, temporaryFolder } from "./support.ts";
 
@@ -27,6 +29,9 @@ packagingTest(
     }
     for (const [name, { help, value }] of Object.entries(OPTIONS)) {
       assertStringIncludes(shown, `--${name}${value ? ` ${value}` : ""} ${oneLine(help)}`);
+    }
+    for (const limit of [...linux.notCovered, ...macos.notCovered]) {
+      assertStringIncludes(shown, oneLine(limit));
     }
     for (const line of helpText("firewall").split("\n").filter((line) => line.startsWith("  "))) {
       assertStringIncludes(shown, oneLine(line));

@@ -78,11 +78,28 @@ export function binary(): Promise<string> {
 }
 
 /** Makes the Debian package of {@link binary}, or one that says it is another version. */
-export async function debianPackage(folder: string, ...version: string[]): Promise<string> {
-  return await debianPackageOf({}, folder, ...version);
+export async function debianPackage(folder: string, version = ""): Promise<string> {
+  let made = packages.get(version);
+  if (made === undefined) {
+    packagesFolder ??= Deno.makeTempDirSync({ prefix: "fishnet-packages-" });
+    made = debianPackageOf({}, packagesFolder, ...(version === "" ? [] : [version]));
+    packages.set(version, made);
+  }
+  const file = await made;
+  await Deno.mkdir(folder, { recursive: true });
+  const copy = `${folder}/${file.split("/").at(-1)}`;
+  await Deno.copyFile(file, copy);
+  return copy;
 }
 
-/** The same, as a workflow with these variables makes it. */
+/** It takes its time, and so is made once for all tests of a file. */
+const packages = new Map<string, Promise<string>>();
+let packagesFolder: string | undefined;
+globalThis.addEventListener("unload", () => {
+  if (packagesFolder !== undefined) Deno.removeSync(packagesFolder, { recursive: true });
+});
+
+/** One that is made anew, as a workflow with these variables makes it. */
 export async function debianPackageOf(
   variables: Readonly<Record<string, string>>,
   folder: string,

@@ -107,6 +107,18 @@ export class Audit implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       const after = await Audit.rules();
+      // What a test that failed has left behind.
+      const machine = await readAudit();
+      const own = this.#before.rules.split("\n");
+      const left = after.split("\n").filter((line) => !own.includes(line));
+      const pieces = audit.found({
+        ...machine,
+        answers: new Map([...machine.answers, [
+          "audit rules",
+          { exitCode: 0, stdout: left.join("\n"), stderr: "" },
+        ]]),
+      });
+      await paste(audit.unmake(pieces));
       await must("auditctl", "-e", this.#before.enabled);
       if (this.#auditd !== undefined) {
         this.#auditd.kill("SIGTERM");

@@ -4,7 +4,7 @@
 
 The terminal is COLUMNS wide. ANSWERS is a JSON list of [PATTERN, TEXT]: each is awaited in turn, and answered once. Prints one
 JSON document: the exit code (negative for a signal), all that the terminal showed, and the seconds
-from the last answer to the end. A command that has not ended after 30 seconds is killed.
+from the last answer to the end. A command that has not ended after 60 seconds is killed.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ if child == 0:
     os.execvp(command[0], command)
 CTRL_C = "\x03"
 shown, seen, last, at_prompt, start = "", 0, "", False, time.monotonic()
-deadline = start + 30
+deadline = start + 60
 while True:
     if time.monotonic() > deadline:
         os.kill(child, signal.SIGKILL)

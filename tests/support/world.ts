@@ -64,6 +64,21 @@ for address in sys.argv[1:]:
         pass
 `;
 
+/** See {@link World.state}: one process of a shell, since tests ask for it again and again. */
+const STATE = `
+for command in iptables ip6tables; do
+  for variant in nft legacy; do
+    echo $command-$variant
+    saved=$($command-$variant-save)
+    echo "$saved" | sed -n "/^-A/p; /^:fishnet/p"
+  done
+done
+ip -4 rule show
+ip -6 rule show
+tables=$(nft list tables)
+echo "$tables" | grep fishnet | while read -r words; do nft list $words; done
+`;
+
 let worlds = 0;
 
 /** Defines a test with a world of its own, or counts it as skipped and says why. */
@@ -205,6 +220,18 @@ export class World implements AsyncDisposable {
     return name;
   }
 
+  /** Whether it is a name, or a uid, of this world's own. */
+  owns(name: string): boolean {
+    const uid = Number(/^uids? (\d+)/.exec(name)?.[1] ?? NaN);
+    return this.#accounts.includes(name) || name.startsWith(`gone${RUN}_`) ||
+      (uid >= this.firstUid && uid < this.firstUid + 10_000);
+  }
+
+  /** A name of this world's own for a uid that has no account. */
+  named(uid: number): string {
+    return `gone${RUN}_${uid}`;
+  }
+
   /**
    * Puts one variant behind the plain names `iptables` and `ip6tables`, inside
    * only: `ip netns exec` lays /etc/netns/NAME/X over /etc/X (ip-netns(8)).
@@ -292,25 +319,7 @@ export class World implements AsyncDisposable {
    * empty built-in table that iptables-nft leaves behind is no difference.
    */
   async state(): Promise<string> {
-    const parts: string[] = [];
-    for (const command of ["iptables", "ip6tables"]) {
-      for (const variant of ["nft", "legacy"]) {
-        const saved = await this.must(`${command}-${variant}-save`);
-        parts.push(
-          `${command}-${variant}`,
-          ...saved.split("\n").filter((line) =>
-            line.startsWith("-A") || line.startsWith(":fishnet")
-          ),
-        );
-      }
-    }
-    parts.push(await this.must("ip", "-4", "rule", "show"));
-    parts.push(await this.must("ip", "-6", "rule", "show"));
-    const tables = (await this.must("nft", "list", "tables")).split("\n");
-    for (const table of tables.filter((line) => line.includes("fishnet"))) {
-      parts.push(await this.must("nft", "list", ...table.split(" ")));
-    }
-    return parts.join("\n");
+    return await this.must("sh", "-ec", STATE);
   }
 
   /**

@@ -28,6 +28,7 @@ import {
   printBootFile,
   QUESTIONS,
   readBoot,
+  UNIT_NAMES,
 } from "./read_boot.ts";
 
 /** One of the pieces, with what it takes to make it. */
@@ -63,11 +64,9 @@ export const boot: Kind<Machine> = {
 
   make(pieces, machine) {
     const state = readBoot(machine?.answers);
-    const writesUnit = pieces.some((piece) =>
-      isBoot(piece) && piece.part === "file" && piece.file.unit
-    );
+    const writes = pieces.some((piece) => isBoot(piece) && piece.part === "file");
     const links = pieces.some((piece) => isBoot(piece) && piece.part === "links");
-    return pieces.filter(isBoot).flatMap((piece) => {
+    const steps = pieces.filter(isBoot).flatMap((piece) => {
       switch (piece.part) {
         case "folder":
           return makeFolder(state);
@@ -77,16 +76,15 @@ export const boot: Kind<Machine> = {
           return enableSteps(state);
         case "account": {
           const before = state.texts.get(piece.path);
-          return [
-            ...(writesUnit && !links ? [RELOAD] : []),
-            ...writeSteps(
-              ...[piece.path, piece.text, piece.why] as const,
-              ...before === undefined ? [] : [restoring(piece.path, before)],
-            ),
-          ];
+          const back = before === undefined ? [] : [restoring(piece.path, before)] as const;
+          return writeSteps(piece.path, piece.text, piece.why, ...back);
         }
       }
     });
+    // What runs already goes on as it was.
+    return machine !== undefined && writes && !links
+      ? [...steps, RELOAD, { ...WATCH, undo: [START] }]
+      : steps;
   },
 
   unmake(pieces, machine) {
@@ -101,7 +99,7 @@ export const boot: Kind<Machine> = {
           return [{
             line: sudo("rmdir", FOLDER),
             why: "the last lock of this machine that is kept over a reboot is gone",
-            undo: [sudo("mkdir", "-m", "700", FOLDER)],
+            undo: [sudo("mkdir", "-p", "-m", "700", FOLDER)],
           }];
         case "file":
           return [
@@ -198,14 +196,13 @@ function faultOf(
   there: string | undefined,
   state: BootState,
 ): Pick<Found, "fault" | "mend"> {
-  const name = unit?.replace("@.", "@nftables.") ?? "";
-  const properties = state.units.get(name);
+  const properties = state.units.get(unit ?? "");
   const masked = state.places.get(path)?.target === "/dev/null";
   if (masked || properties?.get("LoadState") === "masked") {
     const runtime = masked ? [] : ["--runtime"];
     return {
       fault: `${unit} is masked`,
-      mend: sudo("systemctl", "unmask", ...runtime, masked ? unit! : name),
+      mend: sudo("systemctl", "unmask", ...runtime, unit!),
     };
   }
   if (there !== text) return { fault: `${path} was changed` };
@@ -271,7 +268,7 @@ function makeFolder({ places }: BootState): Step[] {
     ];
   }
   return [{
-    line: sudo("mkdir", "-m", "700", FOLDER),
+    line: sudo("mkdir", "-p", "-m", "700", FOLDER),
     why: FOLDER_PIECE.why,
     undo: [sudo("rmdir", FOLDER)],
   }];
@@ -297,30 +294,39 @@ const RELOAD: Step = {
   undo: [sudo("systemctl", "daemon-reload")],
 };
 
-const ENABLE = sudo("systemctl", "enable", "fishnet-lock.service", AGAIN);
-const START = sudo("systemctl", "start", "--no-block", "fishnet-watch.service");
-const STOP = sudo("systemctl", "stop", "--no-block", "fishnet-*.service");
+const ENABLE = sudo("systemctl", "enable", ...UNIT_NAMES);
+const START = sudo("systemctl", "restart", "--no-block", "fishnet-watch.service");
+const STOP = sudo("systemctl", "stop", ...UNIT_NAMES);
 
-/** Not waited for: the units run the script, which waits until this run ends. */
+/** Not waited for: it waits itself until this run ends. */
+const WATCH: Step = {
+  line: START,
+  why: "put back what other firewalls flush, from now on",
+  undo: [sudo("systemctl", "stop", "fishnet-watch.service")],
+};
+
 function enableSteps(state: BootState): Step[] {
   const links = wantedLinks(state);
-  const there = links.filter((link) => state.places.has(link));
-  const missing = links.filter((link) => !there.includes(link));
+  const missing = links.filter((link) => !state.places.has(link));
   return [
     {
-      line: state.othersAreLate ? sudo("systemctl", "enable", "fishnet-lock.service") : ENABLE,
+      line: sudo(
+        "systemctl",
+        "enable",
+        ...links.map((link) => link.slice(link.lastIndexOf("/") + 1)),
+      ),
       why: LINKS_PIECE.why,
-      undo: [there.length === 0 ? DISABLE[0]!.line : sudo("rm", "-f", ...missing)],
+      undo: [missing.length === links.length ? DISABLE[0]!.line : sudo("rm", "-f", ...missing)],
     },
-    { line: START, why: "look after the firewalls that run already, from now on", undo: [STOP] },
+    WATCH,
   ];
 }
 
 const DISABLE: readonly Step[] & Step[] = [
   {
-    line: sudo("systemctl", "disable", "fishnet-lock.service", AGAIN),
+    line: sudo("systemctl", "disable", ...UNIT_NAMES),
     why: "systemd no longer starts the units",
     undo: [ENABLE],
   },
-  { line: STOP, why: "what still looks after other firewalls", undo: [START] },
+  { line: STOP, why: "what still puts it back", undo: [START] },
 ];

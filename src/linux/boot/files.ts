@@ -6,7 +6,6 @@
 import { feed, printed, sudo } from "../../lock/line.ts";
 import type { Step } from "../../lock/piece.ts";
 import againUnit from "./fishnet-again.service" with { type: "text" };
-import besideUnit from "./fishnet-beside@.service" with { type: "text" };
 import lockUnit from "./fishnet-lock.service" with { type: "text" };
 import watchUnit from "./fishnet-watch.service" with { type: "text" };
 import lockScript from "./lock.sh" with { type: "text" };
@@ -38,8 +37,7 @@ export const SHARED_FILES: readonly SharedFile[] = [
   },
   unit("fishnet-lock.service", lockUnit, "locks at boot, before anything runs for an account"),
   unit("fishnet-again.service", againUnit, "the same after what flushes the rules at boot"),
-  unit("fishnet-beside@.service", besideUnit, "hears when another firewall starts, reloads, stops"),
-  unit("fishnet-watch.service", watchUnit, "puts back what that firewall flushes"),
+  unit("fishnet-watch.service", watchUnit, "puts back what other firewalls flush"),
 ];
 
 /**

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Puts the lock of every account in force that fishnet firewall enable --persist has left a file of:
 #   /etc/fishnet-firewall/UID.account
-# The units fishnet-*.service run it, as root: at boot, and whenever another firewall starts, reloads or stops.
-# What is in force already stays as it is. With "watch" it looks again and again for a while: see watch, below.
+# The units fishnet-*.service run it, as root: at boot, and with "watch" for as long as the machine runs, so that what
+# another firewall flushes is back at once. What is in force already stays as it is.
 # It holds no single quote and no backslash, so that a person can print it with echo. It starts as few programs as it
 # can: until the first rule is there again, packets leave.
 
@@ -443,32 +443,19 @@ look() (
   exit $failed
 )
 
-is_active() {
-  systemctl --quiet is-active "$1.service"
-}
-
-# Looks whenever nft tells of a change, for half a minute, and as long as firewalld runs: it says that it has started before
-# it flushes, and nothing else hears firewall-cmd --reload. Looks every second, too, and for 5 seconds every 0.1 s where
-# iptables-legacy is in use, of which nft does not tell. Others that run already get the unit that hears of them.
+# Looks whenever nft tells of a change, whoever made it, and once in a while, since more may happen than is told. Of
+# changes by iptables-legacy nothing tells: then it looks every second. When it ends, systemd starts it again.
 watch() {
-  for other in nftables ufw firewalld netfilter-persistent iptables ip6tables; do
-    if is_active $other; then systemctl --no-block start fishnet-beside@$other.service; fi
-  done
-  listen & # it ends with the unit
-  looks=20
+  pause=60
   case $(iptables --version 2>&1) in
-    *legacy*) looks=-30 ;;
+    *legacy*) pause=1 ;;
   esac
-  while [ $looks -lt 50 ] || is_active firewalld; do
-    look
-    looks=$((looks + 1))
-    if [ $looks -lt 20 ]; then sleep 0.1; else sleep 1; fi
-    # Nobody waits for longer, whether nft can be heard or not.
-    if [ $looks -eq 25 ]; then systemd-notify --ready; fi
-  done
+  command -v nft >/dev/null || pause=1
+  while look || :; do sleep $pause; done &
+  if command -v nft >/dev/null; then listen; else systemd-notify --ready && wait; fi
 }
 
-# Once an event of its own has come, it misses none, and says that it is ready: then the other firewall may start.
+# Says that it is ready when an event of its own has come: from then on it misses none, and other firewalls may start.
 listen() {
   while nft "add table inet fishnet_ready; delete table inet fishnet_ready"; do sleep 0.1; done &
   poke=$!
@@ -478,6 +465,8 @@ listen() {
     systemd-notify --ready
     while read -r _; do look; done
   }
+  say "nft monitor has ended"
+  exit 1
 }
 
 case ${1-} in

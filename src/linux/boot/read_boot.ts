@@ -17,28 +17,12 @@ export const PACKAGED_UNITS = "/usr/lib/systemd/system";
 export const UNIT_NAMES = [
   "fishnet-lock.service",
   "fishnet-again.service",
-  "fishnet-beside@.service",
   "fishnet-watch.service",
 ] as const;
 
-/** The services that may flush what is ours, in Debian, Fedora and their kin; lock.sh has them too. */
-export const OTHERS = [
-  "nftables",
-  "ufw",
-  "firewalld",
-  "netfilter-persistent",
-  "iptables",
-  "ip6tables",
-] as const;
-
-const BESIDE = OTHERS.map((other) => `fishnet-beside@${other}.service`);
-
-/** The links that enable the units, and what each points to the unit of. */
-export const LINKS: readonly string[] = [
-  `${UNITS}/sysinit.target.wants/fishnet-lock.service`,
-  `${UNITS}/sysinit.target.wants/fishnet-again.service`,
-  ...OTHERS.map((other, i) => `${UNITS}/${other}.service.wants/${BESIDE[i]}`),
-];
+/** The links that enable the units. */
+export const LINKS: readonly string[] = UNIT_NAMES
+  .map((name) => `${UNITS}/sysinit.target.wants/${name}`);
 
 const SHOWN = "Id,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths";
 
@@ -54,11 +38,7 @@ export const QUESTIONS: Questions = {
     ...["find", FOLDER, UNITS, "-maxdepth", "2", "(", "-path", `${FOLDER}*`, "-o"],
     ...["-name", "fishnet-*", ")", "-printf", "%y %m %U %p %l\\n"],
   ],
-  "boot: units": [
-    ...["systemctl", "show", "-p", SHOWN],
-    ...UNIT_NAMES.filter((name) => !name.includes("@")),
-    ...BESIDE,
-  ],
+  "boot: units": ["systemctl", "show", "-p", SHOWN, ...UNIT_NAMES],
   "boot: order": ["systemctl", "show", "-p", "After", "nftables", "netfilter-persistent"],
 };
 

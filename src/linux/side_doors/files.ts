@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Warning } from "../../lock/warnings.ts";
+import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
 import type { Looked } from "./look.ts";
 import type { Locked } from "./locked.ts";

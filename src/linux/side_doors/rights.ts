@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Warning } from "../../lock/warnings.ts";
+import type { Warning } from "../../lock/report.ts";
 
 /** Reads what `sudo -l -U` printed. */
 export function sudoWarnings(account: string, text: string): Warning[] {

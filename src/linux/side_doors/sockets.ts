@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Warning } from "../../lock/warnings.ts";
+import type { Warning } from "../../lock/report.ts";
 import type { Locked } from "./locked.ts";
 
 /** The states of sockets without a peer. */
@@ -111,6 +111,32 @@ export function relayWarnings(
       ...(reaching.length === 1 ? { account: reaching[0]!.name } : {}),
       reason: `${protocol} port ${port} on this machine may relay: ${RELAYS[port]}`,
       remedy: "enable again with --only-port and the proxy's port alone",
+    }];
+  });
+}
+
+/** Where the proxy listens if nothing else is said. */
+const PROXY_PORT = 3777;
+
+/**
+ * An account that is left with nobody to talk to: nothing listens on the port of its proxy.
+ *
+ * @param listening what `ss -Hltn` printed
+ */
+export function proxyWarnings(
+  accounts: readonly Pick<Locked, "name" | "onlyPorts">[],
+  listening: string,
+): Warning[] {
+  const ports = new Set(
+    parseSockets(listening.replaceAll(/^/gm, "tcp ")).map(({ localPort }) => localPort),
+  );
+  return accounts.flatMap(({ name: account, onlyPorts }) => {
+    const wanted = onlyPorts.length > 0 ? onlyPorts : [PROXY_PORT];
+    if (wanted.some((port) => ports.has(port))) return [];
+    return [{
+      account,
+      reason: `nothing listens on port ${wanted.join(" or ")} of this machine`,
+      remedy: "start the proxy there, or the agent reaches nothing at all",
     }];
   });
 }

@@ -138,6 +138,57 @@ export class MacAccount implements AsyncDisposable {
   }
 }
 
+/**
+ * An outside that is on this Mac: a pair of fake interfaces (feth, ifconfig(8)), behind one of which
+ * documentation addresses lie. Their neighbours are written down, so that packets go out; nobody
+ * answers.
+ */
+export class Outside implements AsyncDisposable {
+  private constructor(
+    /** The addresses, IPv4 first; IPv6 where the interface takes it. */
+    readonly addresses: readonly string[],
+    readonly devices: readonly [string, string],
+  ) {}
+
+  /** Makes the pair, and waits until the kernel would send through it. */
+  static async create(): Promise<Outside> {
+    const near = (await mustAsRoot("ifconfig", "feth", "create")).trim();
+    const far = (await mustAsRoot("ifconfig", "feth", "create")).trim();
+    await mustAsRoot("ifconfig", near, "peer", far);
+    await mustAsRoot("ifconfig", far, "up");
+    await mustAsRoot("ifconfig", near, "inet", "192.0.2.1/24", "up");
+    await mustAsRoot("arp", "-s", "192.0.2.2", "02:00:00:00:00:02");
+    const hasIpv6 = [
+      await asRoot("ifconfig", near, "inet6", "2001:db8::1/64"),
+      await asRoot("ndp", "-s", "2001:db8::2", "02:00:00:00:00:02"),
+    ].every(({ code }) => code === 0);
+    const outside = new Outside(
+      hasIpv6 ? ["192.0.2.2", "2001:db8::2"] : ["192.0.2.2"],
+      [near, far],
+    );
+    await until("packets go through the fake interface", async () => {
+      const routes = await Promise.all(
+        outside.addresses.map((address) =>
+          run(["/sbin/route", "-n", "get", address.includes(":") ? "-inet6" : "-inet", address])
+        ),
+      );
+      return routes.every(({ stdout }) => stdout.includes(`interface: ${near}`));
+    });
+    record("outside", `${outside.addresses.join(", ")} behind ${near}`);
+    return outside;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const device of this.devices) await asRoot("ifconfig", device, "destroy");
+  }
+}
+
+/** Prints what a Mac said, for whoever reads the log. */
+export function record(what: string, text: string): void {
+  const indented = text.trimEnd().split("\n").map((line) => `    ${line}`).join("\n");
+  Deno.stdout.writeSync(new TextEncoder().encode(`[record] ${what}:\n${indented}\n`));
+}
+
 /** Waits until a condition holds, for a minute at most: launchd starts a job once in ten seconds. */
 export async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
   for (const end = Date.now() + 60_000; Date.now() < end;) {

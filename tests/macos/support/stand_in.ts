@@ -7,7 +7,7 @@
  *
  * @module
  */
-import type { AccountStatus, StatusReport } from "../../../src/lock/status.ts";
+import type { AccountStatus, StatusReport } from "../../../src/lock/report.ts";
 import { linesOf, must, type Result, run } from "../../support/process.ts";
 
 /** What macOS ships as /etc/pf.conf, without its comments. */
@@ -164,7 +164,8 @@ export class StandIn implements AsyncDisposable {
   /** Starts a command; the caller ends it. */
   start(...command: readonly string[]): Deno.ChildProcess {
     const [program, ...args] = this.#command(command);
-    return new Deno.Command(program!, { args, stdin: "piped", stdout: "piped" }).spawn();
+    return new Deno.Command(program!, { args, stdin: "piped", stdout: "piped", stderr: "null" })
+      .spawn();
   }
 
   /** Writes a file. */
@@ -222,6 +223,11 @@ export class StandIn implements AsyncDisposable {
   /** Makes the next loads or lists go wrong in a way that pfctl.py knows. */
   async strike(how: "busy" | "cut" | "lossy", times: number): Promise<void> {
     await this.write(`${STATE}/${how}`, `${times}\n`);
+  }
+
+  /** Has another program add a rule right after the next load of the main rules. */
+  async sneak(rule: string): Promise<void> {
+    await this.write(`${STATE}/sneak`, `${rule}\n`);
   }
 
   /** Has pf look at no packet of an interface; none ends that. */

@@ -1,0 +1,82 @@
+/**
+ * What is told of locks: how each piece stands, what an administrator should know, what was refused.
+ *
+ * @module
+ */
+import type { Backend } from "../account.ts";
+
+/** `partial`: a piece is missing, or without effect. `unknown`: the state could not be read. */
+export type LockState = "locked" | "partial" | "unlocked" | "unknown";
+
+/** One piece of an account's lock, and whether it is in force. */
+export interface PieceStatus {
+  readonly name: string;
+  /** False also for what is there and has no effect, because something before it lets pass. */
+  readonly present: boolean;
+  /** Why it does not count, or what is remarkable about it. */
+  readonly detail?: string;
+  /** The command that mends it. */
+  readonly remedy?: string;
+}
+
+/** What is in force for one account. */
+export interface AccountStatus {
+  /** Its name; `uid N` where rules are left of an account that nobody knows any more. */
+  readonly name: string;
+  /** Undefined where the state could not be read. */
+  readonly uid: number | undefined;
+  readonly state: LockState;
+  readonly pieces: readonly PieceStatus[];
+  /** The lock is put back in force at boot, before anything of the account can run. */
+  readonly survivesReboot: boolean;
+  /** Why it is not, although it should be. */
+  readonly rebootFaults?: readonly string[];
+  /** Linux: which rule set carries the lock. */
+  readonly backend?: Backend;
+  /** The TCP ports that loopback is limited to; none means that all of it is open. */
+  readonly onlyPorts: readonly number[];
+  /** What is worth knowing, and changes no state. */
+  readonly notes?: readonly string[];
+}
+
+/** The answer for all accounts that were asked for. */
+export interface StatusReport {
+  /** The worst of the accounts' states; `unlocked` where there is no account. */
+  readonly state: LockState;
+  readonly accounts: readonly AccountStatus[];
+  /** Why the state could not be read, where it is `unknown`. */
+  readonly reason?: string;
+}
+
+/** One thing that an administrator should know. */
+export interface Warning {
+  /** Whose; undefined where it concerns every account. */
+  readonly account?: string;
+  readonly reason: string;
+  readonly remedy: string;
+  /** Which comes first: 1 for a lock that is open, -1 for what can wait; 0 where it is left out. */
+  readonly urgency?: number;
+}
+
+/** One call that the lock refused. */
+export interface Refusal {
+  /** The record's own: its time and serial number. */
+  readonly id: string;
+  /** Milliseconds since 1970. */
+  readonly time: number;
+  readonly account: string;
+  /** The uid that asked: the account's, or a subordinate one. */
+  readonly uid: number;
+  /** Who started the program: root's where it only took the account's effective uid, as verify does. */
+  readonly realUid: number;
+  readonly pid: number;
+  /** The program's name, which it may have chosen itself: any characters at all. */
+  readonly program: string;
+  /** Its file. */
+  readonly executable: string;
+  /** Undefined where it sent on a socket that was connected before: the record has no address. */
+  readonly address?: string;
+  readonly port?: number;
+  /** Which layer refused it: the routing rule, or the packet filter. */
+  readonly by: "routing" | "filter";
+}

@@ -1,0 +1,335 @@
+/**
+ * What is there, what is wanted, the commands there and the commands back: as a table, by reading
+ * texts alone, and then in a real kernel, where after there and back the state is what it was.
+ */
+import { assert, assertEquals } from "@std/assert";
+import type { LockOptions } from "../../src/lock/piece.ts";
+import { LOCKED, type Printed, sightWith } from "../support/fake_machine.ts";
+import {
+  disableSteps,
+  enableSteps,
+  lockIn,
+  paste,
+  perform,
+  sightIn,
+  statusOf,
+  undoOf,
+  unlockIn,
+} from "../support/inside.ts";
+import { must } from "../support/process.ts";
+import { type World, worldTest } from "../support/world.ts";
+
+/** One row: the account is `agent`, uid 1001; the ranges are of its subordinate uids. */
+interface Case {
+  readonly name: string;
+  readonly found: Printed;
+  readonly wanted: Partial<LockOptions> | "unlocked";
+  readonly there: readonly string[];
+  readonly back: readonly string[];
+}
+
+const words = (verb: "add" | "del") => (range: string) =>
+  `rule ${verb} pref 77 uidrange ${range} prohibit protocol kernel`;
+const [add, del] = [words("add"), words("del")];
+/** What stands in a row is one command, and its undo goes backwards. */
+const batch = (family: 4 | 6, ...lines: readonly string[]) =>
+  `echo '${lines.join("\n")}' | sudo ip -${family} -batch -`;
+const rule = (verb: "add" | "del", family: 4 | 6, range = "1001-1001") =>
+  `sudo ip -${family} rule ${verb} pref 77 uidrange ${range} prohibit protocol kernel`;
+const reject = (place: string, six = "") =>
+  `sudo ip${six}tables -w ${place} -m owner --uid-owner 1001 ! -o lo -j REJECT`;
+const saved = (name: "iptables-nft-save" | "ip6tables-nft-save", from: RegExp, to = "") => ({
+  ...LOCKED,
+  [name]: LOCKED[name].replace(from, to),
+});
+const TABLE = "table inet fishnet {\n\tset locked {\n\t\ttype uid\n";
+
+const CASES: readonly Case[] = [
+  { name: "all is in force", found: LOCKED, wanted: {}, there: [], back: [] },
+  {
+    name: "nothing is there, and nothing wanted",
+    found: {},
+    wanted: "unlocked",
+    there: [],
+    back: [],
+  },
+  {
+    name: "a routing rule is missing",
+    found: { ...LOCKED, "ip -6 rule show": "0:\tfrom all lookup local\n" },
+    wanted: {},
+    there: [rule("add", 6)],
+    back: [rule("del", 6)],
+  },
+  {
+    name: "the page's rule is missing",
+    found: saved("iptables-nft-save", /-A OUTPUT ! -o lo.*\n/),
+    wanted: {},
+    there: [reject("-I OUTPUT 1")],
+    back: [reject("-D OUTPUT")],
+  },
+  {
+    name: "the page's rule is shadowed: one more comes first",
+    found: saved("ip6tables-nft-save", /(?=-A OUTPUT ! -o lo)/, "-A OUTPUT -j ACCEPT\n"),
+    wanted: {},
+    there: [reject("-I OUTPUT 1", "6")],
+    back: [reject("-D OUTPUT", "6")],
+  },
+  {
+    name: "uids that adjoin share a routing rule",
+    found: { ...LOCKED, "cat /etc/subuid": "agent:1002:8\n" },
+    wanted: {},
+    there: [
+      ...[
+        batch(4, add("1001-1009"), del("1001-1001")),
+        batch(6, add("1001-1009"), del("1001-1001")),
+      ],
+      ...rangeRules("1002-1009"),
+    ],
+    back: [
+      ...rangeRules("1002-1009").toReversed().map((line) => line.replace(/-I (\S+) 1 /, "-D $1 ")),
+      ...[
+        batch(6, add("1001-1001"), del("1001-1009")),
+        batch(4, add("1001-1001"), del("1001-1009")),
+      ],
+    ],
+  },
+  {
+    name: "a lock of another backend stays until the new one stands",
+    found: LOCKED,
+    wanted: { backend: "nftables" },
+    there: [
+      `echo '${TABLE}…' | sudo nft -f -`,
+      `sudo nft create element inet fishnet locked '{ 1001 comment "agent" }'`,
+      ...lockedRules("-D"),
+    ],
+    back: [
+      ...lockedRules("-I").toReversed(),
+      "sudo nft delete element inet fishnet locked '{ 1001 }'",
+      "sudo nft delete table inet fishnet",
+    ],
+  },
+  {
+    name: "two copies of a rule: both go, and come back where they stood",
+    found: saved("iptables-nft-save", /(-A OUTPUT ! -o lo.*\n)/, "-A OUTPUT -j LOG\n$1$1"),
+    wanted: "unlocked",
+    there: [
+      ...lockedRules("-D", { rejects: ["", ""] }),
+      ...[rule("del", 4), rule("del", 6)],
+    ],
+    back: [
+      ...[rule("add", 6), rule("add", 4)],
+      ...lockedRules("-I", { rejects: [" 2", " 2"] }).toReversed(),
+    ],
+  },
+  {
+    name: "the other variant's rules are taken away by its name",
+    found: {
+      ...LOCKED,
+      "iptables-nft-save": "",
+      "iptables-legacy-save": LOCKED["iptables-nft-save"],
+      "ip6tables-nft-save": "",
+    },
+    wanted: "unlocked",
+    there: [
+      ...lockedRules("-D", { families: [""] }).map((line) =>
+        line.replace("iptables", "iptables-legacy")
+      ),
+      ...[rule("del", 4), rule("del", 6)],
+    ],
+    back: [
+      ...[rule("add", 6), rule("add", 4)],
+      ...lockedRules("-I", { families: [""] }).map((line) =>
+        line.replace("iptables", "iptables-legacy")
+      )
+        .toReversed(),
+    ],
+  },
+  {
+    name: "somebody else's rule counts, and is never taken away",
+    found: {
+      "iptables-nft-save":
+        "*mangle\n-A POSTROUTING ! -o lo -m owner --uid-owner 1001 -j DROP\nCOMMIT\n",
+    },
+    wanted: "unlocked",
+    there: [],
+    back: [],
+  },
+];
+
+/** The rules for one range, as they are made. */
+function rangeRules(range: string): string[] {
+  return [
+    `-t mangle -I POSTROUTING 1 -m owner --uid-owner ${range} ! -o lo -m comment --comment fishnet:agent -j DROP`,
+    `-t mangle -I OUTPUT 1 -o lo -p tcp -m owner --uid-owner ${range} --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
+    `-t mangle -I OUTPUT 1 -p sctp -m owner --uid-owner ${range} -j DROP`,
+  ].flatMap((words) => [`sudo iptables -w ${words}`, `sudo ip6tables -w ${words}`]);
+}
+
+/** The lock's rules as they were saved: those that tell whose they are come first. */
+function lockedRules(
+  verb: "-D" | "-I",
+  { families = ["", "6"], rejects = [" 1"] }: {
+    readonly families?: readonly string[];
+    readonly rejects?: readonly string[];
+  } = {},
+): string[] {
+  const at = (position: string) => verb === "-I" ? position : "";
+  const lines = (six: string) => {
+    const icmp = six === "" ? "icmp" : "icmp6";
+    const places = six === "" ? rejects : [" 1"];
+    return [
+      ...places.map((place) =>
+        `${verb} OUTPUT${at(place)} ! -o lo -m owner --uid-owner 1001 ` +
+        `-j REJECT --reject-with ${icmp}-port-unreachable`
+      ),
+      `-t mangle ${verb} OUTPUT${at(" 1")} -p sctp -m owner --uid-owner 1001 -j DROP`,
+      `-t mangle ${verb} OUTPUT${at(" 1")} -o lo -p tcp -m owner --uid-owner 1001 ` +
+      "-m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30",
+    ];
+  };
+  const drop = `-t mangle ${verb} POSTROUTING${at(" 1")} ! -o lo -m owner --uid-owner 1001 ` +
+    "-m comment --comment fishnet:agent -j DROP";
+  return [
+    ...families.map((six) => [six, drop]),
+    ...families.flatMap((six) => lines(six).map((line) => [six, line])),
+  ].map(([six, line]) => `sudo ip${six}tables -w ${line}`);
+}
+
+/** A table's text is compared as it begins: another test reads it back from the kernel. */
+const short = (line: string) =>
+  line.replace(/^(echo 'table inet fishnet \{\n[^]*?type uid\n)[^]*'/, "$1…'");
+
+for (const { name, found, wanted, there, back } of CASES) {
+  Deno.test(`as texts: ${name}`, async () => {
+    const sight = await sightWith(found);
+    const steps = wanted === "unlocked"
+      ? disableSteps(sight, ["agent"])
+      : enableSteps(sight, ["agent"], wanted);
+    assertEquals(steps.map(({ line }) => short(line)), [...there]);
+    assertEquals(undoOf(steps), [...back]);
+  });
+}
+
+/** What an administrator finds, makes of it, and gets back: each also with the ranges of useradd. */
+const REAL: readonly (readonly [
+  name: string,
+  found: (world: World, agent: string) => Promise<unknown>,
+  wanted: Partial<LockOptions> | "unlocked",
+])[] = [
+  ["nothing, and iptables wanted", nothing, { backend: "iptables" }],
+  ["nothing, and nftables wanted", nothing, { backend: "nftables" }],
+  ["nothing, and two ports of iptables", nothing, { backend: "iptables", onlyPorts: [53, 3777] }],
+  ["nothing, and two ports of nftables", nothing, { backend: "nftables", onlyPorts: [53, 3777] }],
+  ["a lock, and ports of it", locked({ backend: "iptables" }), { onlyPorts: [3777] }],
+  ["a lock, and ports of it, nftables", locked({ backend: "nftables" }), { onlyPorts: [3777] }],
+  ["ports, and others", locked({ backend: "iptables", onlyPorts: [1, 2] }), { onlyPorts: [2, 3] }],
+  [
+    "ports, and others, nftables",
+    locked({ backend: "nftables", onlyPorts: [1, 2] }),
+    { onlyPorts: [2, 3] },
+  ],
+  [
+    "iptables, and nftables wanted",
+    locked({ backend: "iptables", onlyPorts: [3777] }),
+    { backend: "nftables" },
+  ],
+  [
+    "nftables, and iptables wanted",
+    locked({ backend: "nftables", onlyPorts: [3777] }),
+    { backend: "iptables" },
+  ],
+  ["a whole lock, and none wanted", locked({ backend: "iptables", onlyPorts: [1] }), "unlocked"],
+  [
+    "a whole lock of nftables, and none",
+    locked({ backend: "nftables", onlyPorts: [1] }),
+    "unlocked",
+  ],
+  ["both backends, and none wanted", both, "unlocked"],
+  ["two copies of the page's rule, and none", copies, "unlocked"],
+  ["a lock that somebody damaged", damaged, {}],
+  ["a table that somebody emptied", emptied, {}],
+];
+
+function nothing(): Promise<void> {
+  return Promise.resolve();
+}
+
+function locked(asked: Partial<LockOptions>) {
+  return (world: World, agent: string) => lockIn(world, [agent], asked);
+}
+
+async function both(world: World, agent: string): Promise<void> {
+  await lockIn(world, [agent], { backend: "nftables" });
+  const tables = await world.must("nft", "list", "ruleset");
+  await lockIn(world, [agent], { backend: "iptables" });
+  await paste(world, [`echo '${tables.match(/table inet fishnet \{[^]*?\n\}/)![0]}' | nft -f -`]);
+}
+
+async function copies(world: World, agent: string): Promise<void> {
+  await lockIn(world, [agent], { backend: "iptables" });
+  const page = `OUTPUT -m owner --uid-owner ${agent} ! -o lo -j REJECT`;
+  await paste(world, [
+    "iptables -w -A OUTPUT -j LOG",
+    `iptables -w -A ${page}`,
+    "iptables -w -A OUTPUT -p icmp -j LOG",
+    `iptables -w -A ${page}`,
+    `ip6tables -w -A ${page}`,
+  ]);
+}
+
+async function damaged(world: World, agent: string): Promise<void> {
+  await lockIn(world, [agent], { backend: "iptables", onlyPorts: [3777] });
+  const uid = (await must("id", "-u", agent)).trim();
+  await paste(world, [
+    `ip -4 rule del pref 77 uidrange ${uid}-${uid} prohibit`,
+    "ip6tables -w -t mangle -D POSTROUTING 1",
+    "iptables -w -D fishnet 1",
+    "iptables -w -I OUTPUT 1 -p udp -j ACCEPT",
+  ]);
+}
+
+async function emptied(world: World, agent: string): Promise<void> {
+  await lockIn(world, [agent], { backend: "nftables", onlyPorts: [3777] });
+  await paste(world, [
+    "nft flush chain inet fishnet post",
+    "nft flush set inet fishnet subordinate",
+  ]);
+}
+
+worldTest(
+  "in a real kernel: there, as it is wanted, and back to what was found",
+  async (world, t) => {
+    const agent = await world.account();
+    const bare = await world.state();
+    for (const [name, found, wanted] of REAL) {
+      await t.step(name, async () => {
+        await found(world, agent);
+        const before = await world.state();
+        const sight = await sightIn(world, [agent]);
+        const steps = wanted === "unlocked"
+          ? disableSteps(sight, [agent])
+          : enableSteps(sight, [agent], wanted);
+        const back = await perform(world, steps);
+        if (wanted === "unlocked") {
+          const [status] = (await statusOf(world, agent)).accounts;
+          assertEquals(status!.state, "unlocked");
+          assert(!/fishnet|uidrange|--uid-owner/.test(await world.state()), await world.state());
+        } else {
+          const [status] = (await statusOf(world, agent)).accounts;
+          assertEquals([status!.state, status!.backend], [
+            "locked",
+            wanted.backend ?? status!.backend,
+          ]);
+          if (wanted.onlyPorts) assertEquals(status!.onlyPorts, wanted.onlyPorts);
+          const again = enableSteps(await sightIn(world, [agent]), [agent], wanted);
+          assertEquals(again, [], "nothing is left to do");
+        }
+        await paste(world, back);
+        assertEquals(await world.state(), before, "back");
+        await unlockIn(world, agent);
+        await paste(world, ["iptables -w -F OUTPUT", "ip6tables -w -F OUTPUT"]);
+        assertEquals(await world.state(), bare);
+      });
+    }
+  },
+);
