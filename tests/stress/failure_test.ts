@@ -178,7 +178,7 @@ worldTest("100 SIGKILLs at random moments: each leaves all or nothing", async (w
     const state = await world.state();
     const which = (["locked", "unlocked"] as const).find((one) => states[one] === state);
     assert(which !== undefined, `${action}, killed after ${moment} ms:\n${state}`);
-    seen[which]++;
+    seen[which!]++;
   }
   assert(seen.locked > 0 && seen.unlocked > 0, JSON.stringify(seen));
 });
