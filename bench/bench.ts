@@ -1,5 +1,5 @@
 /**
- * `deno task bench`: every figure that README.md quotes, as a ratio against
+ * `deno task bench`: every figure that docs/measured.md quotes, as a ratio against
  * something that runs beside it in the same run. Ends with 1 when a bound is missed.
  *
  *     deno task bench [--quick | --long]
@@ -33,7 +33,11 @@ const PAIRS = quick ? 15 : 21;
 const TRAFFIC_PAIRS = quick ? 3 : 7;
 const TRAFFIC_SECONDS = quick ? 0.3 : 1;
 const LOCKED = quick ? [1, 10] : [1, 10, 100, 1000];
-const APPLIED = quick ? [1, 10] : long ? [1, 10, 100, 1000] : [1, 10, 100];
+/** For how many accounts plans are applied; with iptables every rule is one more for each command. */
+const APPLIED = {
+  iptables: quick ? [1] : long ? [1, 10, 100, 1000] : [1, 10, 100],
+  nftables: quick ? [1, 1000] : [1, 10, 100, 1000],
+} as const;
 
 /** As text, for accounts that may not read where the sources lie. */
 const TRAFFIC = await Deno.readTextFile(new URL("traffic.py", import.meta.url));
@@ -185,6 +189,7 @@ async function apply(binary: string, backend: string, count: number): Promise<vo
     return await secondsOf(...world.command("sh", file))();
   };
   const ratios: Record<"enable" | "disable", number[]> = { enable: [], disable: [] };
+  const applied: Record<"enable" | "disable", number[]> = { enable: [], disable: [] };
   const pairs = count >= 100 ? 1 : quick ? 3 : 9; // a hundred accounts are long enough for one
   for (let i = 0; i < pairs; i++) {
     const times: Record<string, number> = {};
@@ -194,26 +199,72 @@ async function apply(binary: string, backend: string, count: number): Promise<vo
       }
     }
     for (const action of ["enable", "disable"] as const) {
+      applied[action].push(times[`${action} apply`]!);
       ratios[action].push(times[`${action} apply`]! / times[`${action} sh`]!);
     }
   }
   await Deno.remove(file);
   for (const action of ["enable", "disable"] as const) {
     const what = `${action} --apply, ${backend}, ${count} account(s)`;
-    atMost(what, "the same lines in sh", spreadOf(ratios[action]), 1.5);
+    atMost(what, "the dry-run's lines in sh", spreadOf(ratios[action]));
+    const bound = backend === "nftables" && count === 1000 ? 3 : undefined;
+    if (count > 1) atMost(`${what}, seconds`, "-", spreadOf(applied[action]), bound);
   }
+}
+
+/** `enable` and `disable` of one account beside ufw, which adds and deletes one rule. */
+async function besideUfw(binary: string, hello: string, backend: string): Promise<void> {
+  await using world = await World.create();
+  const [name] = await addAccounts(world, 1);
+  const ufw = `/etc/netns/${world.inside}/ufw`;
+  await must("cp", "-a", "/etc/ufw", ufw);
+  await must("sh", "-c", `rm -f ${ufw}/*.rules && cp /usr/share/ufw/iptables/* ${ufw}`);
+  await world.must("ufw", "--force", "enable");
+  const args = ["--agent-user", name!, "--backend", backend, "--apply"];
+  const inside = (...command: string[]) => secondsOf(...world.command(...command));
+  const enable = inside(binary, "firewall", "enable", ...args);
+  const disable = inside(binary, "firewall", "disable", ...args);
+  const [add, del] = [
+    inside("ufw", "allow", "4711/tcp"),
+    inside("ufw", "delete", "allow", "4711/tcp"),
+  ];
+  const figures = { enable: [] as number[], disable: [] as number[] };
+  for (let i = 0; i < PAIRS / 2; i++) {
+    const [allowed, locked] = [await add(), await enable()];
+    const [freed, deleted] = [await disable(), await del()];
+    figures.enable.push(locked / allowed);
+    figures.disable.push(freed / deleted);
+  }
+  atMost(`enable --apply, ${backend}, 1 account`, "ufw allow", spreadOf(figures.enable), 1);
+  atMost(`disable --apply, ${backend}, 1 account`, "ufw delete", spreadOf(figures.disable), 1);
+  // What the time of an enable is made of.
+  const status = inside(binary, "firewall", "status", "--agent-user", name!);
+  const medianOf = async (seconds: () => Promise<number>, before = async () => {}) => {
+    const all: number[] = [];
+    for (let i = 0; i < 7; i++) {
+      await before();
+      all.push(await seconds());
+    }
+    return spreadOf(all).median * 1000;
+  };
+  const deno = await medianOf(secondsOf(hello));
+  const sudo = await medianOf(inside("sudo", "sh", "-c", ":"));
+  const read = await medianOf(status);
+  const whole = await medianOf(enable, async () => void await disable());
+  const part = (ms: number) => `${Math.round(ms)} ms`;
+  print(
+    `     enable, ${backend}: ${part(whole)} = Deno's start ${part(deno)}, sudo ${part(sudo)}, ` +
+      `reading and judging ${part(read - deno - sudo)}, commands and the second reading ` +
+      part(whole - read),
+  );
+  atMost(`status, 1 account, ${backend}, seconds`, "-", spreadOf([read / 1000]), 0.15);
 }
 
 async function refusal(backend: string): Promise<void> {
   await using world = await World.create();
   const agent = await world.account();
-  await world.must(
-    ...program(),
-    ...["firewall", "enable", "--agent-user", agent],
-    "--backend",
-    backend,
-    "--apply",
-  );
+  const args = ["--agent-user", agent, "--backend", backend, "--apply"];
+  await world.must(...program(), "firewall", "enable", ...args);
   for (const vector of ["tcp", "udp", "mptcp"]) {
     for (const address of [OUTSIDE_V4, OUTSIDE_V6]) {
       const waits: number[] = [];
@@ -230,55 +281,44 @@ async function refusal(backend: string): Promise<void> {
 }
 
 /**
- * Locks the accounts `from` to `to` in a few commands, with what `enable` would leave, where those
- * below are locked. That it is a lock, the program's own status has to say.
+ * Locks the accounts `from` to `to`, where those below are locked: with nftables by the program
+ * itself, with iptables in a few commands, with what `enable` would leave. That it is a lock, the
+ * program's own status has to say.
  */
 async function lockMany(world: World, backend: string, from: number, to: number): Promise<void> {
-  const all = [
-    { first: FIRST_UID, uids: 1 },
-    { first: FIRST_SUBORDINATE, uids: RANGE },
-  ];
-  // Accounts in a row share one routing rule, and their ranges another.
-  const routing = all.flatMap(({ first, uids }) => {
-    const rule = (verb: string, count: number) =>
-      `rule ${verb} pref 77 uidrange ${first}-${
-        first + count * uids - 1
-      } prohibit protocol kernel\n`;
-    return [rule("add", to), ...(from > 0 ? [rule("del", from)] : [])];
-  }).join("");
-  for (const family of ["-4", "-6"]) await feed(world, routing, "ip", family, "-batch", "-");
-  const owners = Array.from({ length: to - from }, (_, i) => from + i).flatMap((i) =>
-    all.map(({ first, uids }) => {
-      const start = first + i * uids;
-      return {
-        name: `bench${i}`,
-        uids: uids === 1 ? `${start}` : `${start}-${start + uids - 1}`,
-        ranged: uids > 1,
-      };
-    })
-  );
+  const numbers = Array.from({ length: to - from }, (_, i) => from + i);
   if (backend === "nftables") {
-    const first = `bench${from}`;
-    await world.must(...program(), ...enableOne(first, backend));
-    const others = owners.filter(({ name }) => name !== first);
-    for (const [set, ranged] of [["locked", false], ["subordinate", true]] as const) {
-      const elements = others.filter((owner) => owner.ranged === ranged)
-        .map(({ name, uids }) => `${uids} comment "${name}"`);
-      if (elements.length === 0) continue;
-      const line = `add element inet fishnet ${set} { ${elements.join(", ")} }\n`;
-      await feed(world, line, ...["nft", "-f", "-"]);
-    }
+    const names = numbers.map((i) => `bench${i}`);
+    const args = [...agentUsers(names), "--backend", backend, "--apply"];
+    await world.must(...program(), "firewall", "enable", ...args);
   } else {
-    const mangle = owners.map(({ name, uids }) =>
-      `-I POSTROUTING 1 -m owner --uid-owner ${uids} ! -o lo -m comment --comment fishnet:${name} ` +
-      "-j DROP\n"
+    const ranges = (i: number) => {
+      const first = FIRST_SUBORDINATE + i * RANGE;
+      return [`${FIRST_UID + i}`, `${first}-${first + RANGE - 1}`];
+    };
+    // Accounts in a row share one routing rule, and their ranges another.
+    const routing = [[FIRST_UID, 1], [FIRST_SUBORDINATE, RANGE]].flatMap(([first, uids]) => {
+      const rule = (verb: string, count: number) =>
+        `rule ${verb} pref 77 uidrange ${first}-${first! + count * uids! - 1} prohibit ` +
+        "protocol kernel\n";
+      return [rule("add", to), ...(from > 0 ? [rule("del", from)] : [])];
+    }).join("");
+    const mangle = numbers.flatMap((i) =>
+      ranges(i).flatMap((uids) => [
+        `-I POSTROUTING 1 -m owner --uid-owner ${uids} ! -o lo -m comment ` +
+        `--comment fishnet:bench${i} -j DROP\n`,
+        `-I OUTPUT 1 -o lo -p tcp -m owner --uid-owner ${uids} -m tcp --tcp-flags SYN SYN ` +
+        "-j TCPOPTSTRIP --strip-options 30\n",
+        `-I OUTPUT 1 -p sctp -m owner --uid-owner ${uids} -j DROP\n`,
+      ])
     );
-    const filter = owners.filter(({ ranged }) => !ranged).map(({ uids }) =>
-      `-I OUTPUT 1 -m owner --uid-owner ${uids} ! -o lo -j REJECT\n`
+    const filter = numbers.map((i) =>
+      `-I OUTPUT 1 -m owner --uid-owner ${FIRST_UID + i} ! -o lo -j REJECT\n`
     );
     const rules = ["*mangle\n", ...mangle, "COMMIT\n*filter\n", ...filter, "COMMIT\n"].join("");
-    for (const command of ["iptables-restore", "ip6tables-restore"]) {
-      await feed(world, rules, command, "--noflush");
+    for (const [family, command] of [["-4", "iptables-restore"], ["-6", "ip6tables-restore"]]) {
+      await feed(world, routing, "ip", family!, "-batch", "-");
+      await feed(world, rules, command!, "--noflush");
     }
   }
   const { code, stdout } = await world.fishnet("firewall", "status");
@@ -291,10 +331,6 @@ async function feed(world: World, input: string, ...command: string[]): Promise<
   if (code !== 0) throw new Error(`${command.join(" ")}: ${stderr}`);
 }
 
-const enableOne = (name: string, backend: string) => [
-  ...["firewall", "enable", "--agent-user", name, "--backend", backend, "--apply"],
-];
-
 /** Traffic of `traffic.py`. */
 const KINDS = ["udp", "tcp"] as const;
 
@@ -306,10 +342,11 @@ const HOOKS_ALONE = `table inet hooks {
 
 async function bystanders(backend: string): Promise<void> {
   await using empty = await World.create();
+  await using hooks = await World.create();
   await using locked = await World.create();
   const bystander = await empty.account();
   await addAccounts(locked, LOCKED.at(-1)!);
-  for (const world of [empty, locked]) {
+  for (const world of [empty, hooks, locked]) {
     const child = world.start(
       ["ip", "netns", "exec", world.outside, PYTHON, "-c", TRAFFIC, "serve", `${PORT}`],
     );
@@ -327,30 +364,25 @@ async function bystanders(backend: string): Promise<void> {
     return Number(stdout);
   };
   const withOne = new Map<string, number>();
-  const besideEmpty = (kind: string) => ratio(TRAFFIC_PAIRS, rate(locked, kind), rate(empty, kind));
+  const beside = (world: World, kind: string) =>
+    ratio(TRAFFIC_PAIRS, rate(locked, kind), rate(world, kind));
   const compare = async (count: number) => {
     for (const kind of KINDS) {
-      const figures = await besideEmpty(kind);
+      const figures = await beside(empty, kind);
       const what = `bystander's ${kind} rate, ${backend}, ${count} locked`;
-      atLeast(what, "an empty ruleset", figures, count === 1 ? 0.95 : undefined);
+      atLeast(what, "an empty ruleset", figures);
+      if (count === 1) atLeast(what, "two hooks without a rule", await beside(hooks, kind), 0.97);
       if (count === 1) withOne.set(kind, figures.median);
       const one = withOne.get(kind);
       if (backend !== "nftables" || count === 1 || one === undefined) continue;
       const { min, median, max } = figures;
-      const beside = { min: min / one, median: median / one, max: max / one };
-      atLeast(what, "the same with 1 locked", beside, 0.95);
+      const besideOne = { min: min / one, median: median / one, max: max / one };
+      atLeast(what, "the same with 1 locked", besideOne, 0.95);
     }
   };
   await compare(0);
-  if (backend === "nftables") {
-    // What any rule set costs, whatever it asks: the floor of the figures below.
-    await feed(locked, HOOKS_ALONE, ...["nft", "-f", "-"]);
-    for (const kind of KINDS) {
-      const what = `bystander's ${kind} rate, two hooks without a rule`;
-      atLeast(what, "an empty ruleset", await besideEmpty(kind));
-    }
-    await locked.must("nft", "delete", "table", "inet", "hooks");
-  }
+  // What any rule set costs, whatever it asks.
+  await feed(hooks, HOOKS_ALONE, ...["nft", "-f", "-"]);
   let done = 0;
   for (const count of LOCKED) {
     await lockMany(locked, backend, done, count);
@@ -386,9 +418,10 @@ const { binary, hello } = await compileBoth(await Deno.makeTempDir());
 Deno.env.set("FISHNET_BIN", binary); // what every `program()` below runs
 await size(binary, hello);
 await startUp(binary, hello);
-for (const backend of ["iptables", "nftables"]) {
+for (const backend of ["iptables", "nftables"] as const) {
   await refusal(backend);
-  for (const count of APPLIED) await apply(binary, backend, count);
+  await besideUfw(binary, hello, backend);
+  for (const count of APPLIED[backend]) await apply(binary, backend, count);
   await bystanders(backend);
 }
 print(`\n${table()}`);

@@ -107,6 +107,20 @@ function load(rules: readonly string[], why: string, machine: Machine): Step {
       `the running rules cannot be loaded again: "${strange}" has a backslash`,
     );
   }
-  const back = `echo ${quoted(machine.rules.join("\n"))} | ${sudo(...LOAD)}`;
+  const back = undoOf(machine);
   return { line: feed(rules.join("\n"), ...LOAD), why, undo: [`${back} || { sleep 2; ${back}; }`] };
+}
+
+/**
+ * Loads what was read, since pfctl may have lost some of it. Where a rule runs that was not there,
+ * another program has come in between: then its rules stay, and only our call is put right.
+ */
+function undoOf(machine: Machine): string {
+  const list = sudo("pfctl", "-s", "rules");
+  const known = quoted([...machine.rules, PRINTED_CALL].join("\n"));
+  const wasCalled = machine.rules.includes(PRINTED_CALL);
+  const others = `${list} | grep -vxF ${quoted(PRINTED_CALL)}`;
+  const put = wasCalled ? `{ ${others}; echo ${quoted(CALL)}; }` : others;
+  return `if ${list} | grep -qvxF ${known}; then ${put} | ${sudo(...LOAD)}; ` +
+    `else echo ${quoted(machine.rules.join("\n"))} | ${sudo(...LOAD)}; fi`;
 }

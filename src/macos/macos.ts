@@ -153,7 +153,8 @@ function refuse(machine: Machine, holdings: Holdings<Machine>, lock: Lock, holde
  */
 function verifyAfter(before: Machine, after: Machine): string | undefined {
   if (rulesWithoutCall(before).join("\n") !== rulesWithoutCall(after).join("\n")) {
-    return "pf's running rules are no longer those that were read: what was read is loaded again";
+    return "pf's running rules are no longer those that were read; wait until no other program " +
+      "changes them, and run this again";
   }
   if (before.beside !== after.beside) {
     return "pf's translation or dummynet rules are no longer those that were read";

@@ -18,7 +18,7 @@ async function holds(boot: Boot, world: World, lock: string, what: string): Prom
   await mended(world, lock, what);
   const frames = await world.captured("udp", async () => {
     const end = Date.now() + 20_000;
-    const counted = () => boot.must("cat", `/tmp/knocks-${CONTROL.uid}`).then(Number);
+    const counted = () => boot.must("cat", `/tmp/knocks-login-${CONTROL.uid}`).then(Number);
     const first = await counted();
     // Two rounds of all nine ways, of a process that knocks beside the other one.
     while (await counted() < first + 20) {

@@ -68,6 +68,9 @@ WAYS = [
     lambda: (plain(socket.AF_INET6), ("fd77::2", port + 8)),
 ]
 
+# How often it has knocked by now.
+NOTE = f"/tmp/knocks-{sys.argv[1]}-{os.getuid()}"
+
 sockets = {}
 next_time = time.monotonic()
 end = next_time + seconds
@@ -83,9 +86,9 @@ while next_time < end:
     except OSError:
         pass  # refused, or no network yet: who captures outside tells
     if number % 10 == 0:
-        with open(f"/tmp/knocks-{os.getuid()}.new", "w") as note:
+        with open(f"{NOTE}.new", "w") as note:
             note.write(str(number))
-        os.rename(note.name, f"/tmp/knocks-{os.getuid()}")
+        os.rename(f"{NOTE}.new", NOTE)
     next_time = max(next_time + 0.003, time.monotonic() - 0.1)
     time.sleep(max(0, next_time - time.monotonic()))
 open(f"/tmp/knocked-{sys.argv[1]}-{os.getuid()}", "w").close()

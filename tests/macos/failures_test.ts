@@ -1,6 +1,6 @@
 /** What is left on a stand-in for a Mac when something goes wrong: nothing. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { A, ANCHOR, B, FILE, inUse, loaded } from "./support/in_use.ts";
+import { A, ANCHOR, B, FILE, inUse } from "./support/in_use.ts";
 import { standInTest } from "./support/stand_in.ts";
 
 standInTest(
@@ -14,6 +14,25 @@ standInTest(
     assertEquals(code, 1);
     assertStringIncludes(stdout, "pf's running rules are no longer those that were read");
     assertEquals(await mac.state(), before);
+  },
+);
+
+standInTest(
+  "a rule that another program adds meanwhile stays, though the run fails",
+  async (mac) => {
+    await inUse(mac);
+    const theirs = "pass out on utun7 all flags S/SA keep state";
+    for (const action of ["enable", "disable"] as const) {
+      const rules = await mac.must("pfctl", "-s", "rules");
+      await mac.sneak(theirs);
+      const { code, stdout } = await mac.apply(action, { accounts: [A] });
+      assertEquals(code, 1);
+      assertStringIncludes(stdout, "pf's running rules are no longer those that were read");
+      const now = await mac.must("pfctl", "-s", "rules");
+      assertEquals(now.split("\n").toSorted(), `${rules}${theirs}\n`.split("\n").toSorted());
+      await mac.feed(rules, "pfctl", "-o", "none", "-R", "-f", "-");
+      if (action === "enable") await mac.applied("enable", { accounts: [A] });
+    }
   },
 );
 

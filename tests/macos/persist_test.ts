@@ -1,6 +1,6 @@
 /** What outlasts a restart, and what comes back by itself, on a stand-in for a Mac. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { A, ANCHOR, B, CALL, FILE, inUse, isLocked, loaded } from "./support/in_use.ts";
+import { A, ANCHOR, B, CALL, FILE, inUse, isLocked } from "./support/in_use.ts";
 import { AGENTS, faults, standInTest, STOCK_PF_CONF } from "./support/stand_in.ts";
 
 standInTest(

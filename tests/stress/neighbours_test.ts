@@ -3,7 +3,8 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { must, run } from "../support/process.ts";
 import { OUTSIDE_V4, OUTSIDE_V6, PYTHON, type World, worldTest } from "../support/world.ts";
 
-const PROBE = new URL("../support/probe.py", import.meta.url).pathname;
+// Passed as text: an account need not be able to read where the sources lie.
+const PROBE = await Deno.readTextFile(new URL("../support/probe.py", import.meta.url));
 
 /** Somebody else's firewall. */
 interface Neighbour {
@@ -120,7 +121,7 @@ async function expectOut(
   const frames = await world.captured("tcp or udp", async () => {
     for (const account of accounts) {
       for (const [vector, address] of [["tcp", OUTSIDE_V4], ["udp", OUTSIDE_V6]] as const) {
-        await world.as(account, PYTHON, PROBE, vector, address, `${portOf(account)}`);
+        await world.as(account, PYTHON, "-c", PROBE, vector, address, `${portOf(account)}`);
       }
     }
   });

@@ -14,8 +14,9 @@ export type Fault =
   | "fails after it has done its work"
   | "SIGINT"
   | "SIGTERM"
+  | "SIGHUP"
   | "SIGKILL"
-  | "sudo is denied from then on";
+  | "fails from then on";
 
 /** Waits until no thread of the program has anything to do: by then it has seen the signal. */
 const SEEN = 'while grep -q "^State:.R" /proc/"$program"/task/*/status; do sleep 0.01; done';
@@ -25,8 +26,9 @@ const ACTIONS: Readonly<Record<Fault, string>> = {
   "fails after it has done its work": '"$tool" "$@"; echo "broken" >&2; exit 9',
   "SIGINT": `kill -INT "$program"; ${SEEN}`,
   "SIGTERM": `kill -TERM "$program"; ${SEEN}`,
+  "SIGHUP": `kill -HUP "$program"; ${SEEN}`,
   "SIGKILL": 'kill -KILL "$program"',
-  "sudo is denied from then on": "echo 'nobody ALL=ALL' > $here/../../sudoers",
+  "fails from then on": 'echo $call > $here/forever; echo "broken" >&2; exit 9',
 };
 
 /** Lays the counting tools over the real ones, inside a world. */
@@ -40,11 +42,13 @@ export class Faults {
     this.#directory = `/etc/netns/${world.inside}/alternatives/faults`;
   }
 
-  /** Makes the world's own sudoers file, whose secure_path finds the counting tools first. */
+  /** Writes the world's sudoers file: its secure_path finds the counting tools first. */
   static async in(world: World): Promise<Faults> {
     const faults = new Faults(world);
     await Deno.mkdir(faults.#directory);
-    for (const tool of ["iptables", "ip6tables", "ip", "nft"]) {
+    const families = ["iptables", "ip6tables"];
+    const tools = [...families, ...families.map((tool) => `${tool}-restore`), "ip", "nft"];
+    for (const tool of tools) {
       const file = `${faults.#directory}/${tool}`;
       await Deno.writeTextFile(file, faults.#script(`/usr/sbin/${tool}`));
       await Deno.chmod(file, 0o755);
@@ -57,7 +61,8 @@ export class Faults {
     return `#!/bin/sh
 here=${this.#directory}
 tool=${tool}
-case " $* " in *" -S "* | *" show "* | *" list "*) exec "$tool" "$@" ;; esac
+case " $* " in *" -S "* | *" show "* | *" list "* | *" --version "*) exec "$tool" "$@" ;; esac
+[ ! -s $here/forever ] || { echo "broken" >&2; exit 9; }
 call=$(($(cat $here/calls) + 1))
 echo $call 1<> $here/calls # in place: a reader must not find it empty
 [ $call -eq $(cat $here/at) ] || exec "$tool" "$@"
@@ -81,7 +86,9 @@ exec "$tool" "$@"
   }
 
   async #set(at: string, action: string): Promise<void> {
-    for (const [name, text] of Object.entries({ calls: "0", at, program: "", action })) {
+    for (
+      const [name, text] of Object.entries({ calls: "0", at, program: "", forever: "", action })
+    ) {
       await Deno.writeTextFile(`${this.#directory}/${name}`, text);
     }
   }
@@ -100,6 +107,7 @@ exec "$tool" "$@"
     const { code, stdout, stderr } = await child.output();
     const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
     const result = { code, stdout: text(stdout), stderr: text(stderr) };
+    await this.#world.settled();
     const calls = await this.calls();
     await this.clear();
     assert(calls >= call, `call ${call} was never made, only ${calls}: ${result.stderr}`);

@@ -39,11 +39,12 @@ export class Operator implements AsyncDisposable {
   }
 
   /** What sudo lets the user run: `ALL`, `NOPASSWD: ALL`, or nothing. */
-  async allow(rule: string | undefined): Promise<void> {
+  async allow(rule: string | undefined, defaults = ""): Promise<void> {
     const sudoers = `/etc/netns/${this.#world.inside}/sudoers`;
     await Deno.writeTextFile(
       sudoers,
       'Defaults env_reset, use_pty, lecture=never, passwd_tries=1, secure_path="/usr/sbin:/usr/bin:/sbin:/bin"\n' +
+        (defaults === "" ? "" : `Defaults ${defaults}\n`) +
         (rule === undefined ? "" : `${this.name} ALL=(ALL:ALL) ${rule}\n`),
     );
     await Deno.chmod(sudoers, 0o440);

@@ -25,6 +25,7 @@ if child == 0:
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     os.execvp(command[0], command)
 CTRL_C = "\x03"
+HANG_UP = "\x04hang up"  # no answer: the terminal is closed
 shown, seen, last, at_prompt, start = "", 0, "", False, time.monotonic()
 deadline = start + 60
 while True:
@@ -48,6 +49,11 @@ while True:
         seen += found.end()
         at_prompt = found.group().startswith("password")
         last = answers.pop(0)[1]
+        if last == HANG_UP:
+            os.close(terminal)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            print(json.dumps({"code": code, "shown": shown, "seconds": time.monotonic() - start}))
+            sys.exit()
         os.write(terminal, last.encode())
         start = time.monotonic()
 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

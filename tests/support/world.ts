@@ -297,6 +297,14 @@ export class World implements AsyncDisposable {
     return this.exec(...program(), ...args);
   }
 
+  /**
+   * Waits until no run of the program is at work here: the root shell of one that was killed holds
+   * the lock until it has undone what there was.
+   */
+  async settled(): Promise<void> {
+    await this.must("flock", "-w", "120", "/etc/sudoers", "true");
+  }
+
   /** Starts a command and keeps it until the world ends. */
   start(
     command: readonly string[],

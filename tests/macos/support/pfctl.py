@@ -14,7 +14,8 @@ In its directory: "main", "nat", "dummynet" and "anchors/NAME" hold rules as the
 printed, "tables" and "tokens" a name or a token a line, "enabled" is there while pf is on,
 "calls" is a log. What a test makes go wrong: a line of "fail" makes each call that contains it
 fail; "busy", "cut" and "lossy" hold the number of loads that find pf busy, of lists that are
-cut off by somebody's change, and of loads by -R that lose the first rule without a word.
+cut off by somebody's change, and of loads by -R that lose the first rule without a word; "sneak" has the rules that
+another program adds right after the next load by -R.
 """
 import os
 import sys
@@ -165,7 +166,8 @@ def load(anchor, file, text, flags):
     if anchor:
         write(f"anchors/{anchor}", filters)
         return
-    write("main", filters)
+    write("main", filters + (read("sneak") if "R" in flags else []))
+    write("sneak", [])
     if "R" not in flags:
         write("nat", found["nat"])
         write("dummynet", found["dummynet"])

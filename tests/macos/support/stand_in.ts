@@ -225,6 +225,11 @@ export class StandIn implements AsyncDisposable {
     await this.write(`${STATE}/${how}`, `${times}\n`);
   }
 
+  /** Has another program add a rule right after the next load of the main rules. */
+  async sneak(rule: string): Promise<void> {
+    await this.write(`${STATE}/sneak`, `${rule}\n`);
+  }
+
   /** Has pf look at no packet of an interface; none ends that. */
   async skip(...devices: readonly string[]): Promise<void> {
     await this.write(`${STATE}/skip`, devices.map((device) => `${device}\n`).join(""));

@@ -1,0 +1,238 @@
+/** The one root shell of a run: what goes in and comes out of it is the same, and it undoes by itself. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { $ } from "dax";
+import * as fc from "fast-check";
+import { feed, printed, quoted, sudo } from "../src/lock/line.ts";
+import { Session } from "../src/sudo.ts";
+import { linesOf, must, run } from "./support/process.ts";
+
+const SESSION = new URL("../src/session.sh", import.meta.url).pathname;
+
+/** Why no session can be opened here; undefined where one can. */
+const why = Deno.build.os === "windows"
+  ? "needs a Unix"
+  : (await run(["sh", "-c", "command -v sudo && sudo -n true"])).code !== 0
+  ? "needs sudo without a password"
+  : undefined;
+
+function sessionTest(name: string, body: () => Promise<void>): void {
+  if (why === undefined) Deno.test(name, body);
+  else Deno.test.ignore(`${name} (skipped: ${why})`, () => {});
+}
+
+/** Any characters but NUL, which no argument can hold. */
+const anyWord = fc.string({ unit: "binary" }).filter((text) => !text.includes("\0"));
+const nasty = fc.array(
+  fc.constantFrom(
+    "'",
+    '"',
+    "\\",
+    "$",
+    "`",
+    "\n",
+    "\r",
+    " ",
+    "!",
+    "-",
+    "a",
+    "é",
+    "\t",
+    "*",
+    "$(id)",
+  ),
+).map((parts) => parts.join(""));
+const word = fc.oneof(anyWord, nasty);
+
+Deno.test("a word is quoted as dax quotes it, wherever it has to be", () => {
+  fc.assert(fc.property(word, (text) => {
+    const daxes = $.escapeArg(text);
+    // dax leaves plain words as they are; so does a line, and quoting one more harms nothing.
+    if (daxes !== text) assertEquals(quoted(text), daxes);
+    const inLine = sudo("x", text).slice("sudo x ".length);
+    assert(inLine === text || inLine === quoted(text) || text.includes("$range"), inLine);
+    if (inLine === text) assert(text === "!" || /^\$\(id -u |^[\w@%+=:,./-]+$/.test(text), text);
+  }));
+});
+
+Deno.test("lines are read by sh as the words that they were made of", async () => {
+  const samples = fc.sample(
+    fc.array(word.filter((text) => !text.includes("$range")), { maxLength: 4 }),
+    40,
+  );
+  const lines = samples.map((words) =>
+    `set -- ${words.map(quoted).join(" ")}; printf "%s\\0" "$#" "$@"`
+  );
+  const { stdout } = await run(["sh", "-c", lines.join("\n")]);
+  assertEquals(
+    stdout,
+    samples.flatMap((words) => [`${words.length}`, ...words]).map((w) => `${w}\0`).join(""),
+  );
+  const text = "{\n\tx 'y' \"z\"\n}";
+  assertEquals(
+    (await run(["sh", "-c", `sudo() { "$@"; }; ${feed(text, "cat")}`])).stdout,
+    `${text}\n`,
+  );
+  assertEquals((await run(["sh", "-c", printed("a\\b\n'c'")])).stdout, "a\\b\n'c'");
+});
+
+sessionTest("whatever words and input go in, come out as they are", async () => {
+  await using session = await Session.open();
+  await fc.assert(
+    fc.asyncProperty(fc.array(word, { maxLength: 3 }), word, async (words, input) => {
+      const echoed = await session.ask(["printf", "%s\\n", ...words, "end"]);
+      assertEquals(echoed.stdout, [...words, "end"].map((one) => `${one}\n`).join(""));
+      assertEquals([echoed.exitCode, echoed.stderr], [0, ""]);
+      const read = await session.ask(["cat"], { input });
+      // A here-document ends with a newline, as every text of ours does.
+      assertEquals(read.stdout, input.endsWith("\n") ? input : `${input}\n`);
+    }),
+    { numRuns: 60 },
+  );
+});
+
+sessionTest(
+  "exit codes, both outputs, and a command that is not there, are told apart",
+  async () => {
+    await using session = await Session.open();
+    const both = await session.ask(["sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assertEquals(both, { exitCode: 7, stdout: "out\n", stderr: "err\n" });
+    assertEquals((await session.ask(["no_such_command"])).exitCode, 127);
+    assertEquals(await session.ask(["true"]), { exitCode: 0, stdout: "", stderr: "" });
+    const unended = await session.ask(["printf", "no newline"]);
+    assertEquals(unended.stdout, "no newline");
+    const input = await session.ask(["cat"]);
+    assertEquals(input.stdout, "", "without an input there is none");
+  },
+);
+
+sessionTest("an output that looks like a mark ends nothing", async () => {
+  await using session = await Session.open();
+  const forged = `\n${crypto.randomUUID()} 0\n\nmark 0\nend-mark\n`;
+  const { stdout } = await session.ask(["printf", "%s", forged]);
+  assertEquals(stdout, forged);
+  // What a command can see of its environment and of the shell's arguments holds no mark.
+  const seen = await session.ask(["sh", "-c", "env; tr '\\0' ' ' </proc/$PPID/cmdline"]);
+  for (const uuid of seen.stdout.match(/[0-9a-f]{8}-[0-9a-f-]{27}/g) ?? []) {
+    assertEquals((await session.ask(["printf", "\n%s 9\n", uuid])).exitCode, 0);
+  }
+});
+
+sessionTest("many questions at once are answered each with its own", async () => {
+  await using session = await Session.open();
+  const answers = await Promise.all(
+    Array.from({ length: 50 }, (_, i) => session.ask(["echo", `${i}`])),
+  );
+  assertEquals(answers.map(({ stdout }) => stdout), answers.map((_, i) => `${i}\n`));
+});
+
+sessionTest("a command that hangs is ended after its limit, and the next one runs", async () => {
+  await using session = await Session.open();
+  const start = performance.now();
+  const { exitCode } = await session.ask(["sh", "-c", "trap '' TERM; sleep 100"], { seconds: 1 });
+  assertEquals(exitCode, 137);
+  assert(performance.now() - start < 60_000);
+  assertEquals((await session.ask(["echo", "on"])).stdout, "on\n");
+});
+
+/** A step that makes a file, and its undo. */
+const making = (file: string) => ({
+  line: sudo("touch", file),
+  why: "a test",
+  undo: [sudo("rm", file)],
+});
+
+const exists = async (file: string) => (await run(["test", "-e", file])).code === 0;
+
+sessionTest(
+  "what was changed and committed stays; what was not is undone, last first",
+  async () => {
+    const folder = await Deno.makeTempDir();
+    const [one, two, log] = ["one", "two", "log"].map((name) => `${folder}/${name}`);
+    {
+      await using session = await Session.open();
+      await session.perform(making(one!));
+      await session.commit("test");
+      await session.perform({
+        line: `echo '1' | ${sudo("tee", "-a", log!)} >/dev/null`,
+        why: "a test",
+        undo: [`echo 'back 1' | ${sudo("tee", "-a", log!)} >/dev/null`],
+      });
+      await session.perform({
+        line: `echo '2' | ${sudo("tee", "-a", log!)} >/dev/null && ${sudo("touch", two!)}`,
+        why: "a test",
+        undo: [`echo 'back 2' | ${sudo("tee", "-a", log!)} >/dev/null`, sudo("rm", two!)],
+      });
+      assert(await exists(two!));
+    }
+    assertEquals([await exists(one!), await exists(two!)], [true, false]);
+    assertEquals(await must("cat", log!), "1\n2\nback 2\nback 1\n");
+    await must("rm", "-rf", folder);
+  },
+);
+
+sessionTest("taking back tells which lines could not be carried out", async () => {
+  const folder = await Deno.makeTempDir();
+  await using session = await Session.open();
+  await session.perform(making(`${folder}/file`));
+  await session.perform({ line: sudo("true"), why: "a test", undo: ["sudo no_such_command"] });
+  assertEquals(await session.takeBack(), ["sudo no_such_command"]);
+  assertEquals(await exists(`${folder}/file`), false);
+  await Deno.remove(folder);
+});
+
+/** A program that changes a file through the session, says so, and waits for its end. */
+const CHANGES = (file: string) => `
+  import { Session } from ${JSON.stringify(new URL("../src/sudo.ts", import.meta.url).href)};
+  const session = await Session.open();
+  await session.lockOutOtherRuns(() => console.log("waiting"), new Promise(() => {}));
+  await session.perform(${JSON.stringify(making(file))});
+  console.log("changed");
+  await new Promise((resolve) => setTimeout(resolve, 600_000));
+`;
+
+sessionTest(
+  "SIGKILL of the program: the root shell undoes what was not committed, and ends",
+  async () => {
+    const folder = await Deno.makeTempDir();
+    const file = `${folder}/file`;
+    await Deno.writeTextFile(`${folder}/run.ts`, CHANGES(file));
+    const root = new URL("../", import.meta.url).pathname;
+    const start = () =>
+      new Deno.Command(Deno.execPath(), {
+        args: ["run", "--no-check", "-A", "--config", `${root}deno.json`, `${folder}/run.ts`],
+        stdin: "null",
+        stdout: "piped",
+        stderr: "null",
+      }).spawn();
+    const first = start();
+    const said = linesOf(first.stdout);
+    assertEquals((await said.read()).value, "changed");
+    assert(await exists(file));
+
+    // Another run is told at once that it waits, and goes on when the first has undone all.
+    const second = start();
+    const saidBySecond = linesOf(second.stdout);
+    assertEquals((await saidBySecond.read()).value, "waiting");
+    first.kill("SIGKILL");
+    await first.status;
+    await said.cancel();
+    assertEquals((await saidBySecond.read()).value, "changed");
+    second.kill("SIGKILL");
+    await second.status;
+    await saidBySecond.cancel();
+    // The lock is free when the root shell has ended: then nothing is left.
+    await must("flock", "-w", "60", "/etc/sudoers", "true");
+    assertEquals(await exists(file), false);
+    await must("rm", "-rf", folder);
+  },
+);
+
+Deno.test({
+  name: "the session's script is clean by shellcheck",
+  ignore: (await run(["sh", "-c", "command -v shellcheck"])).code !== 0,
+  async fn() {
+    const { code, stdout } = await run(["shellcheck", "-s", "sh", "-e", "SC2034", SESSION]);
+    assertEquals(code, 0, stdout);
+    assertMatch(await Deno.readTextFile(SESSION), /^trap "" INT HUP TERM$/m);
+  },
+});
