@@ -29,14 +29,22 @@ const CLASSES: Readonly<Record<string, string>> = {
   "33": "yellow",
 };
 
+/** How long the screen stands still, with how many rows; what has just ended. */
+interface Stop {
+  readonly seconds: number;
+  readonly rows: number;
+  readonly command?: string;
+}
+
 /** A character with how it is painted. */
 type Cell = readonly [character: string, style: string];
 
 /** The recording as an image that scrolls from command to command, and then begins anew. */
 export function svgOf(scenes: readonly Scene[]): string {
   const rows: Cell[][] = [];
-  const stops: { readonly seconds: number; readonly rows: number }[] = [];
-  for (const { command, shown } of scenes) {
+  const stops: Stop[] = [];
+  // What stands in for the agent itself is nothing to see.
+  for (const { command, shown } of scenes.filter(({ command }) => !command.includes("./agent"))) {
     rows.push(...rowsOf(`\x1b[1m$ ${command}\x1b[22m`));
     stops.push({ seconds: TYPED, rows: rows.length });
     if (shown !== "") {
@@ -45,7 +53,7 @@ export function svgOf(scenes: readonly Scene[]): string {
       for (let at = before + ROWS - 2; at < rows.length; at += ROWS - 2) {
         stops.push({ seconds: PAGE, rows: at });
       }
-      stops.push({ seconds: READ, rows: rows.length });
+      stops.push({ seconds: READ, rows: rows.length, command });
     }
     rows.push([]);
   }
@@ -111,7 +119,7 @@ function escaped(text: string): string {
 }
 
 /** The screen stands still at each stop, with the last row that there is then at the bottom. */
-function style(stops: readonly { readonly seconds: number; readonly rows: number }[]): string {
+function style(stops: readonly Stop[]): string {
   const total = stops.reduce((sum, { seconds }) => sum + seconds, 0);
   const shift = (rows: number) => `transform:translateY(${(ROWS - rows) * HEIGHT}px)`;
   let passed = 0;
@@ -120,11 +128,13 @@ function style(stops: readonly { readonly seconds: number; readonly rows: number
     passed += seconds;
     return `${at}%{${shift(rows)}}`;
   });
+  // Where nothing shall move, what was refused is shown.
+  const still = stops.find(({ command }) => command?.includes(" verify ")) ?? stops.at(-1)!;
   return [
     `text{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#c9d1d9}`,
     `.bold{font-weight:bold;fill:#fff}.dim{fill:#8b949e}.red{fill:#ff7b72}`,
     `.green{fill:#56d364}.yellow{fill:#e3b341}`,
-    `.screen{${shift(stops.at(-1)!.rows)};animation:run ${total}s step-end infinite}`,
+    `.screen{${shift(still.rows)};animation:run ${total}s step-end infinite}`,
     `@media(prefers-reduced-motion){.screen{animation:none}}`,
     `@keyframes run{${frames.join("")}}`,
   ].join("");

@@ -63,9 +63,7 @@ export function manualPage(date: string): string {
       ])
     ),
     ".SH FILES",
-    "With",
-    ".B \\-\\-persist",
-    "on Linux, and always on macOS, a lock is kept in files, which disable removes:",
+    "What a lock is kept in, beside rules; disable removes it:",
     ...Object.entries(FILES).flatMap(([path, use]) => item(`.I ${roff(path)}`, use)),
     ".SH SEE ALSO",
     [...SEE_ALSO].map((page) => `.BR ${page.replace("(", " (")}`).join(" ,\n"),
@@ -74,17 +72,24 @@ export function manualPage(date: string): string {
 }
 
 const FILES = {
-  [`${FOLDER}/UID.account`]: "Linux: what the account is locked with",
-  ...Object.fromEntries(SHARED_FILES.map(({ path, why }) => [path, `Linux: ${why}`])),
-  "/etc/audit/rules.d/fishnet-USER.rules": "Linux, with --log: what is recorded of the account",
+  [`${FOLDER}/UID.account`]: "Linux, with --persist: what the account is locked with",
+  ...Object.fromEntries(
+    SHARED_FILES.map(({ path, why }) => [path, `Linux, with --persist: ${why}`]),
+  ),
+  "/etc/dbus-1/system.d/fishnet-UID.conf":
+    "Linux, with --only-port: keeps the account from having names looked up over D-Bus",
+  "/etc/tmpfiles.d/fishnet-UID.conf":
+    "Linux, with --only-port and --persist: the same for the sockets of such services",
+  "/etc/audit/rules.d/fishnet-USER.rules":
+    "Linux, with --log and --persist: what is recorded of the account",
   [RULES_FILE]: "macOS: the rules of all accounts",
   [PF_CONF]: "macOS: two lines, which call those rules",
   [TOKEN_FILE]: "macOS: the reference that keeps pf on",
-  [SCRIPT_FILE]: "macOS: loads the rules at boot",
-  [PLIST_FILE]: "macOS: runs that script",
+  [SCRIPT_FILE]: "macOS, with --persist: loads the rules at boot",
+  [PLIST_FILE]: "macOS, with --persist: runs that script",
 };
 
-const SEE_ALSO = ["ip-rule(8)", "iptables(8)", "nft(8)", "pfctl(8)", "sudo(8)"];
+const SEE_ALSO = ["auditctl(8)", "ip-rule(8)", "iptables(8)", "nft(8)", "pfctl(8)", "sudo(8)"];
 
 function synopsis(command: string, index: number): string[] {
   return [...(index === 0 ? [] : [".br"]), `.B fishnet firewall ${command}`, "[options]"];

