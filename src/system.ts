@@ -42,6 +42,8 @@ export interface System<M> {
   doors(ask: Ask, machine: M, accounts: readonly AccountStatus[]): Promise<Warning[]>;
   /** What an enable has to tell besides: whether anything is there to be reached. */
   reachable?(ask: Ask, accounts: readonly AccountStatus[]): Promise<Warning[]>;
+  /** Sockets of services that look names up, which a lock with ports shuts to its account. */
+  readonly resolvers?: readonly string[];
   /** A sentence on what was recorded of a locked account; undefined where nothing is. */
   recorded?(ask: Ask, machine: M, name: string): Promise<string | undefined>;
   /**

@@ -27,7 +27,7 @@ import type { Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
 import { NOT_COVERED } from "./not_covered.ts";
 import { refuse } from "./refusals.ts";
-import { resolver } from "./resolver.ts";
+import { resolver, RESOLVER_SOCKETS } from "./resolver.ts";
 import { savedNotes, savedQuestions } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
 import { sideDoors } from "./side_doors.ts";
@@ -200,6 +200,8 @@ export const linux: System<Machine> = {
       .find((line) => line.split(/\s/)[0] === name && /\([^:)][^)]*\)$/.test(line.trim()));
     return outside === undefined ? undefined : "it has a session from outside";
   },
+
+  resolvers: RESOLVER_SOCKETS,
 
   firstOrdinaryUid: 1000,
   hasBackends: true,

@@ -26,8 +26,8 @@ export const RESOLVER_SOCKETS: readonly string[] = [
   "/run/avahi-daemon/socket",
 ];
 
-/** What `verify` tries: the account may call none of these names on the system bus. */
-export const RESOLVER_NAMES: readonly string[] = [
+/** The account may call none of these names on the system bus. */
+const RESOLVER_NAMES: readonly string[] = [
   "org.freedesktop.resolve1",
   "org.freedesktop.Avahi",
 ];

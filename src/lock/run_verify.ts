@@ -44,7 +44,8 @@ export async function verifyAll<M>(
       const { state, onlyPorts } = account!;
       const verified = { ...person, state, onlyPorts };
       const from = Date.now();
-      const tried = await verify(verified, { ...options, control, run: ask });
+      const { resolvers = [] } = system;
+      const tried = await verify(verified, { ...options, control, run: ask, resolvers });
       const count = await system.recordedTries?.(ask, sight.machine, name, from);
       const verification = count === undefined ? tried : withRecord(tried, count);
       onVerified(verification);

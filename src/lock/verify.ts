@@ -33,6 +33,8 @@ export interface VerifyOptions {
   readonly system: System;
   readonly target: { readonly host: string; readonly port: number } | undefined;
   readonly proxy: URL;
+  /** Sockets of services that look names up for whoever asks, which a lock with ports shuts. */
+  readonly resolvers?: readonly string[];
   /** Somebody who is not locked. */
   readonly control: Person;
   readonly run: RunAsRoot;
@@ -70,6 +72,7 @@ export async function verify(account: Verified, options: VerifyOptions): Promise
     ...await outside(account, families, targets, options),
     ...families.includes(6) || system === "macos" ? [] : [NO_IPV6],
     ...await loopback(account, options),
+    ...await resolvers(account, options),
   ];
   const asks = planned.flatMap(({ own, control }) => [own, control]).filter(isAsk);
   const { answers, complaint } = await tryAll(run, asks);
@@ -209,6 +212,23 @@ function noDevice(what: string, account: Person, control: Person): Planned {
     return { by, outcome: "broken", said: "not tried: no device leads outside" };
   };
   return { what, own: none(account), control: none(control), judge: judgeRefusal };
+}
+
+/** The doors to the resolver that are there: no packet is needed for them. */
+async function resolvers(
+  account: Verified,
+  { control, run, resolvers = [] }: VerifyOptions,
+): Promise<Planned[]> {
+  if (account.onlyPorts.length === 0 || resolvers.length === 0) return [];
+  const { stdout } = await run(["find", ...resolvers, "-maxdepth", "0", "-type", "s"], {
+    seconds: 3,
+  });
+  return stdout.split("\n").filter((path) => resolvers.includes(path)).map((path): Planned => ({
+    what: `the resolver's socket ${path}`,
+    own: { as: account, kind: "write", path },
+    control: { as: control, kind: "write", path },
+    judge: judgeRefusal,
+  }));
 }
 
 async function loopback(
