@@ -2,6 +2,8 @@
 # runs each command that it is told to, and says on both outputs how it ended.
 # What a run changed and did not commit is undone when the input ends, whatever ended it.
 trap "" INT HUP TERM
+# Nobody may be there any more to read an answer; commands still end of it.
+trap : PIPE
 umask 022
 export LC_ALL=C
 changes=0
@@ -30,7 +32,8 @@ run() {
   shift 2
   limited "$seconds" "$@"
   code=$?
-  if [ -n "$undo" ] && [ $code -eq 0 ]; then note "$*"; fi
+  # It died of a reader that is gone: then the program is, and what it had begun is undone, too.
+  if [ -n "$undo" ] && { [ $code -eq 0 ] || [ $code -eq 141 ]; }; then note "$*"; fi
   answer $code
 }
 

@@ -112,7 +112,7 @@ export class Session implements AsyncDisposable {
   /** Runs one command that changes nothing; those that are asked at once are asked together. */
   readonly ask: Ask = (words, { input, seconds } = {}) => {
     if (input !== undefined || seconds !== undefined) {
-      return this.#say(this.#statement(words, "", input, seconds ?? LIMIT));
+      return this.#say(statement(this.#mark, words, "", input, seconds ?? LIMIT));
     }
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     if (this.#asked.push({ words, resolve, reject }) === 1) {
@@ -128,7 +128,7 @@ export class Session implements AsyncDisposable {
     const end = `; printf "\\n%s %s\\n" ${mark} $?; printf "\\n%s\\n" ${mark} >&2`;
     const input = asked.map(({ words }) => `${words.map(quoted).join(" ")} </dev/null${end}`);
     try {
-      const answer = await this.#say(this.#statement(["sh"], "", input.join("\n"), LIMIT));
+      const answer = await this.#say(statement(this.#mark, ["sh"], "", input.join("\n"), LIMIT));
       const errors = answer.stderr.split(`\n${mark}\n`);
       const outputs = answer.stdout.split(`\n${mark} `);
       if (outputs.length <= asked.length) throw new UnreadableError("reading took too long");
@@ -166,7 +166,7 @@ export class Session implements AsyncDisposable {
 
   async #sudo(context: CommandContext, undo: string): Promise<{ readonly code: number }> {
     const input = typeof context.stdin === "string" ? undefined : await readAll(context.stdin);
-    const answer = await this.#say(this.#statement(context.args, undo, input, LIMIT));
+    const answer = await this.#say(statement(this.#mark, context.args, undo, input, LIMIT));
     if (undo !== "" && answer.exitCode === 0) this.#undo.push(undo);
     // An empty write ends a pipe for its reader, and with 2>&1 both outputs are one.
     for (const output of ["stdout", "stderr"] as const) {
@@ -206,19 +206,6 @@ export class Session implements AsyncDisposable {
     else await Promise.all([this.#stdout.end(), this.#stderr.end(), this.#child.status]);
   }
 
-  #statement(
-    words: readonly string[],
-    undo: string,
-    input: string | undefined,
-    seconds: number,
-  ): string {
-    const end = `end-${this.#mark}`;
-    const document = input === undefined
-      ? "</dev/null\n"
-      : `<<'${end}'\n${input}${input.endsWith("\n") ? "" : "\n"}${end}\n`;
-    return `run ${seconds} ${[undo, ...words].map(quoted).join(" ")} ${document}`;
-  }
-
   #say(statement: string): Promise<Answer> {
     const answer = this.#last.then(() => this.#exchange(statement));
     this.#last = answer.catch(() => {});
@@ -237,6 +224,24 @@ export class Session implements AsyncDisposable {
     }
     return { exitCode: Number(stdout.last), stdout: stdout.text, stderr: stderr.text };
   }
+}
+
+/**
+ * What the shell is told to run one command. One that this program did not live to say to its end is
+ * not begun: a shell reads what is in braces as a whole.
+ */
+export function statement(
+  mark: string,
+  words: readonly string[],
+  undo: string,
+  input: string | undefined,
+  seconds: number,
+): string {
+  const end = `end-${mark}`;
+  const document = input === undefined
+    ? "</dev/null\n"
+    : `<<'${end}'\n${input}${input.endsWith("\n") ? "" : "\n"}${end}\n`;
+  return `{\nrun ${seconds} ${[undo, ...words].map(quoted).join(" ")} ${document}}\n`;
 }
 
 /** What sudo said where it did not start a shell. */

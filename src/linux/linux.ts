@@ -28,6 +28,7 @@ import { lockTable, loopbackTable } from "./nftables.ts";
 import { NOT_COVERED } from "./not_covered.ts";
 import { refuse } from "./refusals.ts";
 import { resolver } from "./resolver.ts";
+import { savedNotes, savedQuestions } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
 import { sideDoors } from "./side_doors.ts";
 import { proxyWarnings } from "./side_doors/sockets.ts";
@@ -51,6 +52,7 @@ const QUESTIONS = {
   passwd: ["getent", "passwd"],
   subuid: ["cat", "/etc/subuid"],
   ipv6: ["test", "-e", "/proc/net/if_inet6"],
+  ...savedQuestions,
 };
 
 /** The system of this name. */
@@ -126,7 +128,8 @@ export const linux: System<Machine> = {
 
   refuse,
 
-  notes(machine, { name, exists, names, formerUids }, own) {
+  notes(machine, holder, own) {
+    const { name, exists, names, formerUids } = holder;
     const disable = `fishnet firewall disable --agent-user ${name} --apply`;
     const backends = new Set(own.flatMap(({ says }) => says?.backend ?? []));
     return [
@@ -148,6 +151,7 @@ export const linux: System<Machine> = {
       ...(machine.families.length === 2
         ? []
         : ["this kernel has no IPv6, so there is none to lock"]),
+      ...savedNotes(machine, holder),
     ];
   },
 

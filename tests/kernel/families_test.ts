@@ -15,8 +15,8 @@ import { kernelTest, runInside } from "./machine.ts";
 
 const MARK = "mark-of-the-test";
 
-/** The families that Debian's kernel would load for anybody: it has taken that from rds and others. */
-const FAMILIES = ["sctp", "pppoe", "smc", "tipc", "rxrpc"];
+/** The families that Debian's kernel would load for anybody: it has taken that from rds and tipc. */
+const FAMILIES = ["sctp", "pppoe", "smc", "rxrpc"];
 const REMEDY = "mkdir -p /etc/modprobe.d; printf 'install %s /bin/false\\n' " +
   `${FAMILIES.join(" ")} >/etc/modprobe.d/no-sockets.conf`;
 

@@ -121,7 +121,7 @@ Deno.test("a listing that failed is an error that says what to do, never a state
     exitCode: 1,
     stdout: "# Table `filter' is incompatible, use 'nft' tool.\n",
   };
-  const cases: readonly (readonly [string, Printed[string] & {}, RegExp])[] = [
+  const cases: readonly (readonly [string, NonNullable<Printed[string]>, RegExp])[] = [
     ["iptables-nft-save", incompatible, /iptables-nft cannot read the table 'filter'.*nft delete/],
     // iptables-nft-save 1.8.9 ends with 0 all the same.
     ["ip6tables-nft-save", { ...incompatible, exitCode: 0 }, /ip6tables-nft cannot read the table/],

@@ -288,7 +288,7 @@ Deno.test("families that are there, or would be loaded, are one warning with one
     "insmod /lib/modules/6.1.0-40-amd64/kernel/drivers/net/ppp/pppoe.ko.xz \n" +
     "install /bin/false \n";
   assertEquals(familyWarnings(protocols, autoload), [{
-    reason: "any account may open sockets of sctp, pppoe: no rule for a uid holds them",
+    reason: "any account may open sockets of sctp, pppoe: no rule for a uid holds all they send",
     remedy:
       "printf 'install %s /bin/false\\n' sctp pppoe >/etc/modprobe.d/no-sockets.conf, and reboot",
   }]);

@@ -125,7 +125,15 @@ standInTest(
   async (mac) => {
     await mac.applied("enable", { accounts: [A] });
     const main = await mac.must("pfctl", "-s", "rules");
-    await mac.feed(`pass quick on en0 all\n${main}`, "pfctl", "-o", "none", "-R", "-f", "-");
+    await mac.feed(
+      main.replace(/^anchor/m, "pass quick on en0 all\nanchor"),
+      "pfctl",
+      "-o",
+      "none",
+      "-R",
+      "-f",
+      "-",
+    );
     const [status] = await mac.status(A);
     assertEquals(status!.state, "partial");
     assertMatch(

@@ -111,6 +111,8 @@ class Capture implements AsyncDisposable {
     this.#child = new Deno.Command("ip", {
       args: [
         ...["netns", "exec", outside, "tcpdump", "-i", "in0", "-n", "-l", "--immediate-mode"],
+        // The kernel keeps some 19,000 frames until they are read, which is after the action.
+        ...["--snapshot-length=1600", "--buffer-size=32768"],
         `(${filter}) or (udp and dst port ${MARK_PORT})`,
       ],
       stdin: "null",

@@ -9,12 +9,12 @@ import { shown } from "../../shown.ts";
 import type { Locked } from "./locked.ts";
 
 /**
- * Families of sockets that any account may open, whose packets the kernel sends without asking a rule
- * for a uid: by the module's name, which is also that in /proc/net/protocols, what the kernel asks
+ * Families of sockets that any account may open, of which the kernel sends packets without asking a
+ * rule for a uid: by the module's name, which is also that in /proc/net/protocols, what the kernel asks
  * modprobe for (`socket`, net/socket.c, and the families' own `create`).
  */
 const FAMILIES: Readonly<Record<string, string>> = {
-  sctp: "net-pf-2-proto-132-type-1",
+  sctp: "net-pf-2-proto-132",
   pppoe: "net-pf-24-proto-0",
   smc: "net-pf-43",
   rds: "net-pf-21",
@@ -42,7 +42,9 @@ export function familyWarnings(protocols: string, autoload: string): Warning[] {
   if (open.length === 0) return [];
   const reboot = open.some((name) => there.has(name)) ? ", and reboot" : "";
   return [{
-    reason: `any account may open sockets of ${open.join(", ")}: no rule for a uid holds them`,
+    reason: `any account may open sockets of ${
+      open.join(", ")
+    }: no rule for a uid holds all they send`,
     remedy: `printf 'install %s /bin/false\\n' ${open.join(" ")} ` +
       `>/etc/modprobe.d/no-sockets.conf${reboot}`,
   }];

@@ -33,11 +33,11 @@ section() {
 
 autoload() {
   # Without this, the kernel asks nobody for a module: modules(7), /proc/sys/kernel/modprobe.
-  test -s /proc/sys/kernel/modprobe || return 0
+  test -n "$(cat /proc/sys/kernel/modprobe)" || return 0
   test "$(cat /proc/sys/kernel/modules_disabled)" = 0 || return 0
-  # A name without a module is an error for modprobe, and the usual case.
+  # A name without a module is an error for modprobe, and the usual case; with --quiet it says nothing.
   # shellcheck disable=SC2086 # a list of words
-  modprobe --all --dry-run --verbose --quiet -- $aliases || return 0
+  modprobe --all --dry-run --verbose -- $aliases || return 0
 }
 
 request_key() {

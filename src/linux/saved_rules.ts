@@ -1,0 +1,49 @@
+/**
+ * Rules of ours in the files that other firewalls load at boot: `netfilter-persistent save` while an
+ * account is locked keeps its rules, and they would be back after a reboot although it was unlocked.
+ *
+ * @module
+ */
+import type { Holder } from "../lock/holder.ts";
+import { sudo } from "../lock/line.ts";
+import type { Questions } from "../lock/piece.ts";
+import { printRange } from "../lock/uid_range.ts";
+import type { Machine } from "./machine.ts";
+
+/** Where Debian, Arch, Fedora and their kin keep them. */
+const FILES = [
+  ...["/etc/iptables/rules.v4", "/etc/iptables/rules.v6", "/etc/nftables.conf"],
+  ...["/etc/iptables/iptables.rules", "/etc/iptables/ip6tables.rules"],
+  ...["/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables", "/etc/sysconfig/nftables.conf"],
+];
+
+/** The rules of uids, as iptables-save and nft print them, and the elements of our tables. */
+const PATTERN = '(--uid-owner|skuid) [0-9-]+ |^table inet fishnet|comment "[^"]*"';
+
+/** What root is asked for it. */
+export const savedQuestions: Questions = {
+  "saved rules": ["grep", "-sHoE", "-e", PATTERN, "--", ...FILES],
+};
+
+/** Which files hold rules of the account, each with the command that clears it. */
+export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }: Holder): string[] {
+  const lines = machine.answers.get("saved rules")?.stdout.split("\n") ?? [];
+  const uids = [...(uid === undefined ? [] : [uid]), ...formerUids].map(String);
+  const owners = [...uids, ...ranges.map(printRange)];
+  return FILES.flatMap((file) => {
+    const matches = lines.filter((line) => line.startsWith(`${file}:`))
+      .map((line) => line.slice(file.length + 1));
+    const saved = owners.filter((owner) =>
+      matches.some((match) => match.trimEnd().endsWith(` ${owner}`))
+    );
+    const hasTable = matches.some((match) => match.startsWith("table inet fishnet")) &&
+      names.some((name) => matches.includes(`comment "${name}"`));
+    const parts = [
+      ...(saved.length === 0 ? [] : [`/(--uid-owner|skuid) (${saved.join("|")}) /d`]),
+      ...(hasTable ? ["/^table inet fishnet/,/^}/d"] : []),
+    ];
+    if (parts.length === 0) return [];
+    const clear = sudo("sed", "-i", "-E", parts.join(";"), file);
+    return [`${file} holds rules of it, which are back after a reboot: ${clear} removes them`];
+  });
+}

@@ -1,0 +1,97 @@
+/** A lock is changed in place: another backend, other ports, and no moment in which it is open. */
+import { assert, assertEquals } from "@std/assert";
+import { change, serve } from "../support/lock.ts";
+import { linesOf } from "../support/process.ts";
+import { OUTSIDE_V4, OUTSIDE_V6, PYTHON, type World, worldTest } from "../support/world.ts";
+
+/** The one port that no lock of this test allows, and the outside's ports of the two accounts. */
+const FORBIDDEN = 9050;
+const [AGENTS_PORT, OTHERS_PORT] = [4100, 4200];
+
+/**
+ * Tries without a pause until its input ends, 200,000 rounds at most: to the outside, bound to the
+ * device (which no routing rule sees) and not, and to a port on loopback. Prints what it came to.
+ */
+const TRY = `
+import select, socket, sys
+port, forbidden = int(sys.argv[1]), int(sys.argv[2])
+rounds = sent = answered = 0
+print("trying", flush=True)
+while rounds < 200000 and not select.select([0], [], [], 0)[0]:
+    rounds += 1
+    for address, family in ("${OUTSIDE_V4}", socket.AF_INET), ("${OUTSIDE_V6}", socket.AF_INET6):
+        for device in b"out0", None:
+            with socket.socket(family, socket.SOCK_DGRAM) as s:
+                if device:
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+                try:
+                    s.sendto(b"x", (address, port))
+                    sent += 1
+                except OSError:
+                    pass
+    try:
+        socket.create_connection(("127.0.0.1", forbidden), 2).close()
+        answered += 1
+    except OSError:
+        pass
+print(rounds, sent, answered, flush=True)
+`;
+
+/** Starts to try as an account; ends it, and tells what it came to. */
+async function trying(world: World, account: string, port: number) {
+  const child = world.start(
+    world.commandAs(account, PYTHON, "-c", TRY, `${port}`, `${FORBIDDEN}`),
+    { stdin: "piped" },
+  );
+  const lines = linesOf(child.stdout);
+  assertEquals((await lines.read()).value, "trying");
+  return async () => {
+    await child.stdin.close();
+    const [rounds, sent, answered] = (await lines.read()).value!.split(" ").map(Number);
+    await lines.cancel();
+    await child.status;
+    return { rounds: rounds!, sent: sent!, answered: answered! };
+  };
+}
+
+/** From one lock to the next, each by one enable. */
+const CHANGES = [
+  ["another backend", ["--backend", "nftables"]],
+  ["other ports", ["--only-port", "8080", "--only-port", "3777"]],
+  ["fewer ports", ["--only-port", "53"]],
+  ["the first backend and other ports at once", ["--backend", "iptables", "--only-port", "3777"]],
+  ["other ports with iptables", ["--only-port", "8080"]],
+] as const;
+
+worldTest("a lock that is changed in place has no open moment", async (world, t) => {
+  const agent = await world.account();
+  const other = await world.account();
+  await serve(world, { as: other }, FORBIDDEN);
+  await change(world, "enable", agent, "iptables", "--only-port", "3777");
+  for (const [name, options] of CHANGES) {
+    await t.step(name, async () => {
+      let tries = { rounds: 0, sent: 0, answered: 0 };
+      let control = tries;
+      const frames = await world.captured("udp and dst portrange 4000-4999", async () => {
+        const ends = [
+          await trying(world, agent, AGENTS_PORT),
+          await trying(world, other, OTHERS_PORT),
+        ];
+        const args = ["firewall", "enable", "--agent-user", agent, "--apply", ...options];
+        const { code, stderr } = await world.fishnet(...args);
+        assertEquals(code, 0, stderr);
+        [tries, control] = await Promise.all([ends[0]!(), ends[1]!()]) as [
+          typeof tries,
+          typeof tries,
+        ];
+      });
+      const to = (port: number) => frames.filter((frame) => frame.includes(`.${port}: `));
+      assert(control.answered > 0 && to(OTHERS_PORT).length > 0, "the control");
+      assert(tries.rounds > 10, `${tries.rounds}`);
+      assertEquals(to(AGENTS_PORT), [], "frames of the account");
+      assertEquals(tries.answered, 0, "answers on loopback");
+      const status = await world.fishnet("firewall", "status", "--agent-user", agent);
+      assertEquals(status.code, 0, status.stdout);
+    });
+  }
+});

@@ -1,0 +1,67 @@
+/** Files that other firewalls load at boot, and that hold rules of a lock. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { statusIn } from "../../src/lock/status.ts";
+import { sightWith } from "../support/fake_machine.ts";
+import { lockIn, paste, statusOf, unlockIn } from "../support/inside.ts";
+import { must } from "../support/process.ts";
+import { worldTest } from "../support/world.ts";
+
+worldTest(
+  "rules that were saved while an account was locked are named, and cleared",
+  async (world) => {
+    const agent = await world.account();
+    const other = await world.account();
+    const uid = (await must("id", "-u", agent)).trim();
+    const etc = await Deno.makeTempDir();
+    try {
+      // Two files of /etc that only this test sees: laid over it for each command.
+      await Deno.mkdir(`${etc}/iptables`);
+      await lockIn(world, [agent, other], { backend: "iptables", onlyPorts: [3777] });
+      for (const [save, file] of [["iptables-save", "rules.v4"], ["ip6tables-save", "rules.v6"]]) {
+        await Deno.writeTextFile(`${etc}/iptables/${file}`, await world.must(save!));
+      }
+      await lockIn(world, [agent], { backend: "nftables" });
+      await Deno.writeTextFile(
+        `${etc}/nftables.conf`,
+        `#!/usr/sbin/nft -f\n\nflush ruleset\n\ntable inet theirs {\n}\n` +
+          (await world.must("nft", "list", "table", "inet", "fishnet")),
+      );
+      await unlockIn(world, agent, other);
+
+      const names = ["iptables/rules.v4", "iptables/rules.v6", "nftables.conf"];
+      const matches = (pattern: string) =>
+        must("grep", "-sHoE", "-e", pattern, "--", ...names.map((name) => `${etc}/${name}`));
+      const { savedQuestions } = await import("../../src/linux/saved_rules.ts");
+      const question = savedQuestions["saved rules"]!;
+      const said = (await matches(question[3]!)).replaceAll(`${etc}/`, "/etc/");
+      const notes = async () => {
+        const sight = await sightWith({
+          "getent passwd": await must("getent", "passwd", agent, other),
+          "cat /etc/subuid": await must("cat", "/etc/subuid"),
+          [question.join(" ")]: said,
+        });
+        return statusIn(sight, [agent]).accounts[0]!.notes!;
+      };
+      const told = await notes();
+      assertEquals(told.length, 3, told.join("\n"));
+      for (const [i, note] of told.entries()) {
+        const path = `/etc/${names[i]}`;
+        assert(
+          note.startsWith(`${path} holds rules of it, which are back after a reboot: sudo sed`),
+        );
+        const command = /: (sudo sed .*) removes them$/.exec(note)![1]!;
+        await paste(world, [command.replace(path, `${etc}/${names[i]}`)]);
+      }
+      for (const name of names.slice(0, 2)) {
+        const text = await Deno.readTextFile(`${etc}/${name}`);
+        assert(!text.includes(`--uid-owner ${uid} `), text);
+        assertMatch(text, /--uid-owner \d+ /, "the other account's rules stay");
+      }
+      const conf = await Deno.readTextFile(`${etc}/nftables.conf`);
+      assertEquals(conf.trimEnd(), "#!/usr/sbin/nft -f\n\nflush ruleset\n\ntable inet theirs {\n}");
+      assertEquals((await statusOf(world, agent)).state, "unlocked");
+    } finally {
+      await Deno.remove(etc, { recursive: true });
+    }
+  },
+);
