@@ -141,12 +141,15 @@ Deno.test("the reference of commands has every command and every option", () => 
   for (const name of Object.keys(OPTIONS)) assert(page.includes(`\`--${name}`), name);
 });
 
-Deno.test("every link leads to a file that is there", async () => {
+Deno.test("every link, and every name of a test, leads to a file that is there", async () => {
+  const isThere = (file: URL) => Deno.stat(file).then(() => true, () => false);
   for (const [page, text] of PAGES) {
+    for (const [test] of text.matchAll(/\btests\/[\w/]+\.ts\b/g)) {
+      assert(await isThere(new URL(test, ROOT)), `${page}: ${test}`);
+    }
     for (const [, target] of text.matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)) {
       if (/^https?:/.test(target!)) continue;
-      const file = new URL(target!, new URL(page, ROOT));
-      assert(await Deno.stat(file).then(() => true, () => false), `${page}: ${target}`);
+      assert(await isThere(new URL(target!, new URL(page, ROOT))), `${page}: ${target}`);
     }
   }
 });
