@@ -9,15 +9,15 @@ const FORBIDDEN = 9050;
 const [AGENTS_PORT, OTHERS_PORT] = [4100, 4200];
 
 /**
- * Tries without a pause until its input ends, 200,000 rounds at most: to the outside, bound to the
+ * Tries without a pause until its input ends, or so many rounds: to the outside, bound to the
  * device (which no routing rule sees) and not, and to a port on loopback. Prints what it came to.
  */
 const TRY = `
 import select, socket, sys
-port, forbidden = int(sys.argv[1]), int(sys.argv[2])
+port, forbidden, most = (int(word) for word in sys.argv[1:])
 rounds = sent = answered = 0
 print("trying", flush=True)
-while rounds < 200000 and not select.select([0], [], [], 0)[0]:
+while rounds < most and not select.select([0], [], [], 0)[0]:
     rounds += 1
     for address, family in ("${OUTSIDE_V4}", socket.AF_INET), ("${OUTSIDE_V6}", socket.AF_INET6):
         for device in b"out0", None:
@@ -38,9 +38,9 @@ print(rounds, sent, answered, flush=True)
 `;
 
 /** Starts to try as an account; ends it, and tells what it came to. */
-async function trying(world: World, account: string, port: number) {
+async function trying(world: World, account: string, port: number, rounds: number) {
   const child = world.start(
-    world.commandAs(account, PYTHON, "-c", TRY, `${port}`, `${FORBIDDEN}`),
+    world.commandAs(account, PYTHON, "-c", TRY, `${port}`, `${FORBIDDEN}`, `${rounds}`),
     { stdin: "piped" },
   );
   const lines = linesOf(child.stdout);
@@ -74,8 +74,8 @@ worldTest("a lock that is changed in place has no open moment", async (world, t)
       let control = tries;
       const frames = await world.captured("udp and dst portrange 4000-4999", async () => {
         const ends = [
-          await trying(world, agent, AGENTS_PORT),
-          await trying(world, other, OTHERS_PORT),
+          await trying(world, agent, AGENTS_PORT, 200_000),
+          await trying(world, other, OTHERS_PORT, 50),
         ];
         const args = ["firewall", "enable", "--agent-user", agent, "--apply", ...options];
         const { code, stderr } = await world.fishnet(...args);
