@@ -112,7 +112,6 @@ async function measureEvent(
   lock: string,
   title: readonly string[],
 ): Promise<void> {
-
   if (!Deno.args.includes("--hurry")) {
     await boot.until(
       "sh",
