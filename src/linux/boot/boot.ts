@@ -65,7 +65,7 @@ export const boot: Kind<Machine> = {
   make(pieces, machine) {
     const state = readBoot(machine?.answers);
     const writes = pieces.some((piece) => isBoot(piece) && piece.part === "file");
-    const links = pieces.some((piece) => isBoot(piece) && piece.part === "links");
+    const links = hasLinks(pieces);
     const steps = pieces.filter(isBoot).flatMap((piece) => {
       switch (piece.part) {
         case "folder":
@@ -76,15 +76,20 @@ export const boot: Kind<Machine> = {
           return enableSteps(state);
         case "account": {
           const before = state.texts.get(piece.path);
-          const back = before === undefined ? [] : [restoring(piece.path, before)] as const;
-          return writeSteps(piece.path, piece.text, piece.why, ...back);
+          const back = before === undefined
+            ? asked(sudo("rm", "-f", piece.path))
+            : restoring(piece.path, before);
+          return writeSteps(piece.path, piece.text, piece.why, `${back} && ${RESTART}`);
         }
       }
     });
-    // What runs already goes on as it was.
-    return machine !== undefined && writes && !links
-      ? [...steps, RELOAD, { ...WATCH, undo: [START] }]
-      : steps;
+    const accounts = pieces.some((piece) => isBoot(piece) && piece.part === "account");
+    return [
+      ...steps,
+      // The links bring the units that they are of.
+      ...(writes && !links && machine !== undefined ? [RELOAD] : []),
+      ...(writes && machine !== undefined || accounts ? [WATCH] : []),
+    ];
   },
 
   unmake(pieces, machine) {
@@ -93,7 +98,7 @@ export const boot: Kind<Machine> = {
     const sorted = pieces.filter(isBoot).toSorted((a, b) =>
       (order(b) < 0 ? SHARED.length : order(b)) - (order(a) < 0 ? SHARED.length : order(a))
     );
-    return sorted.flatMap((piece): Step[] => {
+    const steps = sorted.flatMap((piece): Step[] => {
       switch (piece.part) {
         case "folder":
           return [{
@@ -113,9 +118,14 @@ export const boot: Kind<Machine> = {
         case "links":
           return DISABLE;
         case "account":
-          return [removeStep(piece.path, "it is not locked at boot any more", piece.text)];
+          return [{
+            line: asked(sudo("rm", piece.path)),
+            why: "it is not locked at boot any more",
+            undo: [`${asked(restoring(piece.path, piece.text))} && ${RESTART}`],
+          }];
       }
     });
+    return sorted.length > 0 && !hasLinks(pieces) ? [...steps, WATCH] : steps;
   },
 };
 
@@ -166,8 +176,8 @@ function accountPiece({ name, uid, ...options }: Omit<Lock, "ranges">): AccountP
 
 function folderFound({ places }: BootState): Found[] {
   const place = places.get(FOLDER);
-  if (place === undefined) return [];
-  const sound = place.type === "d" && place.mode === "700" && place.uid === 0;
+  if (place?.type !== "d") return [];
+  const sound = place.mode === "700" && place.uid === 0;
   return [{
     ...FOLDER_PIECE,
     ...(sound ? {} : { fault: `${FOLDER} is not root's alone`, mend: MEND_FOLDER }),
@@ -260,7 +270,7 @@ const UNREADABLE: Omit<BootFile, "name"> = { backend: "iptables", onlyPorts: [],
 
 function makeFolder({ places }: BootState): Step[] {
   const place = places.get(FOLDER);
-  if (place !== undefined) {
+  if (place?.type === "d") {
     const back = `${sudo("chmod", place.mode, FOLDER)} && ${sudo("chown", `${place.uid}`, FOLDER)}`;
     return [
       { line: sudo("chown", "root:root", FOLDER), why: FOLDER_PIECE.why, undo: [back] },
@@ -271,6 +281,7 @@ function makeFolder({ places }: BootState): Step[] {
     line: sudo("mkdir", "-p", "-m", "700", FOLDER),
     why: FOLDER_PIECE.why,
     undo: [sudo("rmdir", FOLDER)],
+    counts: { is: FOLDER_PIECE.is, uids: undefined },
   }];
 }
 
@@ -295,38 +306,36 @@ const RELOAD: Step = {
 };
 
 const ENABLE = sudo("systemctl", "enable", ...UNIT_NAMES);
-const START = sudo("systemctl", "restart", "--no-block", "fishnet-watch.service");
+const RESTART = sudo("systemctl", "restart", "fishnet-watch.service");
 const STOP = sudo("systemctl", "stop", ...UNIT_NAMES);
 
-/** Not waited for: it waits itself until this run ends. */
+/** It reads the accounts' files when it starts. It does not wait for the end of this run, it says that it is ready. */
 const WATCH: Step = {
-  line: START,
-  why: "put back what other firewalls flush, from now on",
-  undo: [sudo("systemctl", "stop", "fishnet-watch.service")],
+  line: RESTART,
+  why: "put back what other firewalls flush, of these accounts, from now on",
+  undo: [""],
 };
+
+const hasLinks = (pieces: readonly Piece[]) =>
+  pieces.some((piece) => isBoot(piece) && piece.part === "links");
 
 function enableSteps(state: BootState): Step[] {
   const links = wantedLinks(state);
   const missing = links.filter((link) => !state.places.has(link));
-  return [
-    {
-      line: sudo(
-        "systemctl",
-        "enable",
-        ...links.map((link) => link.slice(link.lastIndexOf("/") + 1)),
-      ),
-      why: LINKS_PIECE.why,
-      undo: [missing.length === links.length ? DISABLE[0]!.line : sudo("rm", "-f", ...missing)],
-    },
-    WATCH,
-  ];
+  const names = links.map((link) => link.slice(link.lastIndexOf("/") + 1));
+  const isNew = missing.length === links.length;
+  return [{
+    line: sudo("systemctl", "enable", ...names),
+    why: LINKS_PIECE.why,
+    undo: [isNew ? `${STOP} && ${DISABLE[1]!.line}` : sudo("rm", "-f", ...missing)],
+  }];
 }
 
 const DISABLE: readonly Step[] & Step[] = [
+  { line: STOP, why: "what still puts it back", undo: [RESTART] },
   {
     line: sudo("systemctl", "disable", ...UNIT_NAMES),
     why: "systemd no longer starts the units",
     undo: [ENABLE],
   },
-  { line: STOP, why: "what still puts it back", undo: [START] },
 ];

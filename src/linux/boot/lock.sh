@@ -197,7 +197,7 @@ merged() {
 lock_with_iptables() {
   (
     lock_family iptables icmp-port-unreachable
-    exit $failed
+    exit "$failed"
   ) &
   job=$!
   [ "$families" = 4 ] || lock_family ip6tables icmp6-port-unreachable
@@ -388,8 +388,8 @@ $1
 END
 }
 
-# Locks the account of one file.
-lock_account() {
+# Reads the account of one file.
+read_account() {
   uid=${1##*/} name="" backend="" ports="" commas=""
   uid=${uid%.account}
   while IFS="=" read -r key value; do
@@ -400,12 +400,12 @@ lock_account() {
     esac
   done <"$1"
   case $name in
-    "" | *[!A-Za-z0-9_-]*) say "$1 names no account"; return ;;
+    "" | *[!A-Za-z0-9_-]*) say "$1 names no account"; return 1 ;;
   esac
   case $ports in
-    *[!0-9" "]*) say "$1 has ports that are no numbers"; return ;;
+    *[!0-9" "]*) say "$1 has ports that are no numbers"; return 1 ;;
   esac
-  if ! is_uid "$uid" || [ "$uid" -eq 0 ]; then say "$1 is of no uid that can be locked"; return; fi
+  if ! is_uid "$uid" || [ "$uid" -eq 0 ]; then say "$1 is of no uid that can be locked"; return 1; fi
   for port in $ports; do commas=$commas${commas:+,}$port; done
   read_ranges
   owners=$uid
@@ -414,6 +414,9 @@ lock_account() {
     owners="$owners $word"
   done
   for range in "$uid-$uid" $ranges; do wanted=$wanted${wanted:+$newline}$range; done
+}
+
+lock_account() {
   case $backend in
     iptables) lock_with_iptables ;;
     nftables) lock_with_nftables ;;
@@ -421,30 +424,39 @@ lock_account() {
   esac
 }
 
-# One look at all of them, each whether or not another failed; no other run of this, nor of the program, at a time.
+# Reads every account, and does $1 with each, whether or not another failed.
+for_each_account() {
+  wanted=
+  set +f
+  set -- "$1" "$folder"/*.account
+  set -f
+  action=$1
+  shift
+  for file; do
+    if [ -e "$file" ] && read_account "$file"; then $action "$file"; fi
+  done
+}
+
+# One look at all of them; no other run of this, nor of the program, at a time.
 look() (
   lock=/etc/sudoers
   [ -e $lock ] || lock=/root
   exec 9<$lock
   flock 9 || { say "cannot get the lock $lock"; exit 1; }
-  failed=0 families="4 6" wanted=""
+  failed=0 families="4 6"
   # A kernel without IPv6 has none to lock; one that has not loaded it yet does so now.
   [ -e /proc/net/if_inet6 ] || modprobe -q ipv6
   [ -e /proc/net/if_inet6 ] || families=4
-  set +f
-  set -- "$folder"/*.account
-  set -f
-  for file; do
-    if [ -e "$file" ]; then lock_account "$file"; fi
-  done
+  for_each_account lock_account
   if [ -n "$wanted" ]; then
     for family in $families; do routing_rules "$family"; done
   fi
   exit $failed
 )
 
-# Looks whenever nft tells of a change, whoever made it, and once in a while, since more may happen than is told. Of
-# changes by iptables-legacy nothing tells: then it looks every second. When it ends, systemd starts it again.
+# Until the machine is off: a table that nobody else can flush, and a look whenever nft tells of a change, whoever made
+# it, and once in a while, since more may happen than is told. Of changes by iptables-legacy nothing tells: then it looks
+# every second. When it ends, systemd starts it again.
 watch() {
   pause=60
   case $(iptables --version 2>&1) in
@@ -452,7 +464,38 @@ watch() {
   esac
   command -v nft >/dev/null || pause=1
   while look || :; do sleep $pause; done &
-  if command -v nft >/dev/null; then listen; else systemd-notify --ready && wait; fi
+  if ! command -v nft >/dev/null; then
+    systemd-notify --ready
+    wait
+    return
+  fi
+  guard
+  listen
+}
+
+# A table with "flags owner" (Linux 5.12) is its own process alone to change: "nft flush ruleset" leaves it. It goes with
+# that process. Its name is never the same, since a list of all tables that somebody loads again would fail at it.
+guard() {
+  for_each_account :
+  [ -n "$wanted" ] || return 0
+  guard=fishnet_guard_$(date +%s)_$$ elements=
+  for range in $(merged "$wanted"); do
+    print "$range"
+    elements=$elements${elements:+, }$word
+  done
+  # With its input open, nft stays; HOME is where it would note what it was told.
+  {
+    echo "add table inet $guard { flags owner; }"
+    echo "add set inet $guard locked { type uid; flags interval; elements = { $elements }; }"
+    echo "add chain inet $guard post { type filter hook postrouting priority srcnat + 20; }"
+    echo "add rule inet $guard post oif != lo meta skuid @locked drop"
+    exec sleep infinity
+  } | HOME=/nonexistent nft -i >/dev/null &
+  tries=0
+  while [ $tries -lt 20 ] && ! nft list chain inet "$guard" post 2>/dev/null | grep -q drop; do
+    sleep 0.05
+    tries=$((tries + 1))
+  done
 }
 
 # Says that it is ready when an event of its own has come: from then on it misses none, and other firewalls may start.
@@ -463,6 +506,7 @@ listen() {
     read -r _
     kill $poke
     systemd-notify --ready
+    look
     while read -r _; do look; done
   }
   say "nft monitor has ended"
