@@ -6,7 +6,7 @@
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Answer, Kind } from "../lock/piece.ts";
-import { UidSet } from "../lock/uid_range.ts";
+import { overlap, UidSet } from "../lock/uid_range.ts";
 import type { System } from "../system.ts";
 import { type Ask, UnreadableError } from "../sudo.ts";
 import {
@@ -234,6 +234,11 @@ function existing(entry: PasswdEntry, machine: Machine, holdings: Holdings<Machi
   const { name, uid } = entry;
   const ranges = subordinateRanges(machine.subuid, entry)
     .map(({ first, last }) => ({ first, last }));
+  const has = [ownRange(uid), ...ranges];
+  const shared = [
+    ...machine.passwd.flatMap((other) => other.name === name ? [] : [ownRange(other.uid)]),
+    ...machine.subuid.ranges.filter(({ owner }) => owner !== name && owner !== `${uid}`),
+  ].filter((range) => has.some((one) => overlap(one, range)));
   const others = holdings.namesOf(uid).filter((other) => other !== name);
   const formerUids = holdings.uidsOf(name).filter((former) =>
     former !== uid && !ranges.some(({ first, last }) => first <= former && former <= last) &&
@@ -243,6 +248,7 @@ function existing(entry: PasswdEntry, machine: Machine, holdings: Holdings<Machi
     name,
     uid,
     ranges,
+    shared,
     exists: true,
     // A name that somebody has is his, whatever uid was his before.
     names: [name, ...others.filter((other) => !machine.passwd.some((one) => one.name === other))],

@@ -8,7 +8,7 @@ import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Lock } from "../lock/piece.ts";
 import { overlap, printRange } from "../lock/uid_range.ts";
-import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
+import { ownRange, type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
 import { refuseLog } from "./audit.ts";
 import { refusePersist } from "./boot/boot.ts";
 import type { Machine } from "./machine.ts";
@@ -29,7 +29,7 @@ export function refuse(
   const account = { name, uid };
   refuseUnclear(account, machine);
   refuseOthers(account, machine);
-  refuseOtherName(account, holdings);
+  refuseOtherName(lock, holdings);
   refuseWithoutLoopback(account, machine);
   refuseLowRanges(lock);
   if (lock.persist) refusePersist(machine);
@@ -46,13 +46,24 @@ function refuseUnclear(account: PasswdEntry, { subuid }: Machine): void {
   );
 }
 
-/** Refuses a uid that is locked for another name: disabling one would open part of the other. */
-function refuseOtherName({ name, uid }: PasswdEntry, holdings: Holdings<Machine>): void {
-  const other = holdings.namesOf(uid).find((one) => one !== name);
-  if (other === undefined) return;
-  throw new FishnetError(
-    `uid ${uid} of '${name}' is locked already, for '${other}', which had it: disable '${other}' first`,
-  );
+/** Refuses uids that are locked for another name: disabling that one would open part of this one. */
+function refuseOtherName({ name, uid, ranges }: Lock, holdings: Holdings<Machine>): void {
+  const [other] = holdings.othersWith(ownRange(uid!), name);
+  if (other !== undefined) {
+    throw new FishnetError(
+      `uid ${uid} of '${name}' is locked already, for '${other}', which had it: disable '${other}' first`,
+    );
+  }
+  for (const range of ranges ?? []) {
+    const [other] = holdings.othersWith(range, name);
+    if (other === undefined) continue;
+    throw new FishnetError(
+      `the subordinate uids ${
+        printRange(range)
+      } of '${name}' are locked already, for '${other}', ` +
+        `which had them: disable '${other}' first`,
+    );
+  }
 }
 
 /** Refuses where the kernel would ask our routing rule before it finds this machine's own addresses. */

@@ -13,6 +13,8 @@ export interface Holder {
   readonly uid: number | undefined;
   /** The subordinate ranges that it has now. */
   readonly ranges: readonly UidRange[];
+  /** Of all these uids, those that other accounts have too: what is locked for them is not its own. */
+  readonly shared?: readonly UidRange[];
   /** False for an account that was deleted, or renamed. */
   readonly exists: boolean;
   /** The names under which its pieces may be: its own, and those that its uid had before. */
@@ -108,8 +110,18 @@ export class Holdings<M> {
     return this.#unowned.map(({ piece }) => piece);
   }
 
+  /** The names, but for the one, that any of these uids are locked for. */
+  othersWith(range: UidRange, name: string): string[] {
+    return this.#ofOthers(range, [name]).map(({ owner }) => owner!);
+  }
+
+  #ofOthers(range: UidRange, names: readonly string[]): Found[] {
+    return this.#index.overlapping(range).map(({ piece }) => piece)
+      .filter(({ owner }) => owner !== undefined && !names.includes(owner));
+  }
+
   /** The account's uids: those it has, and those that its pieces remember and no other's hold. */
-  uids({ names, uid, ranges, exists, formerUids }: Holder): UidSet {
+  uids({ names, uid, ranges, shared, exists, formerUids }: Holder): UidSet {
     const own = uid === undefined ? [] : [{ first: uid, last: uid }];
     const recorded = new UidSet([
       ...(exists ? [] : own),
@@ -118,13 +130,19 @@ export class Holdings<M> {
         (this.#byOwner.get(name) ?? []).flatMap(({ piece }) => piece.uids ?? [])
       ),
     ]);
-    const free = recorded.ranges.flatMap((range) => {
-      const others = this.#index.overlapping(range).filter(({ piece: { owner } }) =>
-        owner !== undefined && !names.includes(owner)
-      );
-      return new UidSet(others.flatMap(({ piece }) => piece.uids ?? [])).without(range);
-    });
-    return new UidSet([...(exists ? own : []), ...ranges, ...free]);
+    const free = recorded.ranges.flatMap((range) =>
+      new UidSet(this.#ofOthers(range, names).flatMap(({ uids }) => uids ?? [])).without(range)
+    );
+    const others = new UidSet(
+      (shared ?? []).flatMap((range) =>
+        this.#ofOthers(range, names).flatMap(({ uids }) => ({
+          first: Math.max(range.first, uids!.first),
+          last: Math.min(range.last, uids!.last),
+        }))
+      ),
+    );
+    const has = [...(exists ? own : []), ...ranges].flatMap((range) => others.without(range));
+    return new UidSet([...has, ...free]);
   }
 
   /** The account's own pieces, by kind; of those that hold many accounts' uids, its part. */

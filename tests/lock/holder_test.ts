@@ -1,0 +1,81 @@
+/** Uids that two accounts have, or had: what is done for one opens nothing of the other. */
+import { assertEquals, assertThrows } from "@std/assert";
+import { FishnetError } from "../../src/errors.ts";
+import { linux } from "../../src/linux/linux.ts";
+import { LOCKED, sightWith } from "../support/fake_machine.ts";
+import { disableSteps, enableSteps } from "../support/inside.ts";
+
+const RANGE = "200000-265535";
+const passwd = (...others: readonly string[]) =>
+  ["root:x:0:0::/root:/bin/sh", "agent:x:1001:1001::/:/bin/sh", ...others, ""].join("\n");
+
+/** The lock of `agent`, uid 1001, with a range of subordinate uids; or what is left of it. */
+const WITH_RANGE = {
+  ...LOCKED,
+  ...Object.fromEntries(
+    (["iptables-nft-save", "ip6tables-nft-save"] as const).map((name) => [
+      name,
+      LOCKED[name].replace(
+        /^-A .*(?:sctp|STRIP|fishnet:).*$/gm,
+        (rule) => `${rule}\n${rule.replace("owner 1001", `owner ${RANGE}`)}`,
+      ),
+    ]),
+  ),
+  ...Object.fromEntries(
+    (["ip -4 rule show", "ip -6 rule show"] as const).map((name) => [
+      name,
+      `${LOCKED[name]}77:\tfrom all uidrange ${RANGE} prohibit\n`,
+    ]),
+  ),
+};
+
+Deno.test("a range that rules of a deleted account hold is not shared with them", async () => {
+  const sight = await sightWith({
+    ...WITH_RANGE,
+    "getent passwd": "root:x:0:0::/root:/bin/sh\nnext:x:1002:1002::/:/bin/sh\n",
+    "cat /etc/subuid": "next:200000:65536\n",
+  });
+  // Disabling 'agent' later would open the range.
+  assertThrows(
+    () => enableSteps(sight, ["next"]),
+    FishnetError,
+    `the subordinate uids ${RANGE} of 'next' are locked already, for 'agent', which had them: ` +
+      "disable 'agent' first",
+  );
+});
+
+Deno.test("to disable an account opens no range that it shares with a locked one", async () => {
+  const sight = await sightWith({
+    ...WITH_RANGE,
+    "getent passwd": passwd("other:x:1002:1002::/:/bin/sh"),
+    "cat /etc/subuid": "agent:200000:65536\nother:200000:65536\n",
+  });
+  assertEquals(disableSteps(sight, ["other"]).map(({ line }) => line), []);
+  assertEquals(disableSteps(sight, ["agent"]).length, 16);
+});
+
+Deno.test("to disable an account opens no uid that it shares with a locked one", async () => {
+  for (
+    const others of [
+      { "getent passwd": passwd("other:x:1001:1001::/:/bin/sh") },
+      {
+        "getent passwd": passwd("other:x:200007:1001::/:/bin/sh"),
+        "cat /etc/subuid": "agent:200000:65536\n",
+      },
+    ]
+  ) {
+    const sight = await sightWith({ ...WITH_RANGE, ...others });
+    assertEquals(disableSteps(sight, ["other"]).map(({ line }) => line), []);
+  }
+});
+
+Deno.test("a uid alone in a range of a deleted account is refused as well", async () => {
+  const sight = await sightWith({
+    ...WITH_RANGE,
+    "getent passwd": "root:x:0:0::/root:/bin/sh\nnext:x:200007:1002::/:/bin/sh\n",
+  });
+  assertThrows(() => enableSteps(sight, ["next"]), FishnetError, "for 'agent', which had it");
+  // What is left is still that account's to take away.
+  assertEquals(linux.holder(sight.machine, sight.holdings, "agent")?.exists, false);
+  assertEquals(disableSteps(sight, ["agent"]).length, 16);
+});
