@@ -28,7 +28,8 @@ async function run(command: Command): Promise<number | void> {
   switch (command.kind) {
     case "help": {
       const { helpText } = await import("./src/cli/help.ts");
-      return output.printText((width) => helpText(command.topic, width));
+      const limits = command.topic === "firewall" ? await limitsHere() : [];
+      return output.printText((width) => helpText(command.topic, width, limits));
     }
     case "version":
       return output.printScript(`fishnet ${denoJson.version}\n`);
@@ -59,6 +60,14 @@ const NOT_LOCKED = 3;
 async function systemOf(name: SystemName): Promise<System<unknown>> {
   if (name === "macos") return (await import("./src/macos/macos.ts")).macos as System<unknown>;
   return (await import("./src/linux/linux.ts")).linux as System<unknown>;
+}
+
+/** What no packet filter of this system stops. */
+async function limitsHere(): Promise<readonly string[]> {
+  const { os } = Deno.build;
+  return os === "linux" || os === "darwin"
+    ? (await systemOf(os === "linux" ? "linux" : "macos")).notCovered
+    : [];
 }
 
 type Changing = Extract<Command, { kind: "enable" | "disable" }>;

@@ -21,9 +21,19 @@ type Row = readonly [string, string];
 /** Narrower than this, the options' two columns don't fit. */
 const MIN_WIDTH = 40;
 
-/** The help for one level of the command line, in lines of at most `width` columns. */
-export function helpText(topic: Topic, width = 80): string {
-  const blocks = isFirewallCommand(topic) ? commandHelp(topic) : LEVELS[topic];
+/**
+ * The help for one level of the command line, in lines of at most `width` columns.
+ *
+ * @param notCovered what no packet filter of this system stops; `firewall` ends with it
+ */
+export function helpText(topic: Topic, width = 80, notCovered: readonly string[] = []): string {
+  const blocks = [
+    ...isFirewallCommand(topic) ? commandHelp(topic) : LEVELS[topic],
+    ...notCovered.length === 0 ? [] : [{
+      title: "No packet filter stops",
+      lines: notCovered.map((limit) => `- ${limit}`),
+    }],
+  ];
   const usable = Math.max(width, MIN_WIDTH);
   return blocks.map((block) => linesOf(block, usable).join("\n") + "\n").join("\n");
 }
