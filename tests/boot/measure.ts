@@ -1,3 +1,4 @@
+// deno-lint-ignore-file no-console -- its figures are what it is for
 /**
  * How many frames of a locked account come out, at boot and while other firewalls start, reload and
  * stop: a table, for each Debian, backend and firewall.
