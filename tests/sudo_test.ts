@@ -180,30 +180,53 @@ sessionTest("taking back tells which lines could not be carried out", async () =
   await Deno.remove(folder);
 });
 
-/** A program that changes a file through the session, says so, and waits for its end. */
-const CHANGES = (file: string) => `
+/** A program that changes a file through the session, says so, and waits for its end, or brings it. */
+const CHANGES = (file: string, end: "waits" | "is killed by a command") => `
   import { Session } from ${JSON.stringify(new URL("../src/sudo.ts", import.meta.url).href)};
   const session = await Session.open();
   await session.lockOutOtherRuns(() => console.log("waiting"), new Promise(() => {}));
   await session.perform(${JSON.stringify(making(file))});
   console.log("changed");
+  ${
+  end === "waits" ? "" : `const kill = "kill -KILL " + Deno.pid;
+  await session.perform({ line: "sudo sh -c '" + kill + "'", why: "a test", undo: ["sudo true"] });`
+}
   await new Promise((resolve) => setTimeout(resolve, 600_000));
 `;
+
+/** Starts a program with the project's imports. */
+function started(file: string): Deno.ChildProcess {
+  const config = new URL("../deno.json", import.meta.url).pathname;
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-check", "--no-lock", "-A", "--config", config, file],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+}
+
+sessionTest("SIGKILL while a command runs, whose answer nobody reads: all is undone", async () => {
+  const folder = await Deno.makeTempDir();
+  const file = `${folder}/file`;
+  await Deno.writeTextFile(`${folder}/run.ts`, CHANGES(file, "is killed by a command"));
+  const child = started(`${folder}/run.ts`);
+  const [said, { success }] = await Promise.all([
+    Array.fromAsync(child.stdout.pipeThrough(new TextDecoderStream())),
+    child.status,
+  ]);
+  assertEquals([said.join(""), success], ["changed\n", false]);
+  await must("flock", "-w", "60", "/etc/sudoers", "true");
+  assertEquals(await exists(file), false);
+  await must("rm", "-rf", folder);
+});
 
 sessionTest(
   "SIGKILL of the program: the root shell undoes what was not committed, and ends",
   async () => {
     const folder = await Deno.makeTempDir();
     const file = `${folder}/file`;
-    await Deno.writeTextFile(`${folder}/run.ts`, CHANGES(file));
-    const root = new URL("../", import.meta.url).pathname;
-    const start = () =>
-      new Deno.Command(Deno.execPath(), {
-        args: ["run", "--no-check", "-A", "--config", `${root}deno.json`, `${folder}/run.ts`],
-        stdin: "null",
-        stdout: "piped",
-        stderr: "null",
-      }).spawn();
+    await Deno.writeTextFile(`${folder}/run.ts`, CHANGES(file, "waits"));
+    const start = () => started(`${folder}/run.ts`);
     const first = start();
     const said = linesOf(first.stdout);
     assertEquals((await said.read()).value, "changed");
