@@ -281,7 +281,7 @@ function makeFolder({ places }: BootState): Step[] {
     line: sudo("mkdir", "-p", "-m", "700", FOLDER),
     why: FOLDER_PIECE.why,
     undo: [sudo("rmdir", FOLDER)],
-    counts: { is: FOLDER_PIECE.is, uids: undefined },
+    counts: { is: FOLDER_PIECE.is },
   }];
 }
 
