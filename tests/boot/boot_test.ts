@@ -51,8 +51,8 @@ for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftable
         assertEquals(await toldBy(boot), ["locked", true]);
         assertEquals(await boot.must("stat", "-c", "%a %U", "/etc/fishnet-firewall"), "700 root\n");
 
-        // The units look at it for a while from now on: what is broken by hand they mend as well.
-        await boot.until("sh", "-c", "! systemctl -q is-active fishnet-watch");
+        // Nobody puts it back now.
+        await boot.must("systemctl", "stop", "fishnet-watch");
         await boot.must("nft", "flush", "ruleset");
         assertNotEquals(await lockIn(world), lock);
         const status = await boot.fishnet("status", ...agent, "--json");
