@@ -182,11 +182,17 @@ export class Session implements AsyncDisposable {
     this.#undo.push("");
   }
 
-  /** Takes back what was changed, last first; the lines that could not be carried out. */
+  /**
+   * Takes back what was changed, last first; the lines that could not be carried out, which are all
+   * where root's shell has ended.
+   */
   async takeBack(): Promise<string[]> {
     const stuck: string[] = [];
     for (let line = this.#undo.pop(); line !== undefined; line = this.#undo.pop()) {
-      const { exitCode } = await this.#say("back\n");
+      const { exitCode } = await this.#say("back\n").catch((error) => {
+        if (!(error instanceof UnreadableError)) throw error;
+        return { exitCode: undefined };
+      });
       if (exitCode !== 0 && line !== "") stuck.push(line);
     }
     return stuck;
@@ -290,6 +296,7 @@ async function readAll(
   return text;
 }
 
+/** The second is what a stream says that was broken before. */
 function ignoreBrokenPipe(error: unknown): void {
-  if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  if (!(error instanceof Deno.errors.BrokenPipe || error instanceof TypeError)) throw error;
 }

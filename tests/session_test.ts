@@ -1,9 +1,11 @@
 /**
- * The root shell by itself: what it does when the program that feeds it is gone. It runs here without
- * root, on files of the test's own.
+ * The root shell by itself: what it does when the program that feeds it is gone. It works here on
+ * files of the test's own.
  */
-import { assertEquals } from "@std/assert";
-import { statement } from "../src/sudo.ts";
+import { assertEquals, assertRejects } from "@std/assert";
+import { FishnetError } from "../src/errors.ts";
+import { carryOut, SignalTrap } from "../src/lock/apply.ts";
+import { Session, statement } from "../src/sudo.ts";
 import script from "../src/session.sh" with { type: "text" };
 
 const START = `mark=m\n${script}\n`;
@@ -59,5 +61,35 @@ Deno.test("a command that the program could not say to its end is not begun", as
     ];
     assertEquals(files, [], `after ${JSON.stringify(two!.slice(0, said))}`);
   }
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("what can't be undone because root's shell was killed is told", async () => {
+  const folder = await Deno.makeTempDir();
+  const session = await Session.open();
+  using signals = new SignalTrap();
+  const look = async () => {
+    await session.ask(["true"]);
+    return [];
+  };
+  const line = (...words: string[]) => ({
+    line: words.join(" "),
+    why: "",
+    undo: [`sudo rm ${folder}/one`],
+  });
+  const steps = [
+    line("sudo", "tee", `${folder}/one`),
+    // The parent of its parent, timeout(1).
+    line("sudo sh -c 'read -r _ _ _ shell _ </proc/$PPID/stat; kill -KILL $shell'"),
+  ];
+  const run = { session, signals, before: [], look };
+  const error = await assertRejects(
+    () => carryOut(steps, run, { onStep() {}, onLong() {} }),
+    FishnetError,
+  );
+  const told = "this could not be undone; when the cause is gone, run:\n" +
+    `  sudo rm ${folder}/one\nwhat is there now could not be read: could not run as root: `;
+  assertEquals(error.message.includes(told), true, error.message);
+  await session[Symbol.asyncDispose]();
   await Deno.remove(folder, { recursive: true });
 });

@@ -5,7 +5,7 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import type { Session, StepResult } from "../sudo.ts";
+import { type Session, type StepResult, UnreadableError } from "../sudo.ts";
 import type { There } from "./holder.ts";
 import type { Found, Step } from "./piece.ts";
 import { printRange } from "./uid_range.ts";
@@ -45,7 +45,11 @@ export async function carryOut<M>(
   for (const step of steps) {
     watcher.onStep(step);
     const timer = setTimeout(() => watcher.onLong(step), LONG);
-    const result = await run.session.perform(step).finally(() => clearTimeout(timer));
+    const result = await run.session.perform(step)
+      .catch(async (error) => {
+        throw await rolledBack(run, unreadable(error));
+      })
+      .finally(() => clearTimeout(timer));
     if (result.exitCode !== 0) {
       await noteWhatWasDone(step, result, run, done);
       if (result.exitCode > 128) await run.signals.heard();
@@ -65,7 +69,10 @@ export async function rolledBack<M>(
   failure: string,
 ): Promise<FishnetError> {
   const stuck = await session.takeBack();
-  const difference = differenceOf(before, await look());
+  const difference = await look().then(
+    (after) => differenceOf(before, after),
+    (error) => [`what is there now could not be read: ${unreadable(error)}`],
+  );
   const left = [
     ...stuck.length === 0 ? [] : [
       "this could not be undone; when the cause is gone, run:",
@@ -74,6 +81,12 @@ export async function rolledBack<M>(
     ...difference,
   ];
   return new FishnetError([failure, ...left.length > 0 ? left : [NOTHING_CHANGED]].join("\n"));
+}
+
+/** Why the machine could not be read, in the midst of undoing: that hides nothing else. */
+function unreadable(error: unknown): string {
+  if (!(error instanceof UnreadableError)) throw error;
+  return error.message;
 }
 
 /** What an error says where the machine is as it was. */
@@ -95,7 +108,9 @@ async function noteWhatWasDone<M>(
       there.flatMap(({ found }) => found).filter((piece) => keyOf(piece) === keyOf(counts)).length;
     // What this run did before is known; the rest of the change is this command's.
     const others = done.get(keyOf(counts)) ?? 0;
-    if (Math.abs(number(await look()) - number(before)) === others) return;
+    // Where nobody knows, what is left is told, and nothing is taken away that may be another's.
+    const after = await look().catch((error) => void unreadable(error));
+    if (after === undefined || Math.abs(number(after) - number(before)) === others) return;
   }
   await session.noteChange(undoOfFailed);
 }
