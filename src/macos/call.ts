@@ -113,14 +113,16 @@ function load(rules: readonly string[], why: string, machine: Machine): Step {
 
 /**
  * Loads what was read, since pfctl may have lost some of it. Where a rule runs that was not there,
- * another program has come in between: then its rules stay, and only our call is put right.
+ * another program has come in between: then its rules stay, and only our call is put right. Before
+ * all others, where it was called: nobody knows what the new rule passes.
  */
 function undoOf(machine: Machine): string {
-  const list = sudo("pfctl", "-s", "rules");
-  const known = quoted([...machine.rules, PRINTED_CALL].join("\n"));
-  const wasCalled = machine.rules.includes(PRINTED_CALL);
-  const others = `${list} | grep -vxF ${quoted(PRINTED_CALL)}`;
-  const put = wasCalled ? `{ ${others}; echo ${quoted(CALL)}; }` : others;
-  return `if ${list} | grep -qvxF ${known}; then ${put} | ${sudo(...LOAD)}; ` +
+  const [known, ours] = [[...machine.rules, PRINTED_CALL].join("\n"), PRINTED_CALL].map(quoted);
+  const now = 'printf "%s\\n" "$now"';
+  const put = machine.rules.includes(PRINTED_CALL)
+    ? `{ ${now} | grep ^scrub; echo ${quoted(CALL)}; ${now} | grep -v ^scrub | grep -vxF ${ours}; }`
+    : `${now} | grep -vxF ${ours}`;
+  return `now=$(${sudo("pfctl", "-s", "rules")}); ` +
+    `if [ -n "$now" ] && ${now} | grep -qvxF ${known}; then ${put} | ${sudo(...LOAD)}; ` +
     `else echo ${quoted(machine.rules.join("\n"))} | ${sudo(...LOAD)}; fi`;
 }

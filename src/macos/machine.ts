@@ -87,48 +87,59 @@ export async function readMachine(ask: Ask, names: readonly string[]): Promise<M
     return exitCode === 0 ? stdout : undefined;
   };
 
-  const info = await put("pfctl", "-s", "info");
+  // What does not depend on another answer is asked at once: then one shell of root's asks it all.
+  const [lists, said, files] = await Promise.all([
+    Promise.all([
+      list(["-s", "rules"]),
+      list(["-s", "nat"]),
+      list(["-a", ANCHOR, "-s", "rules"], NO_ANCHOR),
+    ]),
+    Promise.all([
+      put("pfctl", "-s", "info"),
+      put("pfctl", "-s", "dummynet"), // only macOS knows these, and not in every version
+      put("pfctl", "-v", "-s", "Interfaces"),
+      put("pfctl", "-s", "References"),
+      put("readlink", PF_CONF),
+      put("launchctl", "print", JOB),
+    ]),
+    Promise.all([PF_CONF, RULES_FILE, TOKEN_FILE, SCRIPT_FILE, PLIST_FILE].map(file)),
+  ]);
+  const [info, dummynet, interfaces, references, link, job] = said;
   const status = /^Status: (Enabled|Disabled)\b/m.exec(info.stdout)?.[1];
   if (status === undefined) {
-    const said = info.stderr.trim().split("\n").at(-1);
-    throw new UnreadableError(`pf's state could not be read: ${said || "pfctl said nothing"}`);
+    const error = info.stderr.trim().split("\n").at(-1);
+    throw new UnreadableError(`pf's state could not be read: ${error || "pfctl said nothing"}`);
   }
-  const rules = linesOf(await list(["-s", "rules"]) ?? unreadable("its rules"));
-  const nat = await list(["-s", "nat"]) ?? unreadable("its translation rules");
-  // Only macOS knows these, and not in every version.
-  const dummynet = (await put("pfctl", "-s", "dummynet")).stdout;
-  const called = new Map<string, readonly string[] | undefined>();
-  for (const name of calledIn(rules)) {
-    const text = await list(["-a", name, "-s", "rules"]);
-    called.set(name, text === undefined ? undefined : linesOf(text));
-  }
-  const loaded = linesOf(
-    await list(["-a", ANCHOR, "-s", "rules"], NO_ANCHOR) ?? unreadable("the rules of our anchor"),
-  );
-  const interfaces = await put("pfctl", "-v", "-s", "Interfaces");
-  const references = await put("pfctl", "-s", "References");
-  const rulesFile = await file(RULES_FILE);
-  const pfConf = await file(PF_CONF);
+  const rules = linesOf(lists[0] ?? unreadable("its rules"));
+  const nat = lists[1] ?? unreadable("its translation rules");
+  const loaded = linesOf(lists[2] ?? unreadable("the rules of our anchor"));
+  const [pfConf, rulesFile, tokenFile, scriptFile, plistFile] = files;
   if (pfConf?.includes("\ufffd")) throw new UnreadableError(`${PF_CONF} is not UTF-8: correct it`);
-  const plistFile = await file(PLIST_FILE);
-  const people = await readAccounts(put, names, `${rulesFile ?? ""}\n${loaded.join("\n")}`);
+  const called = async (name: string) => {
+    const text = await list(["-a", name, "-s", "rules"]);
+    return [name, text === undefined ? undefined : linesOf(text)] as const;
+  };
+  const [anchors, people] = await Promise.all([
+    Promise.all(calledIn(rules).map(called)),
+    readAccounts(put, names, `${rulesFile ?? ""}\n${loaded.join("\n")}`),
+  ]);
   return {
     answers,
     ...people,
     enabled: status === "Enabled",
     rules,
-    beside: `${nat}${dummynet}`,
-    called,
+    beside: `${nat}${dummynet.stdout}`,
+    called: new Map(anchors),
     loaded,
     skipped: [...interfaces.stdout.matchAll(/^(\S+) \(skip\)/gm)].map(([, name]) => name!),
     tokens: tokensIn(references.stdout),
     pfConf,
     rulesFile,
-    tokenFile: await file(TOKEN_FILE),
-    scriptFile: await file(SCRIPT_FILE),
+    tokenFile,
+    scriptFile,
     plistFile,
-    pfConfIsLink: (await put("readlink", PF_CONF)).exitCode === 0,
-    jobIsKnown: await isKnown(ask, plistFile !== undefined),
+    pfConfIsLink: link.exitCode === 0,
+    jobIsKnown: job.exitCode === 0 && (plistFile !== undefined || await staysKnown(ask)),
   };
 }
 
@@ -159,8 +170,8 @@ async function believed(
     return exitCode !== 0 || stderr.includes("DIOC") ? undefined : stdout;
   };
   for (let tries = 0; tries < 5; tries++) {
-    const first = await once();
-    if (first !== undefined && first === await once()) return first;
+    const [first, second] = await Promise.all([once(), once()]);
+    if (first !== undefined && first === second) return first;
   }
   return undefined;
 }
@@ -190,27 +201,26 @@ async function readAccounts(
     return name;
   };
   const owners = [...rules.matchAll(/^# ([A-Za-z_][\w-]*)$/gm)].map(([, name]) => name!);
-  for (const name of new Set([...asked, ...owners])) {
+  await Promise.all([...new Set([...asked, ...owners])].map(async (name) => {
     const { exitCode, stdout } = await put("id", "-u", name);
     const uid = exitCode === 0 && /^\d+$/.test(stdout.trim()) ? Number(stdout) : undefined;
     accounts.set(name, { uid, called: uid === undefined ? undefined : await nameOf(uid) });
-  }
+  }));
   const uids = [...rules.matchAll(/ user (?:= )?(\d+)\b/g)].map(([, uid]) => Number(uid));
-  for (const uid of new Set(uids)) if (!names.has(uid)) await nameOf(uid);
+  await Promise.all([...new Set(uids)].filter((uid) => !names.has(uid)).map(nameOf));
   return { accounts, names };
 }
 
 /**
- * Whether launchd knows the LaunchDaemon. `bootout` returns before the job is gone, and until then
- * `bootstrap` fails (`5: Input/output error`): without its file the job is on its way out.
+ * Whether launchd goes on knowing the LaunchDaemon. `bootout` returns before the job is gone, and until
+ * then `bootstrap` fails (`5: Input/output error`): without its file the job is on its way out.
  */
-async function isKnown(ask: Ask, hasFile: boolean): Promise<boolean> {
-  const known = async () => (await ask(["launchctl", "print", JOB])).exitCode === 0;
-  for (let tries = 0; !hasFile && tries < 30; tries++) {
-    if (!await known()) return false;
+async function staysKnown(ask: Ask): Promise<boolean> {
+  for (let tries = 0; tries < 30; tries++) {
     await ask(["sleep", "1"]);
+    if ((await ask(["launchctl", "print", JOB])).exitCode !== 0) return false;
   }
-  return await known();
+  return true;
 }
 
 function linesOf(text: string): string[] {

@@ -3,14 +3,8 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { stepsByName } from "../../src/lock/difference.ts";
 import { macos } from "../../src/macos/macos.ts";
 import { A, ANCHOR, B, CALL, FILE, inUse, isLocked, LINES, loaded } from "./support/in_use.ts";
-import {
-  AGENTS,
-  faults,
-  type Options,
-  SERVICE,
-  standInTest,
-  STOCK_PF_CONF,
-} from "./support/stand_in.ts";
+import type { Options } from "./support/program.ts";
+import { AGENTS, faults, SERVICE, standInTest, STOCK_PF_CONF } from "./support/stand_in.ts";
 
 /** The lines of a dry-run. */
 function dryRun(
@@ -206,10 +200,10 @@ standInTest(
     await t.step("a broken one", async () => {
       await mac.write("/etc/pf.conf", `${STOCK_PF_CONF}let me through\n`);
       const before = await mac.state();
-      const { code, stdout } = await mac.apply("enable", { accounts: [A] });
+      const { code, text } = await mac.apply("enable", { accounts: [A] });
       assertEquals(code, 1);
-      assertStringIncludes(stdout, "pf.conf:10: syntax error");
-      assertStringIncludes(stdout, "nothing was changed");
+      assertStringIncludes(text, "pf.conf:10: syntax error");
+      assertStringIncludes(text, "nothing was changed");
       assertEquals(await mac.state(), before);
     });
     await t.step("a link", async () => {
@@ -217,9 +211,9 @@ standInTest(
       await mac.must("mv", "/etc/pf.conf", "/etc/pf.conf.real");
       await mac.must("ln", "-s", "pf.conf.real", "/etc/pf.conf");
       const before = await mac.state();
-      const { code, stdout } = await mac.apply("enable", { accounts: [A] });
+      const { code, text } = await mac.apply("enable", { accounts: [A] });
       assertEquals(code, 1);
-      assertStringIncludes(stdout, "/etc/pf.conf is a link");
+      assertStringIncludes(text, "/etc/pf.conf is a link");
       assertEquals(await mac.state(), before);
     });
   },
@@ -246,9 +240,9 @@ standInTest("somebody else's rules among ours are refused, and stay", async (mac
   await mac.write(FILE, `${await mac.read(FILE)}pass quick on en0 all\n`);
   const before = await mac.state();
   for (const action of ["enable", "disable"] as const) {
-    const { code, stdout } = await mac.apply(action, { accounts: [action === "enable" ? B : A] });
+    const { code, text } = await mac.apply(action, { accounts: [action === "enable" ? B : A] });
     assertEquals(code, 1);
-    assertStringIncludes(stdout, '"pass quick on en0 all" is none of our rules');
+    assertStringIncludes(text, '"pass quick on en0 all" is none of our rules');
     assertEquals(await mac.state(), before);
   }
 });
@@ -288,9 +282,9 @@ standInTest(
         ["Agent_A", `the account 'Agent_A' is called '${A}'`],
       ] as const
     ) {
-      const { code, stdout } = await mac.apply("enable", { accounts: [name] });
+      const { code, text } = await mac.apply("enable", { accounts: [name] });
       assertEquals(code, 1);
-      assertStringIncludes(stdout, said);
+      assertStringIncludes(text, said);
       assertEquals(await mac.state(), before);
     }
   },
@@ -299,9 +293,9 @@ standInTest(
 standInTest("where pf looks at no packet of an interface, enable refuses", async (mac) => {
   const before = await mac.state();
   await mac.skip("en0");
-  const { code, stdout } = await mac.apply("enable", { accounts: [A] });
+  const { code, text } = await mac.apply("enable", { accounts: [A] });
   assertEquals(code, 1);
-  assertStringIncludes(stdout, "pf looks at no packet of en0");
+  assertStringIncludes(text, "pf looks at no packet of en0");
   await mac.skip("lo0");
   assertEquals((await mac.apply("enable", { accounts: [A], onlyPorts: [3777] })).code, 1);
   assertEquals(await mac.state(), before);

@@ -8,11 +8,10 @@ standInTest(
   async (mac) => {
     await inUse(mac);
     const before = await mac.state();
-    // Of the plan's two loads, the anchor's and the main rules', the second one loses a rule as well.
-    await mac.strike("lossy", 2);
-    const { code, stdout } = await mac.apply("enable", { accounts: [A] });
+    await mac.strike("lossy", 1);
+    const { code, text } = await mac.apply("enable", { accounts: [A] });
     assertEquals(code, 1);
-    assertStringIncludes(stdout, "pf's running rules are no longer those that were read");
+    assertStringIncludes(text, "pf's running rules are no longer those that were read");
     assertEquals(await mac.state(), before);
   },
 );
@@ -25,9 +24,9 @@ standInTest(
     for (const action of ["enable", "disable"] as const) {
       const rules = await mac.must("pfctl", "-s", "rules");
       await mac.sneak(theirs);
-      const { code, stdout } = await mac.apply(action, { accounts: [A] });
+      const { code, text } = await mac.apply(action, { accounts: [A] });
       assertEquals(code, 1);
-      assertStringIncludes(stdout, "pf's running rules are no longer those that were read");
+      assertStringIncludes(text, "pf's running rules are no longer those that were read");
       const now = await mac.must("pfctl", "-s", "rules");
       assertEquals(now.split("\n").toSorted(), `${rules}${theirs}\n`.split("\n").toSorted());
       await mac.feed(rules, "pfctl", "-o", "none", "-R", "-f", "-");
@@ -47,19 +46,19 @@ standInTest("a list of rules that is cut off by somebody's change is read again"
     assertEquals(await mac.state(), before);
   }
   await mac.strike("cut", 100);
-  const { code, stdout } = await mac.apply("enable", { accounts: [A] });
+  const { code, text } = await mac.apply("enable", { accounts: [A] });
   await mac.strike("cut", 0);
   assertEquals(code, 1);
-  assertStringIncludes(stdout, "pf's state could not be read: its rules changed at each look");
+  assertStringIncludes(text, "pf's state could not be read: its rules changed at each look");
   assertEquals(await mac.state(), before);
 });
 
 standInTest("where pf is busy, enable fails, and the undo waits until it is not", async (mac) => {
   const before = await mac.state();
   await mac.strike("busy", 1);
-  const { code, stdout } = await mac.apply("enable", { accounts: [A] });
+  const { code, text } = await mac.apply("enable", { accounts: [A] });
   assertEquals(code, 1);
-  assertStringIncludes(stdout, "DIOCADDRULE: Device busy");
+  assertStringIncludes(text, "DIOCADDRULE: Device busy");
   assertEquals(await mac.state(), before);
   await mac.applied("enable", { accounts: [A] });
   const enabled = await mac.state();
@@ -85,10 +84,10 @@ standInTest("an enable that fails anywhere leaves the machine as it was", async 
     for (const [call, name] of rows) {
       await t.step(name, async () => {
         await mac.fail(call);
-        const { code, stdout } = await mac.apply("enable", options);
+        const { code, text } = await mac.apply("enable", options);
         await mac.fail("");
         assertEquals(code, 1);
-        assertStringIncludes(stdout, "nothing was changed");
+        assertStringIncludes(text, "nothing was changed");
         assertEquals(await mac.state(), before);
       });
     }
@@ -106,10 +105,10 @@ standInTest("a disable that fails anywhere leaves the account locked as it was",
   for (const call of ["launchctl bootout", "-X", "-F rules", "-R -f -"]) {
     await t.step(call, async () => {
       await mac.fail(call);
-      const { code, stdout } = await mac.apply("disable", { accounts: [A] });
+      const { code, text } = await mac.apply("disable", { accounts: [A] });
       await mac.fail("");
       assertEquals(code, 1);
-      assertStringIncludes(stdout, "nothing was changed");
+      assertStringIncludes(text, "nothing was changed");
       assertEquals(await mac.state(), before);
     });
   }
@@ -120,9 +119,9 @@ standInTest("stopped before any step, everything is as it was, token and all", a
   for (const action of ["enable", "disable"] as const) {
     const before = await mac.state();
     for (let step = 2;; step++) {
-      const { code, stdout } = await mac.apply(action, options, step);
+      const { code, text } = await mac.apply(action, options, step);
       if (code === 0) break;
-      assertEquals(stdout, "stopped\n");
+      assertEquals(text, "stopped");
       assertEquals(await mac.state(), before, `${action}, before step ${step}`);
     }
     assert(await mac.state() !== before);
@@ -143,10 +142,10 @@ case "$*" in *fishnet.token) cat >/dev/null; echo "No space left on device" >&2;
 exec tee.whole "$@"\n`,
     );
     await mac.must("chmod", "755", "/usr/bin/tee");
-    const { code, stdout } = await mac.apply("enable", { accounts: [A] });
+    const { code, text } = await mac.apply("enable", { accounts: [A] });
     await mac.must("mv", "/usr/bin/tee.whole", "/usr/bin/tee");
     assertEquals(code, 1);
-    assertStringIncludes(stdout, "No space left on device\n\nnothing was changed");
+    assertStringIncludes(text, "No space left on device\n\nnothing was changed");
     assertEquals(await mac.state(), before);
     assertStringIncludes(await mac.must("pfctl", "-s", "References"), ` ${token} `);
   },

@@ -1,9 +1,10 @@
 /**
  * The program on the stand-in, with its own modules, its permissions and the stand-in's sudo:
- * `main.ts` picks the system by itself, and would not.
+ * `main.ts` picks the system by itself, and would not. It reads a line for each run, and answers with
+ * one, since its start takes longer than what it does:
  *
- *     apply.ts enable|disable '{"accounts":["a"],"onlyPorts":[],"persist":false}' [stop before step N]
- *     apply.ts status …
+ *     {"action":"enable","accounts":["a"],"onlyPorts":[],"persist":false,"stopBefore":2}
+ *     {"code":1,"text":"stopped"}
  *
  * @module
  */
@@ -11,12 +12,11 @@ import { FishnetError } from "../../../src/errors.ts";
 import { makeChange } from "../../../src/lock/change.ts";
 import { readStatus } from "../../../src/lock/read_status.ts";
 import { macos } from "../../../src/macos/macos.ts";
+import { linesOf } from "../../support/process.ts";
+import type { Request } from "./program.ts";
 
-const [action, text, stopAt] = Deno.args;
-const { accounts, onlyPorts, persist } = JSON.parse(text!);
-const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
-
-async function change(kind: "enable" | "disable"): Promise<string> {
+async function change(kind: "enable" | "disable", request: Request): Promise<string> {
+  const { accounts, onlyPorts = [], persist = false, stopBefore } = request;
   const sessions = { sessions: false, log: false };
   let number = 0;
   const { steps } = await makeChange(
@@ -27,7 +27,7 @@ async function change(kind: "enable" | "disable"): Promise<string> {
       onPlan() {},
       onStep() {
         // What ends the program in the middle of a plan ends its session, which undoes by itself.
-        if (`${++number}` === stopAt) throw new FishnetError("stopped");
+        if (++number === stopBefore) throw new FishnetError("stopped");
       },
       onLong() {},
     },
@@ -35,11 +35,21 @@ async function change(kind: "enable" | "disable"): Promise<string> {
   return `changed ${steps.length}`;
 }
 
-try {
-  if (action === "status") say(JSON.stringify((await readStatus(macos, accounts)).report));
-  else say(await change(action as "enable" | "disable"));
-} catch (error) {
-  if (!(error instanceof FishnetError)) throw error;
-  say(error.message);
-  Deno.exit(1);
+async function answer(request: Request): Promise<{ code: number; text: string }> {
+  const { action, accounts } = request;
+  try {
+    const text = action === "status"
+      ? JSON.stringify((await readStatus(macos, accounts)).report)
+      : await change(action, request);
+    return { code: 0, text };
+  } catch (error) {
+    if (!(error instanceof FishnetError)) throw error;
+    return { code: 1, text: error.message };
+  }
+}
+
+const requests = linesOf(Deno.stdin.readable);
+for (let line = await requests.read(); !line.done; line = await requests.read()) {
+  const text = JSON.stringify(await answer(JSON.parse(line.value)));
+  Deno.stdout.writeSync(new TextEncoder().encode(`${text}\n`));
 }

@@ -9,6 +9,7 @@
  */
 import type { AccountStatus, StatusReport } from "../../../src/lock/report.ts";
 import { linesOf, must, type Result, run } from "../../support/process.ts";
+import { type Options, Program, type Response } from "./program.ts";
 
 /** What macOS ships as /etc/pf.conf, without its comments. */
 export const STOCK_PF_CONF = `#
@@ -31,13 +32,6 @@ export const AGENTS = ["agent_a", "agent-b"] as const;
 
 /** One more, named as macOS names the accounts of its services. */
 export const SERVICE = "_agent";
-
-/** What a plan is made from, for `apply.ts`. */
-export interface Options {
-  readonly accounts: readonly string[];
-  readonly onlyPorts?: readonly number[];
-  readonly persist?: boolean;
-}
 
 /** What does not hold of a lock, and why. */
 export const faults = ({ pieces, rebootFaults = [] }: AccountStatus): string[] => [
@@ -78,6 +72,7 @@ export class StandIn implements AsyncDisposable {
   readonly #holder: Deno.ChildProcess;
   readonly #lines: ReadableStreamDefaultReader<string>;
   readonly #directory: string;
+  readonly #program: Program;
 
   private constructor(
     holder: Deno.ChildProcess,
@@ -87,6 +82,7 @@ export class StandIn implements AsyncDisposable {
     this.#holder = holder;
     this.#lines = lines;
     this.#directory = directory;
+    this.#program = new Program(this.#command([])); // it starts while the rest is made
   }
 
   /** Makes the machine as it is after a start of macOS: pf.conf loaded, pf off. */
@@ -186,16 +182,19 @@ export class StandIn implements AsyncDisposable {
   }
 
   /** Carries out a plan, up to a step. */
-  apply(action: "enable" | "disable", options: Options, stopBefore?: number): Promise<Result> {
-    const stop = stopBefore === undefined ? [] : [`${stopBefore}`];
-    return this.exec(...APPLY, action, optionsText(options), ...stop);
+  apply(action: "enable" | "disable", options: Options, stopBefore?: number): Promise<Response> {
+    return this.#program.run({
+      action,
+      ...options,
+      ...(stopBefore === undefined ? {} : { stopBefore }),
+    });
   }
 
   /** Carries out a plan that has to succeed; the answer is `changed N`, the number of commands. */
   async applied(action: "enable" | "disable", options: Options): Promise<string> {
-    const { code, stdout, stderr } = await this.apply(action, options);
-    if (code !== 0) throw new Error(`${action} failed: ${stdout}${stderr}`);
-    return stdout.trim();
+    const { code, text } = await this.apply(action, options);
+    if (code !== 0) throw new Error(`${action} failed: ${text}`);
+    return text;
   }
 
   /** What the program says of accounts; of none, of all that it finds. */
@@ -205,7 +204,7 @@ export class StandIn implements AsyncDisposable {
 
   /** The same, and what it comes to. */
   async report(...accounts: readonly string[]): Promise<StatusReport> {
-    return JSON.parse(await this.must(...APPLY, "status", optionsText({ accounts })));
+    return JSON.parse((await this.#program.run({ action: "status", accounts })).text);
   }
 
   /** Pastes lines into a shell. */
@@ -274,28 +273,13 @@ export class StandIn implements AsyncDisposable {
 
   /** Ends the machine; what it held was in memory only. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#program[Symbol.asyncDispose]();
     await this.#holder.stdin.close();
     await this.#holder.status;
     await this.#lines.cancel();
     await Deno.remove(this.#directory);
   }
 }
-
-const optionsText = ({ accounts, onlyPorts = [], persist = false }: Options) =>
-  JSON.stringify({ accounts, onlyPorts, persist });
-
-const APPLY = [
-  ...[
-    Deno.execPath(),
-    "run",
-    "--quiet",
-    "--no-prompt",
-    "--allow-run",
-    "--allow-env=USER",
-    "--no-check",
-  ],
-  `${HERE}apply.ts`,
-];
 
 /** How many references there are, not which: a token is never the same again. */
 const STATE_SCRIPT = `{
