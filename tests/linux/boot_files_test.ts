@@ -75,8 +75,11 @@ async function prepared(
   for (const [uid, text] of Object.entries(accounts)) {
     await Deno.writeTextFile(`${folder}/${uid}.account`, text);
   }
-  // A copy: whoever adds an account renames a new file onto /etc/subuid, and a mount there is gone then.
-  await world.must("cp", "-a", "/etc", `${folder}/etc`);
+  // An /etc of its own: whoever adds an account renames a new file onto /etc/subuid, and what was
+  // mounted there is gone then.
+  await must("mkdir", `${folder}/etc`);
+  const needed = ["alternatives", "ld.so.cache", "passwd", "group"].map((name) => `/etc/${name}`);
+  await world.must("cp", "-a", ...needed, `${folder}/etc`);
   await Deno.writeTextFile(`${folder}/etc/subuid`, subuid);
   const mounted = `mount --bind ${folder}/etc /etc && exec "$@"`;
   return {
