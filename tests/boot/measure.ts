@@ -13,7 +13,10 @@ async function persist(machine: Machine, backend: string): Promise<void> {
   const folder = `${machine.root}/etc/fishnet-firewall`;
   await must("mkdir", "-p", "-m", "700", folder);
   await must("cp", `${SRC}lock.sh`, folder);
-  for (const unit of ["lock", "again", "watch"]) {
+  for (const table of ["fishnet", "fishnet_loopback"]) {
+    await must("cp", `${SRC}../table_${table}.nft`, `${folder}/${table}.nft`);
+  }
+  for (const unit of ["lock", "again", "beside@", "watch"]) {
     await must("cp", `${SRC}fishnet-${unit}.service`, `${machine.root}/etc/systemd/system/`);
   }
   await must(
@@ -24,7 +27,6 @@ async function persist(machine: Machine, backend: string): Promise<void> {
     "enable",
     "fishnet-lock",
     "fishnet-again",
-    "fishnet-watch",
   );
   await Deno.writeTextFile(
     `${folder}/${AGENT.uid}.account`,
