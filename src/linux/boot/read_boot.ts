@@ -90,7 +90,7 @@ export function readBoot(answers: Answers | undefined): BootState {
   const said = (name: string) => answers?.get(`boot: ${name}`)?.stdout ?? "";
   const texts = new Map<string, string>();
   for (const line of said("texts").split("\n")) {
-    const [, path, text] = /^([^:]+):(.*)$/.exec(line) ?? [];
+    const [, path, text] = /^([^:]+):(.*)$/s.exec(line) ?? [];
     if (path !== undefined) texts.set(path, (texts.get(path) ?? "") + `${text}\n`);
   }
   const places = new Map<string, Place>();
