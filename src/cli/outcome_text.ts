@@ -30,7 +30,7 @@ export const LIMITS_HINT = "its limits: fishnet firewall status --explain, or ma
 /** A warning in one line: whose, why, and what to do. */
 export function warningText({ account, reason, remedy }: Warning): string {
   const whose = account === undefined ? "" : `${shown(account)}: `;
-  return `${whose}${shown(reason)}; ${shown(remedy)}`;
+  return `${whose}${shown(reason)}; ${shown(remedy, Infinity)}`;
 }
 
 /** More names than this are counted: a line stays one that is read. */

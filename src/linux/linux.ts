@@ -51,6 +51,8 @@ const KINDS: readonly Kind<Machine>[] = [
 const QUESTIONS = {
   passwd: ["getent", "passwd"],
   subuid: ["cat", "/etc/subuid"],
+  // Where it is a module, any account's first socket loads it: then it has to be locked by then.
+  "ipv6 module": ["modprobe", "-q", "net-pf-10"],
   ipv6: ["test", "-e", "/proc/net/if_inet6"],
   ...savedQuestions,
 };

@@ -119,7 +119,7 @@ async function noteWhatWasDone<M>(
 function failureOf({ line }: Step, { exitCode, stdout, stderr, failed }: StepResult): string {
   const command = line.includes("\n") ? failed : line;
   const said = (stderr.trim() || stdout.trim()).slice(0, 2000);
-  const why = exitCode === 137 ? "it took too long, and was ended" : said;
+  const why = [137, 142].includes(exitCode) ? "it took too long, and was ended" : said;
   return `command failed (exit status ${exitCode}): ${command}${why === "" ? "" : `\n${why}`}`;
 }
 

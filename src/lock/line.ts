@@ -5,6 +5,8 @@
  * @module
  */
 
+import { FishnetError } from "../errors.ts";
+
 /** What no shell reads as anything but itself; a lone `!` is only a word where no command begins. */
 const PLAIN = /^(?:[\w@%+=:,./-]+|!)$/;
 
@@ -31,7 +33,9 @@ export function sudo(...words: readonly string[]): string {
 /** `echo 'TEXT' | sudo WORD…`, over as many lines as the text has. */
 export function feed(text: string, ...words: readonly string[]): string {
   // What echo would take for an option or, in some shells, for an escape has no place in our texts.
-  if (/^-|\\/.test(text)) throw new Error(`echo cannot print ${JSON.stringify(text)}`);
+  if (/^-|\\/.test(text)) {
+    throw new FishnetError(`a file of ours holds what is not ours: ${JSON.stringify(text)}`);
+  }
   return `echo ${quoted(text)} | ${sudo(...words)}`;
 }
 

@@ -314,7 +314,7 @@ look() (
   flock 9 || { say "cannot get the lock $lock"; exit 1; }
   failed=0 families="4 6" wanted=""
   # A kernel without IPv6 has none to lock; one that has not loaded it yet does so now.
-  [ -e /proc/net/if_inet6 ] || modprobe -q ipv6
+  [ -e /proc/net/if_inet6 ] || modprobe -q net-pf-10
   [ -e /proc/net/if_inet6 ] || families=4
   set +f
   set -- "$folder"/*.account
