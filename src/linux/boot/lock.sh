@@ -11,9 +11,6 @@ umask 077
 set -f # no word here is ever a pattern for file names, except where accounts are listed
 folder=${0%/*}
 
-# Seconds that another program may hold the lock of iptables.
-patience=30
-
 read -r quote <<END
 "
 END
@@ -163,7 +160,7 @@ lock_family() {
 # Sets $listed to the rules of a table. A list that cannot be had is no empty list.
 list() {
   table=$1 changes=""
-  listed=$($tool -w $patience -t "$table" -S) && return
+  listed=$($tool -w 30 -t "$table" -S) && return
   say "$tool cannot list its table $table: if it is incompatible, nft has put rules there, which only nft can remove"
   return 1
 }
@@ -201,7 +198,7 @@ make_chain() {
 }
 
 restore() {
-  "$tool-restore" -w $patience --noflush <<END
+  "$tool-restore" -w 30 --noflush <<END
 *$table
 $1
 COMMIT
@@ -322,9 +319,8 @@ look() (
   for file; do
     if [ -e "$file" ]; then lock_account "$file"; fi
   done
-  if [ -n "$wanted" ]; then
-    for family in $families; do routing_rules "$family"; done
-  fi
+  [ -n "$wanted" ] || families=
+  for family in $families; do routing_rules "$family"; done
   exit $failed
 )
 
@@ -336,16 +332,18 @@ watch() {
   case $(iptables --version 2>&1) in
     *legacy*) told=no ;;
   esac
-  { sleep 5; start_others; } &
+  start_others &
   keep_looking | listen
   look
 }
 
-# Nobody waits for longer, whether nft can be heard or not. Those that run already get the unit that hears of them.
+# Others that run already get the unit that hears of them. Nobody waits for longer, whether nft can be heard or not.
 start_others() {
+  sleep 5
   systemd-notify --ready
   for other in nftables ufw firewalld netfilter-persistent iptables ip6tables; do
-    if systemctl --quiet is-active $other; then systemctl --no-block start fishnet-beside@$other; fi
+    unit=fishnet-beside@$other # it starts this anew: one that failed would do so for ever
+    if systemctl --quiet is-active $other && ! systemctl --quiet is-failed $unit; then systemctl --no-block start $unit; fi
   done
 }
 
@@ -356,13 +354,11 @@ keep_looking() {
   while [ $age -lt 40 ] || firewalld_flushes; do
     look >&2
     kill -0 $monitor || told=no
-    if [ $age -lt 5 ] && [ $told = no ]; then
-      sleep 0.1
-    elif [ $age -lt 40 ] || [ $told = no ]; then
-      sleep 1
-    else
-      sleep 30
-    fi
+    case $told$age in
+      no[0-4]) sleep 0.1 ;;
+      yes[4-9]? | yes???*) sleep 30 ;;
+      *) sleep 1 ;;
+    esac
     read -r now _ </proc/uptime
     age=$((${now%.*} - ${start%.*}))
   done
@@ -385,11 +381,4 @@ listen() {
   }
 }
 
-case ${1-} in
-  "") look ;;
-  watch) watch ;;
-  *)
-    say "usage: lock.sh [watch]"
-    exit 2
-    ;;
-esac
+if [ "${1-}" = watch ]; then watch; else look; fi
