@@ -27,3 +27,16 @@ export function shown(text: string, longest = LONGEST): string {
   const characters = [...fit];
   return characters.length <= longest ? fit : `${characters.slice(0, longest - 1).join("")}…`;
 }
+
+/** JSON whose strings hold such characters as `\\u…` alone: a program reads the same text. */
+export function json(value: unknown, indent?: number): string {
+  return JSON.stringify(value, null, indent).replace(
+    UNFIT,
+    (character) =>
+      character === "\n"
+        ? character
+        : character.split("").map((unit) =>
+          `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`
+        ).join(""),
+  );
+}

@@ -182,10 +182,7 @@ export class Session implements AsyncDisposable {
     this.#undo.push("");
   }
 
-  /**
-   * Takes back what was changed, last first; the lines that could not be carried out, which are all
-   * where root's shell has ended.
-   */
+  /** Takes back what was changed, last first; the lines that could not be: all, without a shell. */
   async takeBack(): Promise<string[]> {
     const stuck: string[] = [];
     for (let line = this.#undo.pop(); line !== undefined; line = this.#undo.pop()) {

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Refusal } from "../lock/report.ts";
-import { shown } from "../shown.ts";
+import { json, shown } from "../shown.ts";
 
 /** How each layer's refusal is told. */
 const HOW = { routing: "no route", filter: "packet filter" } as const;
@@ -69,14 +69,14 @@ export function summaryLines(refusals: readonly Refusal[]): string[] {
 /** A JSON document for each refusal, one a line. */
 export function logJson(refusals: readonly Refusal[]): string[] {
   return refusals.map(({ id: _, time, ...rest }) =>
-    JSON.stringify({ time: new Date(time).toISOString(), ...rest })
+    json({ time: new Date(time).toISOString(), ...rest })
   );
 }
 
 /** A JSON document for each destination, one a line, the most tried first. */
 export function summaryJson(refusals: readonly Refusal[]): string[] {
   return summaryOf(refusals).map(({ last, ...rest }) =>
-    JSON.stringify({ ...rest, last: new Date(last).toISOString() })
+    json({ ...rest, last: new Date(last).toISOString() })
   );
 }
 

@@ -8,6 +8,7 @@ import { mostUrgentFirst } from "../lock/warnings.ts";
 import type { Warning } from "../lock/report.ts";
 import { type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
+import { json } from "../shown.ts";
 
 /** The version of every JSON document: minor versions add, a major one breaks. */
 export const JSON_FORMAT_VERSION = "1.0";
@@ -72,7 +73,7 @@ export function printCommand(line: string, why?: string): void {
 
 /** What a step waits for, at once and not when it is over. */
 export function printWaiting(text: string): void {
-  say(wrapped(`waiting: ${text}`));
+  say(wrapped(`waiting: ${visible(text)}`));
 }
 
 /** That there was nothing to do. */
@@ -105,7 +106,7 @@ export function printLines(lines: (width: Width) => readonly string[]): void {
 export function printJson(document: Readonly<Record<string, unknown>>): void {
   write(
     Deno.stdout,
-    JSON.stringify({ formatVersion: JSON_FORMAT_VERSION, ...document }, null, 2) + "\n",
+    json({ formatVersion: JSON_FORMAT_VERSION, ...document }, 2) + "\n",
   );
 }
 

@@ -75,7 +75,7 @@ const headerOf = (owner: string) =>
 function filesOf({ answers }: Machine): Map<string, string[]> {
   const files = new Map<string, string[]>();
   for (const line of answers.get("audit files")!.stdout.split("\n")) {
-    const [, owner, text] = /^[^:]*\/fishnet-([\w-]+)\.rules:(.*)$/.exec(line) ?? [];
+    const [, owner, text] = /^[^:]*\/fishnet-([\w-]+)\.rules:(.*)$/s.exec(line) ?? [];
     if (owner !== undefined) files.set(owner, [...files.get(owner) ?? [], text!]);
   }
   return files;

@@ -13,6 +13,7 @@ import { ownerWord, ownUids, subordinateUids } from "./accounts.ts";
 import { chainFound, chainPiece, isChain, makeChain, unmakeChain } from "./iptables_chain.ts";
 import {
   BASE,
+  CHAIN,
   DROP,
   type Layer,
   LAYERS,
@@ -73,19 +74,27 @@ export const iptables: Kind<Machine> = {
         ...chain,
         ...[["filter", "OUTPUT"], ["mangle", "OUTPUT"], ["mangle", "POSTROUTING"]]
           .flatMap(([table, name]) => shadows.withShadows(table!, name!))
-          .flatMap(({ rule, shadow }) => foundRule(rule, shadow, family, variant, chain[0]?.fault)),
+          .flatMap(({ rule, shadow }) => {
+            const fault = chain.length === 0 ? `chain ${CHAIN} is empty` : chain[0]!.fault;
+            return foundRule(rule, shadow, family, variant, fault);
+          }),
       ];
     });
   },
 
-  make(pieces) {
+  make(pieces, machine) {
     return pieces.map((piece) =>
-      isChain(piece) ? makeChain(piece) : insertStep(piece as RulePiece)
+      isChain(piece) ? makeChain(piece, machine) : insertStep(piece as RulePiece)
     );
   },
 
-  unmake(pieces, machine) {
+  unmake(pieces, machine, made = []) {
     const chains = machine === undefined ? undefined : new Positions(machine);
+    for (const piece of made) {
+      if (isChain(piece)) continue;
+      const { family, layer } = piece as RulePiece;
+      chains?.putFirst(family, layer);
+    }
     return pieces.flatMap((piece) =>
       isChain(piece)
         ? unmakeChain(piece.chainOf, chains?.named(piece.variant))

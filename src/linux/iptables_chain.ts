@@ -4,12 +4,12 @@
  *
  * @module
  */
-import { feed, sudo } from "../lock/line.ts";
+import { feed, printed, sudo } from "../lock/line.ts";
 import type { Found, Piece, Step } from "../lock/piece.ts";
 import { CHAIN } from "./iptables_layers.ts";
 import type { Rule } from "./iptables_rules.ts";
-import type { Variant } from "./iptables_saved.ts";
-import type { Family } from "./machine.ts";
+import { plainVariant, savedRules, type Variant } from "./iptables_saved.ts";
+import type { Family, Machine } from "./machine.ts";
 
 /** The chain as a piece. */
 export interface ChainPiece extends Omit<Piece, "uids"> {
@@ -42,14 +42,22 @@ export const chainPiece = (family: Family): ChainPiece => ({
   serves: ({ is }) => is.includes("loopback"),
 });
 
-/** Makes it, or mends it, in one transaction. */
-export function makeChain({ chainOf: family, why }: ChainPiece): Step {
-  const restore = family === 4 ? "iptables-restore" : "ip6tables-restore";
+/** Makes it, or mends it, in one transaction; what others put into it comes back by the undo. */
+export function makeChain({ chainOf: family, why }: ChainPiece, machine?: Machine): Step {
+  const restore = [family === 4 ? "iptables-restore" : "ip6tables-restore", "-w", "--noflush"];
   const [command] = commandOf(family);
+  const before = machine === undefined ? [] : savedRules(machine)
+    .filter((saved) => saved.family === family && saved.variant === plainVariant(machine))
+    .flatMap(({ rules }) => rulesOfChain(rules).map(({ text }) => text));
+  const text = ["*filter", `:${CHAIN} - [0:0]`, ...before, "COMMIT\n"].join("\n");
   return {
-    line: feed(CHAIN_TEXT, restore, "-w", "--noflush"),
+    line: feed(CHAIN_TEXT, ...restore),
     why,
-    undo: [`${sudo(command!, "-w", "-F", CHAIN)} && ${sudo(command!, "-w", "-X", CHAIN)}`],
+    undo: [
+      before.length > 0
+        ? `${printed(text)} | ${sudo(...restore)}`
+        : `${sudo(command!, "-w", "-F", CHAIN)} && ${sudo(command!, "-w", "-X", CHAIN)}`,
+    ],
   };
 }
 
@@ -68,9 +76,12 @@ export function unmakeChain(family: Family, variant: Variant | undefined): Step[
   ];
 }
 
+const rulesOfChain = (rules: readonly Rule[]) =>
+  rules.filter(({ table, chain }) => table === "filter" && chain === CHAIN);
+
 /** The chain that is there, if it is. */
 export function chainFound(rules: readonly Rule[], family: Family, variant: Variant): FoundChain[] {
-  const chain = rules.filter((rule) => rule.table === "filter" && rule.chain === CHAIN);
+  const chain = rulesOfChain(rules);
   if (chain.length === 0) return [];
   const unreachable = family === 4 ? "icmp-port-unreachable" : "icmp6-port-unreachable";
   const sound = chain.map(({ text }) => text).join("\n") === [

@@ -83,6 +83,13 @@ export class Positions {
     return variant === this.#plain ? undefined : variant;
   }
 
+  /** A rule is put on top of a chain, by the plain name. */
+  putFirst(family: Family, place: Pick<Rule, "table" | "chain">): void {
+    if (this.#plain !== undefined) {
+      this.#chains.get(this.#key(family, this.#plain, place))?.unshift("");
+    }
+  }
+
   /** The position, from 1, of the first such rule, which is gone from now on. */
   take(family: Family, variant: Variant, rule: Rule): number {
     const chain = this.#chains.get(this.#key(family, variant, rule)) ?? [];
@@ -91,7 +98,7 @@ export class Positions {
     return index + 1;
   }
 
-  #key(family: Family, variant: Variant, { table, chain }: Rule): string {
+  #key(family: Family, variant: Variant, { table, chain }: Pick<Rule, "table" | "chain">): string {
     return `${family} ${variant} ${table} ${chain}`;
   }
 }

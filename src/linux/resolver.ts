@@ -285,7 +285,7 @@ function foldersOf(machine: Machine): Folder[] {
 function filesOf(machine: Machine): Map<string, string> {
   const files = new Map<string, string>();
   for (const line of (machine.answers.get("resolver files")?.stdout ?? "").split("\n")) {
-    const [, path, text] = /^(\/[^:]+\/fishnet-\d{1,10}\.conf):(.*)$/.exec(line) ?? [];
+    const [, path, text] = /^(\/[^:]+\/fishnet-\d{1,10}\.conf):(.*)$/s.exec(line) ?? [];
     if (path !== undefined) files.set(path, `${files.get(path) ?? ""}${text}\n`);
   }
   return files;

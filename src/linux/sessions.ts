@@ -153,7 +153,7 @@ function refuseForeign({ slice, owner }: SlicePiece, machine: Machine): void {
 function filesOf({ answers }: Machine): Map<string, Map<string, string>> {
   const slices = new Map<string, Map<string, string>>();
   for (const line of (answers.get("sessions: files")?.stdout ?? "").split("\n")) {
-    const [, slice, name, text] = /\/(user-\d+\.slice)\.d\/([^/:]+):(.*)$/.exec(line) ?? [];
+    const [, slice, name, text] = /\/(user-\d+\.slice)\.d\/([^/:]+):(.*)$/s.exec(line) ?? [];
     if (slice === undefined) continue;
     const files = slices.get(slice) ?? new Map<string, string>();
     slices.set(slice, files.set(name!, `${files.get(name!) ?? ""}${text}\n`));

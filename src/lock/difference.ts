@@ -67,11 +67,13 @@ export function stepsToEnable<M>(
   const holdings = new Holdings(there);
   const make: Step[] = [];
   const wanted = new Map<Kind<M>, Piece[]>();
+  const made = new Map<Kind<M>, Piece[]>();
   for (const { kind, found } of there) {
     const inForce = new InForce(found);
     const pieces = distinct(wishes.flatMap(({ lock }) => kind.wanted(lock, machine)));
     wanted.set(kind, pieces);
     const missing = pieces.filter((piece) => inForce.judge(piece).state !== "in force");
+    made.set(kind, missing);
     if (missing.length > 0) make.push(...kind.make(missing, machine));
   }
   const gone = new Set(wishes.flatMap(({ lock, holder, asked }) => {
@@ -83,7 +85,7 @@ export function stepsToEnable<M>(
       );
     });
   }));
-  return joined([...make, ...takeAway(there, machine, gone, wanted)]);
+  return joined([...make, ...takeAway(there, machine, gone, wanted, made)]);
 }
 
 /** What another backend, or other ports, make needless: only where it was asked for. */
@@ -115,6 +117,7 @@ function takeAway<M>(
   machine: M,
   gone: ReadonlySet<Found>,
   wanted: ReadonlyMap<Kind<M>, readonly Piece[]>,
+  made?: ReadonlyMap<Kind<M>, readonly Piece[]>,
 ): Step[] {
   const steps = ({ kind, found }: There<M>): Step[] => {
     // A part that is cut out of a piece is none of the list: it goes by its name.
@@ -129,7 +132,7 @@ function takeAway<M>(
       !left.some((other) => other.is !== piece.is && (piece.serves?.(other) ?? true))
     );
     const all = [...own, ...own.length > 0 || wanted.size === 0 ? shared : []];
-    return all.length === 0 ? [] : kind.unmake(all, machine);
+    return all.length === 0 ? [] : kind.unmake(all, machine, made?.get(kind));
   };
   const backwards = there.toReversed();
   return [

@@ -119,6 +119,10 @@ export interface Kind<M> {
   found(machine: M): Found[];
   /** The commands that make pieces that are wanted and not in force. */
   make(pieces: readonly Piece[], machine?: M): Step[];
-  /** The commands that take pieces away; without a machine, those of a lock that was just made. */
-  unmake(pieces: readonly Piece[], machine?: M): Step[];
+  /**
+   * The commands that take pieces away; without a machine, those of a lock that was just made.
+   *
+   * @param made what was made since the machine was read
+   */
+  unmake(pieces: readonly Piece[], machine?: M, made?: readonly Piece[]): Step[];
 }

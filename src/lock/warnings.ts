@@ -60,7 +60,10 @@ export function systemAccounts(
   accounts: readonly AccountStatus[],
   firstOrdinaryUid: number,
 ): Warning[] {
-  return accounts.filter(({ uid }) => uid !== undefined && uid < firstOrdinaryUid)
+  // The uid of nobody is high, and what runs as it is a service (of the DNS, say).
+  return accounts.filter(({ name, uid }) =>
+    uid !== undefined && (uid < firstOrdinaryUid || name === "nobody")
+  )
     .map(({ name, uid }) => ({
       account: name,
       reason: `uid ${uid} is of the system's own: what runs as it loses the network too`,

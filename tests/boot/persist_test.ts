@@ -75,7 +75,7 @@ bootedTest(
     assertEquals(await boot.must("ls", FOLDER), `${AGENT.uid}.account\nlock.sh\n`);
     // Uids that adjoin would share a routing rule: these do not.
     assertEquals(await world.state(), agentAlone);
-    for (const unit of ["fishnet-lock", "fishnet-again", "fishnet-watch"]) {
+    for (const unit of ["fishnet-lock", "fishnet-again", "fishnet-beside@nftables"]) {
       assertEquals(await boot.must("systemctl", "is-enabled", unit), "enabled\n", unit);
     }
 

@@ -76,7 +76,6 @@ bootTest("--sessions refuses what somebody else has set, and leaves it", async (
   const enabled = await boot.fishnet(...ENABLE);
   assertEquals(enabled.code, 1);
   assertStringIncludes(enabled.stderr, `somebody else has set the addresses of ${SLICE}`);
-  assert(enabled.stderr.trimEnd().endsWith("nothing was changed"), enabled.stderr);
   const disabled = await boot.fishnet("disable", "--agent-user", AGENT.name, "--apply");
   assertEquals(disabled.code, 0, disabled.stderr);
   assertEquals([await machine.etc(), await world.state()], [etc, state]);

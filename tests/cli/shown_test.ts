@@ -1,7 +1,7 @@
 /** Text from outside: nothing in it is obeyed by a terminal, or hidden by one. */
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { shown } from "../../src/shown.ts";
+import { json, shown } from "../../src/shown.ts";
 import { attemptOf } from "../../src/lock/attempt.ts";
 import { parseAnswers } from "../../src/lock/tries.ts";
 import { must } from "../support/process.ts";
@@ -70,4 +70,14 @@ Deno.test({
       await Deno.remove(file);
     }
   },
+});
+
+Deno.test("JSON has nothing that a terminal obeys, and says the same", () => {
+  const document = { program: "a\x9b31m\x7f\u202e\u{e0041}\u2028b é 漢", lines: ["\n\x1b["] };
+  for (const indent of [undefined, 2]) {
+    const text = json(document, indent);
+    assertEquals(JSON.parse(text), document);
+    assertEquals(text.replaceAll("\n", "").match(/[\x7f-\x9f\p{Cc}\p{Cf}\p{Zl}]/u), null, text);
+    assertEquals(text.includes("é 漢"), true);
+  }
 });

@@ -2,6 +2,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import { linux } from "../../src/linux/linux.ts";
+import { systemAccounts } from "../../src/lock/warnings.ts";
 import { LOCKED, sightWith } from "../support/fake_machine.ts";
 import { disableSteps, enableSteps } from "../support/inside.ts";
 
@@ -78,4 +79,13 @@ Deno.test("a uid alone in a range of a deleted account is refused as well", asyn
   // What is left is still that account's to take away.
   assertEquals(linux.holder(sight.machine, sight.holdings, "agent")?.exists, false);
   assertEquals(disableSteps(sight, ["agent"]).length, 16);
+});
+
+Deno.test("nobody is an account of the system's own", () => {
+  const account = { state: "locked", pieces: [], survivesReboot: false, onlyPorts: [] } as const;
+  const warned = systemAccounts([
+    { ...account, name: "agent", uid: 1001 },
+    { ...account, name: "nobody", uid: 65534 },
+  ], linux.firstOrdinaryUid);
+  assertEquals(warned.map(({ account }) => account), ["nobody"]);
 });

@@ -14,34 +14,20 @@
  */
 import { FishnetError } from "../../errors.ts";
 import { sudo } from "../../lock/line.ts";
-import type { Found, Kind, Lock, Piece, Step } from "../../lock/piece.ts";
-import { ownRange, ownUids } from "../accounts.ts";
+import type { Kind, Step } from "../../lock/piece.ts";
 import type { Machine } from "../machine.ts";
-import { asked, restoring, SHARED_FILES, type SharedFile, writeSteps } from "./files.ts";
+import { asked, restoring, type SharedFile, writeSteps } from "./files.ts";
+import { foundAtBoot } from "./found.ts";
 import {
-  type BootFile,
-  type BootState,
-  FOLDER,
-  LINKS,
-  PACKAGED_UNITS,
-  parseBootFile,
-  printBootFile,
-  QUESTIONS,
-  readBoot,
-  UNIT_NAMES,
-} from "./read_boot.ts";
-
-/** One of the pieces, with what it takes to make it. */
-type BootPiece = SharedPiece | AccountPiece;
-type SharedPiece =
-  & Piece
-  & { readonly uids?: never }
-  & ({ readonly part: "folder" | "links" } | { readonly part: "file"; readonly file: SharedFile });
-interface AccountPiece extends Piece {
-  readonly part: "account";
-  readonly path: string;
-  readonly text: string;
-}
+  accountPiece,
+  type BootPiece,
+  FOLDER_PIECE,
+  isBoot,
+  LINKS_PIECE,
+  SHARED,
+  wantedLinks,
+} from "./pieces.ts";
+import { AGAIN, type BootState, FOLDER, LOCK, QUESTIONS, readBoot } from "./read_boot.ts";
 
 /** What keeps a lock over a reboot. */
 export const boot: Kind<Machine> = {
@@ -49,23 +35,17 @@ export const boot: Kind<Machine> = {
   questions: QUESTIONS,
 
   wanted(lock) {
-    return lock.persist ? [...SHARED, accountPiece(lock)] : [];
+    if (!lock.persist) return [];
+    const own = accountPiece(lock);
+    return [...SHARED.filter(({ serves }) => serves?.(own) ?? true), own];
   },
 
-  found(machine) {
-    const state = readBoot(machine.answers);
-    return [
-      ...folderFound(state),
-      ...filesFound(state),
-      ...linksFound(state),
-      ...accountsFound(state),
-    ];
-  },
+  found: ({ answers }) => foundAtBoot(answers),
 
   make(pieces, machine) {
     const state = readBoot(machine?.answers);
     const writes = pieces.some((piece) => isBoot(piece) && piece.part === "file");
-    const links = hasLinks(pieces);
+    const links = pieces.some((piece) => isBoot(piece) && piece.part === "links");
     const steps = pieces.filter(isBoot).flatMap((piece) => {
       switch (piece.part) {
         case "folder":
@@ -76,20 +56,15 @@ export const boot: Kind<Machine> = {
           return enableSteps(state);
         case "account": {
           const before = state.texts.get(piece.path);
-          const back = before === undefined
-            ? asked(sudo("rm", "-f", piece.path))
-            : restoring(piece.path, before);
-          return writeSteps(piece.path, piece.text, piece.why, `${back} && ${RESTART}`);
+          const back = before === undefined ? [] : [restoring(piece.path, before)] as const;
+          return writeSteps(piece.path, piece.text, piece.why, ...back);
         }
       }
     });
-    const accounts = pieces.some((piece) => isBoot(piece) && piece.part === "account");
-    return [
-      ...steps,
-      // The links bring the units that they are of.
-      ...(writes && !links && machine !== undefined ? [RELOAD] : []),
-      ...(writes && machine !== undefined || accounts ? [WATCH] : []),
-    ];
+    // What runs already goes on as it was.
+    return machine !== undefined && writes && !links
+      ? [...steps, RELOAD, { ...WATCH, undo: [START] }]
+      : steps;
   },
 
   unmake(pieces, machine) {
@@ -98,7 +73,7 @@ export const boot: Kind<Machine> = {
     const sorted = pieces.filter(isBoot).toSorted((a, b) =>
       (order(b) < 0 ? SHARED.length : order(b)) - (order(a) < 0 ? SHARED.length : order(a))
     );
-    const steps = sorted.flatMap((piece): Step[] => {
+    return sorted.flatMap((piece): Step[] => {
       switch (piece.part) {
         case "folder":
           return [{
@@ -113,19 +88,14 @@ export const boot: Kind<Machine> = {
               piece.why,
               state.texts.get(piece.file.path) ?? piece.file.text,
             ),
-            ...(piece.file.unit === SHARED_FILES[1]!.unit ? [RELOAD] : []),
+            ...(piece.file.unit === LOCK ? [RELOAD] : []),
           ];
         case "links":
           return DISABLE;
         case "account":
-          return [{
-            line: asked(sudo("rm", piece.path)),
-            why: "it is not locked at boot any more",
-            undo: [`${asked(restoring(piece.path, piece.text))} && ${RESTART}`],
-          }];
+          return [removeStep(piece.path, "it is not locked at boot any more", piece.text)];
       }
     });
-    return sorted.length > 0 && !hasLinks(pieces) ? [...steps, WATCH] : steps;
   },
 };
 
@@ -140,137 +110,9 @@ export function refusePersist({ answers }: Machine): void {
   throw new FishnetError("--persist needs systemd, which does not run here: leave it out");
 }
 
-const isBoot = (piece: Piece): piece is BootPiece => "part" in piece;
-
-const FOLDER_PIECE: SharedPiece = {
-  part: "folder",
-  is: `at boot: folder ${FOLDER}`,
-  why: "what the lock at boot is made of; root alone may look",
-};
-const filePiece = (file: SharedFile): SharedPiece => ({
-  part: "file",
-  is: `at boot: ${file.unit ?? file.path}`,
-  why: file.why,
-  file,
-});
-const LINKS_PIECE: SharedPiece = {
-  part: "links",
-  is: "at boot: the units are enabled",
-  why: "systemd starts them at boot, and with other firewalls",
-};
-const SHARED: readonly SharedPiece[] = [FOLDER_PIECE, ...SHARED_FILES.map(filePiece), LINKS_PIECE];
-
-/** The piece tells all that the file says, so that a lock with other options is another piece. */
-function accountPiece({ name, uid, ...options }: Omit<Lock, "ranges">): AccountPiece {
-  const text = printBootFile({ name, ...options });
-  return {
-    part: "account",
-    is: `at boot: ${text.split("\n").slice(1).join(", ").replaceAll("=", " ")}`.trimEnd(),
-    why: "what its lock at boot is like, with its uid, since no name may be known yet",
-    uids: ownUids({ name, uid, ...options } as Lock),
-    owner: name,
-    path: `${FOLDER}/${uid ?? `$(id -u ${name})`}.account`,
-    text,
-  };
-}
-
-function folderFound({ places }: BootState): Found[] {
-  const place = places.get(FOLDER);
-  if (place?.type !== "d") return [];
-  const sound = place.mode === "700" && place.uid === 0;
-  return [{
-    ...FOLDER_PIECE,
-    ...(sound ? {} : { fault: `${FOLDER} is not root's alone`, mend: MEND_FOLDER }),
-  }];
-}
-
-const MEND_FOLDER = `sudo chown root:root ${FOLDER} && sudo chmod 700 ${FOLDER}`;
-
-/** A file of an administrator's hides a package's of the same name. */
-function filesFound(state: BootState): Found[] {
-  return SHARED_FILES.flatMap((file) => {
-    const own = state.places.get(file.path);
-    const packaged = file.unit !== undefined && own === undefined
-      ? state.texts.get(`${PACKAGED_UNITS}/${file.unit}`)
-      : undefined;
-    if (own === undefined && packaged === undefined) return [];
-    const fault = faultOf(file, packaged ?? state.texts.get(file.path), state);
-    // What is the package's stays; what is not ours there, a file in /etc hides.
-    const foreign = packaged === undefined ? {} : { foreign: true as const };
-    return [{ ...filePiece(file), ...foreign, ...fault }];
-  });
-}
-
-function faultOf(
-  { path, text, unit }: SharedFile,
-  there: string | undefined,
-  state: BootState,
-): Pick<Found, "fault" | "mend"> {
-  const properties = state.units.get(unit ?? "");
-  const masked = state.places.get(path)?.target === "/dev/null";
-  if (masked || properties?.get("LoadState") === "masked") {
-    const runtime = masked ? [] : ["--runtime"];
-    return {
-      fault: `${unit} is masked`,
-      mend: sudo("systemctl", "unmask", ...runtime, unit!),
-    };
-  }
-  if (there !== text) return { fault: `${path} was changed` };
-  // Those for all services (service.d) are the distribution's.
-  const dropIn = properties?.get("DropInPaths")?.split(" ").find((one) =>
-    one.includes("/fishnet-")
-  );
-  if (dropIn !== undefined) {
-    return {
-      fault: `${unit} is changed by ${dropIn}`,
-      mend: `${sudo("rm", dropIn)} && ${sudo("systemctl", "daemon-reload")}`,
-    };
-  }
-  const asked = (properties?.get("ConditionTimestampMonotonic") ?? "0") !== "0";
-  if (asked && properties?.get("ConditionResult") === "no") {
-    return { fault: `a condition of ${unit} was not met` };
-  }
-  return {};
-}
-
-function linksFound(state: BootState): Found[] {
-  const missing = wantedLinks(state).filter((link) => state.places.get(link)?.type !== "l");
-  if (missing.length === LINKS.length) return [];
-  return [{
-    ...LINKS_PIECE,
-    ...(missing.length === 0 ? {} : { fault: `missing: ${missing.join(", ")}` }),
-  }];
-}
-
-/** Waiting for a firewall that itself waits for sysinit.target would be a cycle. */
-function wantedLinks({ othersAreLate }: BootState): readonly string[] {
-  return othersAreLate ? LINKS.filter((link) => !link.includes(AGAIN)) : LINKS;
-}
-
-const AGAIN = "fishnet-again.service";
-
-function accountsFound({ texts }: BootState): Found[] {
-  return [...texts].flatMap(([path, text]) => {
-    const uid = new RegExp(`^${FOLDER}/(\\d{1,10})\\.account$`).exec(path)?.[1];
-    if (uid === undefined) return [];
-    const said = parseBootFile(text);
-    const account = said ?? { ...UNREADABLE, name: /^name=([\w-]+)$/m.exec(text)?.[1] ?? "" };
-    const { backend, onlyPorts, sessions } = account;
-    return [{
-      ...accountPiece({ ...account, uid: Number(uid), persist: true, log: false }),
-      uids: ownRange(Number(uid)),
-      text,
-      says: { persist: true, backend, onlyPorts, ...(sessions ? { sessions } : {}) },
-      ...(said === undefined ? { fault: `${path} was changed` } : {}),
-    }];
-  });
-}
-
-const UNREADABLE: Omit<BootFile, "name"> = { backend: "iptables", onlyPorts: [], sessions: false };
-
 function makeFolder({ places }: BootState): Step[] {
   const place = places.get(FOLDER);
-  if (place?.type === "d") {
+  if (place !== undefined) {
     const back = `${sudo("chmod", place.mode, FOLDER)} && ${sudo("chown", `${place.uid}`, FOLDER)}`;
     return [
       { line: sudo("chown", "root:root", FOLDER), why: FOLDER_PIECE.why, undo: [back] },
@@ -281,7 +123,6 @@ function makeFolder({ places }: BootState): Step[] {
     line: sudo("mkdir", "-p", "-m", "700", FOLDER),
     why: FOLDER_PIECE.why,
     undo: [sudo("rmdir", FOLDER)],
-    counts: { is: FOLDER_PIECE.is },
   }];
 }
 
@@ -305,37 +146,36 @@ const RELOAD: Step = {
   undo: [sudo("systemctl", "daemon-reload")],
 };
 
-const ENABLE = sudo("systemctl", "enable", ...UNIT_NAMES);
-const RESTART = sudo("systemctl", "restart", "fishnet-watch.service");
-const STOP = sudo("systemctl", "stop", ...UNIT_NAMES);
+const ENABLE = sudo("systemctl", "enable", LOCK, AGAIN);
+const START = sudo("systemctl", "restart", "--no-block", "fishnet-watch.service");
+const STOP = sudo("systemctl", "stop", "--no-block", "fishnet-*.service");
 
-/** It reads the accounts' files when it starts. It does not wait for the end of this run, it says that it is ready. */
+/** Not waited for: it waits itself until this run ends. */
 const WATCH: Step = {
-  line: RESTART,
-  why: "put back what other firewalls flush, of these accounts, from now on",
-  undo: [""],
+  line: START,
+  why: "look after the firewalls that run already, from now on",
+  undo: [STOP],
 };
 
-const hasLinks = (pieces: readonly Piece[]) =>
-  pieces.some((piece) => isBoot(piece) && piece.part === "links");
-
+/** The unit of the lock names those beside it, which are enabled with it. */
 function enableSteps(state: BootState): Step[] {
   const links = wantedLinks(state);
   const missing = links.filter((link) => !state.places.has(link));
-  const names = links.map((link) => link.slice(link.lastIndexOf("/") + 1));
-  const isNew = missing.length === links.length;
-  return [{
-    line: sudo("systemctl", "enable", ...names),
-    why: LINKS_PIECE.why,
-    undo: [isNew ? `${STOP} && ${DISABLE[1]!.line}` : sudo("rm", "-f", ...missing)],
-  }];
+  return [
+    {
+      line: state.othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
+      why: LINKS_PIECE.why,
+      undo: [missing.length === links.length ? DISABLE[0]!.line : sudo("rm", "-f", ...missing)],
+    },
+    WATCH,
+  ];
 }
 
 const DISABLE: readonly Step[] & Step[] = [
-  { line: STOP, why: "what still puts it back", undo: [RESTART] },
   {
-    line: sudo("systemctl", "disable", ...UNIT_NAMES),
+    line: sudo("systemctl", "disable", LOCK, AGAIN),
     why: "systemd no longer starts the units",
     undo: [ENABLE],
   },
+  { line: STOP, why: "what still looks after other firewalls", undo: [START] },
 ];

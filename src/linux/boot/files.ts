@@ -6,8 +6,11 @@
 import { feed, printed, sudo } from "../../lock/line.ts";
 import type { Step } from "../../lock/piece.ts";
 import againUnit from "./fishnet-again.service" with { type: "text" };
+import besideUnit from "./fishnet-beside@.service" with { type: "text" };
 import lockUnit from "./fishnet-lock.service" with { type: "text" };
 import watchUnit from "./fishnet-watch.service" with { type: "text" };
+import lockTable from "../table_fishnet.nft" with { type: "text" };
+import loopbackTable from "../table_fishnet_loopback.nft" with { type: "text" };
 import lockScript from "./lock.sh" with { type: "text" };
 import { FOLDER, UNITS } from "./read_boot.ts";
 
@@ -19,6 +22,8 @@ export interface SharedFile {
   readonly why: string;
   /** The unit's name, where it is one. */
   readonly unit?: string;
+  /** What the name of an account's piece says where that account needs the file; without it, all do. */
+  readonly needed?: RegExp;
 }
 
 const unit = (name: string, text: string, why: string): SharedFile => ({
@@ -35,9 +40,22 @@ export const SHARED_FILES: readonly SharedFile[] = [
     text: lockScript,
     why: "puts the lock of every account in force that has a file beside it",
   },
+  {
+    path: `${FOLDER}/fishnet.nft`,
+    text: lockTable,
+    why: "the table of the locks, as it is now",
+    needed: /backend nftables/,
+  },
+  {
+    path: `${FOLDER}/fishnet_loopback.nft`,
+    text: loopbackTable,
+    why: "the table of the ports, as it is now",
+    needed: /backend nftables, ports \d/,
+  },
   unit("fishnet-lock.service", lockUnit, "locks at boot, before anything runs for an account"),
   unit("fishnet-again.service", againUnit, "the same after what flushes the rules at boot"),
-  unit("fishnet-watch.service", watchUnit, "puts back what other firewalls flush"),
+  unit("fishnet-beside@.service", besideUnit, "hears when another firewall starts, reloads, stops"),
+  unit("fishnet-watch.service", watchUnit, "puts back what that firewall flushes, for a while"),
 ];
 
 /**

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Puts the lock of every account in force that fishnet firewall enable --persist has left a file of:
 #   /etc/fishnet-firewall/UID.account
-# The units fishnet-*.service run it, as root: at boot, and with "watch" for as long as the machine runs, so that what
-# another firewall flushes is back at once. What is in force already stays as it is.
+# The units fishnet-*.service run it, as root: at boot, and whenever another firewall starts, reloads or stops; with
+# "watch" it looks for a while. What is in force already stays as it is.
 # It holds no single quote and no backslash, so that a person can print it with echo. It starts as few programs as it
 # can: until the first rule is there again, packets leave.
 
@@ -13,96 +13,6 @@ folder=${0%/*}
 
 # Seconds that another program may hold the lock of iptables.
 patience=30
-
-# The tables as nft reads them, which are those of the plan, and how many rules each has.
-table_fishnet() {
-  cat <<END
-table inet fishnet {
-	set locked {
-		type uid
-	}
-
-	set subordinate {
-		type uid
-		flags interval
-	}
-
-	chain jail {
-		oif "lo" tcp flags syn reset tcp option mptcp
-		oif "lo" meta l4proto sctp drop
-		oif "lo" accept
-		meta l4proto tcp reject with tcp reset
-		reject with icmpx admin-prohibited
-	}
-
-	chain out {
-		type filter hook output priority filter - 10; policy accept;
-		meta skuid @locked goto jail
-		meta skuid >= 65536 meta skuid @subordinate goto jail
-	}
-
-	chain post {
-		type filter hook postrouting priority srcnat + 10; policy accept;
-		oif "lo" accept
-		meta skuid @locked drop
-		meta skuid >= 65536 meta skuid @subordinate drop
-	}
-}
-END
-}
-rules_in_fishnet=10
-
-table_fishnet_loopback() {
-  cat <<END
-table inet fishnet_loopback {
-	set narrowed {
-		type uid
-		flags interval
-	}
-
-	set allowed {
-		type uid . inet_service
-	}
-
-	set allowed_subordinate {
-		type uid . inet_service
-		flags interval
-	}
-
-	chain out {
-		type filter hook output priority filter - 10; policy accept;
-		oif != "lo" accept
-		meta skuid != @narrowed accept
-		ct direction reply accept
-		meta skuid . tcp dport @allowed accept
-		meta skuid . tcp dport @allowed_subordinate accept
-		meta l4proto tcp reject with tcp reset
-		reject with icmpx admin-prohibited
-	}
-}
-END
-}
-rules_in_fishnet_loopback=7
-
-# The rules of iptables, as iptables lists them. Each goes on top of its chain. $1: the uid, or the range of uids.
-mangle_rules() {
-  rule POSTROUTING "! -o lo -m owner --uid-owner $1 -m comment --comment ${quote}fishnet:$name$quote -j DROP"
-  rule OUTPUT "-o lo -p tcp -m owner --uid-owner $1 -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
-  rule OUTPUT "-p sctp -m owner --uid-owner $1 -j DROP"
-}
-loopback_rules() {
-  rule OUTPUT "-o lo -p tcp -m owner --uid-owner $1 -m multiport ! --dports $commas -j fishnet"
-  rule OUTPUT "-o lo ! -p tcp -m owner --uid-owner $1 -j fishnet"
-}
-last_rule() {
-  rule OUTPUT "! -o lo -m owner --uid-owner $1 -j REJECT --reject-with $unreachable"
-}
-# The chain that loopback_rules lead to.
-loopback_chain() {
-  chain="-A fishnet -m conntrack --ctdir REPLY -j RETURN
--A fishnet -p tcp -j REJECT --reject-with tcp-reset
--A fishnet -j REJECT --reject-with $unreachable"
-}
 
 read -r quote <<END
 "
@@ -130,8 +40,22 @@ print() {
   if [ "${1%-*}" = "${1#*-}" ]; then word=${1%-*}; fi
 }
 
-# Sets $ranges to the subordinate uids of the account, FIRST-LAST each, out of /etc/subuid, which has lines
-# NAME:FIRST:COUNT and UID:FIRST:COUNT. A line that is none of these is said, and hides no other.
+# Cuts $1, a uid or a range, out of the ranges $parts.
+cut() {
+  rest=""
+  for part in $parts; do
+    if [ "${1#*-}" -lt "${part%-*}" ] || [ "${1%-*}" -gt "${part#*-}" ]; then
+      rest="$rest $part"
+      continue
+    fi
+    if [ "${1%-*}" -gt "${part%-*}" ]; then rest="$rest ${part%-*}-$((${1%-*} - 1))"; fi
+    if [ "${1#*-}" -lt "${part#*-}" ]; then rest="$rest $((${1#*-} + 1))-${part#*-}"; fi
+  done
+  parts=$rest
+}
+
+# Sets $ranges to the subordinate uids of the account, FIRST-LAST each and each uid once, out of /etc/subuid, which has
+# lines NAME:FIRST:COUNT and UID:FIRST:COUNT. A line that is none of these is said, and hides no other.
 read_ranges() {
   ranges=
   [ -e /etc/subuid ] || return 0
@@ -143,10 +67,9 @@ read_ranges() {
     numbers=${line#*:}
     first=${numbers%%:*} count=${numbers#*:}
     if is_uid "$first" && is_uid "$count" && [ "$count" -gt 0 ] && is_uid $((first + count - 1)); then
-      case " $ranges " in
-        *" $first-$((first + count - 1)) "*) ;;
-        *) ranges="$ranges $first-$((first + count - 1))" ;;
-      esac
+      parts=$first-$((first + count - 1))
+      for range in "$uid" $ranges; do cut "$range"; done
+      ranges="$ranges$parts"
     else
       say "cannot read this line of /etc/subuid: $line"
     fi
@@ -156,25 +79,17 @@ read_ranges() {
 # ip: all that is to be locked, of every account, where no rule has it yet. $1: the family.
 routing_rules() {
   rules=$(ip -"$1" rule show) || { say "cannot list the routing rules of IPv$1"; return; }
-  for range in $(merged "$wanted"); do
-    if has_routing_rule "${range%-*}" "${range#*-}"; then continue; fi
-    ip -"$1" rule add pref 77 uidrange "$range" prohibit protocol kernel || say "IPv$1: no routing rule for $range"
-  done
-}
-
-# A rule that holds more uids counts as well.
-has_routing_rule() {
-  while read -r preference from all uidrange held prohibit rest; do
-    [ "$preference $from $all $uidrange $prohibit" = "77: from all uidrange prohibit" ] || continue
-    case $rest in
-      "" | "proto "*) ;;
-      *) continue ;;
+  parts=$(merged "$wanted")
+  while read -r preference from all uidrange range prohibit rest; do
+    case "$preference $from $all $uidrange $prohibit $rest" in
+      "77: from all uidrange prohibit " | "77: from all uidrange prohibit proto "*) cut "$range" ;;
     esac
-    if [ "${held%-*}" -le "$1" ] && [ "${held#*-}" -ge "$2" ]; then return 0; fi
   done <<END
 $rules
 END
-  return 1
+  for part in $parts; do
+    ip -"$1" rule add pref 77 uidrange "$part" prohibit protocol kernel || say "IPv$1: no routing rule for $part"
+  done
 }
 
 # Prints ranges, each in a line of $1, in order, and what overlaps or adjoins as one.
@@ -193,33 +108,56 @@ merged() {
   }
 }
 
+# Notes one command of a transaction.
+note() {
+  changes=$changes${changes:+$newline}$1
+}
+
+# Does what was noted, by $1: all of it at once, or else, since half a lock is better than none, each by itself.
+change() {
+  if [ -z "$changes" ] || $1 "$changes"; then return; fi
+  while IFS= read -r line; do
+    $1 "$line" || say "$tool did not take: $line"
+  done <<END
+$changes
+END
+}
+
 # Both families at once.
 lock_with_iptables() {
   (
     lock_family iptables icmp-port-unreachable
-    exit "$failed"
+    exit $failed
   ) &
   job=$!
   [ "$families" = 4 ] || lock_family ip6tables icmp6-port-unreachable
   wait $job || failed=1
 }
 
-# The tables of one family: first that where packets leave.
+# The tables of one family: first that where packets leave. Each rule is as iptables lists it, and goes on top of its
+# chain. $2: how it refuses.
 lock_family() {
-  tool=$1 unreachable=$2
+  tool=$1
   if list mangle; then
-    for owner in $owners; do mangle_rules "$owner"; done
-    change_rules
+    for owner in $owners; do
+      owner="-m owner --uid-owner $owner"
+      rule POSTROUTING "! -o lo $owner -m comment --comment ${quote}fishnet:$name$quote -j DROP"
+      rule OUTPUT "-o lo -p tcp $owner -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
+      rule OUTPUT "-p sctp $owner -j DROP"
+    done
+    change restore
   fi
-  if list filter; then
-    if [ -n "$commas" ]; then
-      loopback_chain
-      make_chain
-      for owner in $owners; do loopback_rules "$owner"; done
-    fi
-    last_rule "$uid"
-    change_rules
+  list filter || return
+  if [ -n "$commas" ]; then
+    make_chain "$2"
+    for owner in $owners; do
+      owner="-m owner --uid-owner $owner"
+      rule OUTPUT "-o lo -p tcp $owner -m multiport ! --dports $commas -j fishnet"
+      rule OUTPUT "-o lo ! -p tcp $owner -j fishnet"
+    done
   fi
+  rule OUTPUT "! -o lo -m owner --uid-owner $uid -j REJECT --reject-with $2"
+  change restore
 }
 
 # Sets $listed to the rules of a table. A list that cannot be had is no empty list.
@@ -247,30 +185,19 @@ rule() {
   done <<END
 $listed
 END
-  changes=$changes${changes:+$newline}$change
+  note "$change"
 }
 
 # The same for the chain of ours, which is made anew where it is not as it has to be.
 make_chain() {
-  found=
-  while IFS= read -r line; do
-    case $line in
-      "-A fishnet "*) found=$found${found:+$newline}$line ;;
-    esac
-  done <<END
-$listed
-END
-  [ "$found" = "$chain" ] || changes=":fishnet - [0:0]$newline$chain"
-}
-
-# Does what was noted: all of it at once, or else, since half a lock is better than none, each by itself.
-change_rules() {
-  if [ -z "$changes" ] || restore "$changes"; then return; fi
-  while IFS= read -r change; do
-    restore "$change" || say "$tool did not take: $change"
-  done <<END
-$changes
-END
+  chain="-A fishnet -m conntrack --ctdir REPLY -j RETURN
+-A fishnet -p tcp -j REJECT --reject-with tcp-reset
+-A fishnet -j REJECT --reject-with $1"
+  case $newline$listed$newline in
+    *"-A fishnet "*"$newline$chain$newline"* | *"$newline$chain$newline-A fishnet "*) ;;
+    *"$newline$chain$newline"*) return ;;
+  esac
+  note ":fishnet - [0:0]$newline$chain"
 }
 
 restore() {
@@ -282,37 +209,35 @@ END
 }
 
 lock_with_nftables() {
-  if read_table fishnet $rules_in_fishnet; then
-    nft_element locked "$uid-$uid"
-    for range in $ranges; do
-      if [ "${range%-*}" -lt 65536 ]; then say "subordinate uids below 65536 need --backend iptables: $name has $range"; fi
-      nft_element subordinate "$range"
+  tool=nft
+  if read_table fishnet 10; then
+    element locked "$uid-$uid"
+    for one in $ranges; do
+      if [ "${one%-*}" -lt 65536 ]; then say "subordinate uids below 65536 need --backend iptables: $name has $one"; fi
+      element subordinate "$one"
     done
-    change_table
+    change feed_nft
   fi
-  if [ -z "$ports" ] || ! read_table fishnet_loopback $rules_in_fishnet_loopback; then return; fi
-  for port in $ports; do nft_element allowed "$uid-$uid" "$port"; done
-  for range in $ranges; do
-    for port in $ports; do nft_element allowed_subordinate "$range" "$port"; done
+  if [ -z "$ports" ] || ! read_table fishnet_loopback 7; then return; fi
+  for allowed in $ports; do element allowed "$uid-$uid" "$allowed"; done
+  for one in $ranges; do
+    for allowed in $ports; do element allowed_subordinate "$one" "$allowed"; done
   done
-  for range in "$uid-$uid" $ranges; do nft_element narrowed "$range"; done
-  change_table
+  for one in "$uid-$uid" $ranges; do element narrowed "$one"; done
+  change feed_nft
 }
 
-# Reads a table of ours, and notes what has to be done: to make it, or its rules again; what is in its sets stays.
+# Notes what has to be done for a table: to make it, or its rules again, out of its file; what is in its sets stays.
 # $1: its name, $2: how many rules it has.
 read_table() {
-  table=$1 changes="" listed="" elements="" noted="" set=""
-  tables=$newline$(nft list tables)$newline || { say "nft cannot list the tables"; return 1; }
-  case $tables in
-    *"${newline}table inet $1$newline"*) ;;
-    *)
-      changes=$(table_"$1")
-      return
-      ;;
-  esac
-  listed=$(nft list table inet "$1") || { say "nft cannot list the table inet $1"; return 1; }
-  rules=0
+  table=$1 changes="include $quote$folder/$1.nft$quote" rules=0
+  if ! listed=$(nft list table inet "$1" 2>&1); then
+    case $listed in
+      *"No such file or directory"*) return 0 ;;
+    esac
+    say "nft cannot list the table inet $1: $listed"
+    return 1
+  fi
   while IFS= read -r line; do
     case $line in
       *comment*) ;;
@@ -322,64 +247,25 @@ read_table() {
   done <<END
 $listed
 END
-  [ $rules -eq "$2" ] || changes="flush table inet $1$newline$(table_"$1")"
+  if [ $rules -eq "$2" ]; then changes=; else changes="flush table inet $1; $changes"; fi
 }
 
-# Notes those parts of the range $2 that are not in the set $1 yet; $3 is the port that stands beside them, if any.
-# An interval set takes no two elements with a uid in common.
-nft_element() {
-  [ "$set" = "$1" ] || noted=
-  set=$1 parts=$2 port=${3:+ . $3}
-  held=${listed#*"set $set {"}
+# Notes what of the range $2 is not in the set $1 yet, since no uid can be there twice. $3: the port beside it, if any.
+element() {
+  parts=$2 beside=${3:+ . $3} held=${listed#*"set $1 {"} dot=""
   if [ "$held" = "$listed" ]; then held=; fi
-  held="${held%%"$newline$tab}"*} $noted "
-  print "$2"
-  case $held in
-    *" $word$port comment "*) return ;;
-  esac
-  # shellcheck disable=SC2086 # words
-  set -- $held
-  while [ $# -gt 0 ]; do
-    element=${1%,} beside=
-    if [ "${2-}" = . ]; then beside=" . ${3%,}"; fi
-    shift
-    case $element$beside in
-      [0-9]*"$port") cut ;;
+  for word in ${held%%"$newline$tab}"*}; do
+    case $dot$word in
+      .[0-9]*) port=" . $word" ;;
+      [0-9]*) range=$word port="" ;;
+      comment) if [ "$port" = "$beside" ]; then cut "$range"; fi ;;
     esac
-    if [ -n "$beside" ]; then shift 2; fi
+    dot=${word%%[!.]*}
   done
   for part in $parts; do
     print "$part"
-    elements="$elements${elements:+$newline}add element inet $table $set { $word$port comment $quote$name$quote }"
-    noted="$noted $word$port comment"
+    note "add element inet $table $1 { $word$beside comment $quote$name$quote }"
   done
-}
-
-# Cuts what $element has out of $parts.
-cut() {
-  [ "$beside" = "$port" ] || return
-  rest="" from=${element%-*} to=${element#*-}
-  for part in $parts; do
-    low=${part%-*} high=${part#*-}
-    if [ "$to" -lt "$low" ] || [ "$from" -gt "$high" ]; then
-      rest="$rest $part"
-      continue
-    fi
-    if [ "$from" -gt "$low" ]; then rest="$rest $low-$((from - 1))"; fi
-    if [ "$to" -lt "$high" ]; then rest="$rest $((to + 1))-$high"; fi
-  done
-  parts=$rest
-}
-
-# Does what was noted: all of it at once, or else the table, and then each element by itself.
-change_table() {
-  if [ -z "$changes$elements" ] || feed_nft "$changes$newline$elements"; then return; fi
-  if [ -n "$changes" ]; then feed_nft "$changes" || say "nft took no table inet $table"; fi
-  while IFS= read -r line; do
-    feed_nft "$line" || say "nft did not take: $line"
-  done <<END
-$elements
-END
 }
 
 feed_nft() {
@@ -388,8 +274,8 @@ $1
 END
 }
 
-# Reads the account of one file.
-read_account() {
+# Locks the account of one file.
+lock_account() {
   uid=${1##*/} name="" backend="" ports="" commas=""
   uid=${uid%.account}
   while IFS="=" read -r key value; do
@@ -400,23 +286,19 @@ read_account() {
     esac
   done <"$1"
   case $name in
-    "" | *[!A-Za-z0-9_-]*) say "$1 names no account"; return 1 ;;
+    "" | *[!A-Za-z0-9_-]*) say "$1 names no account"; return ;;
   esac
   case $ports in
-    *[!0-9" "]*) say "$1 has ports that are no numbers"; return 1 ;;
+    *[!0-9" "]*) say "$1 has ports that are no numbers"; return ;;
   esac
-  if ! is_uid "$uid" || [ "$uid" -eq 0 ]; then say "$1 is of no uid that can be locked"; return 1; fi
+  if ! is_uid "$uid" || [ "$uid" -eq 0 ]; then say "$1 is of no uid that can be locked"; return; fi
   for port in $ports; do commas=$commas${commas:+,}$port; done
   read_ranges
-  owners=$uid
-  for range in $ranges; do
+  owners=
+  for range in $uid-$uid $ranges; do
     print "$range"
-    owners="$owners $word"
+    owners="$owners $word" wanted=$wanted${wanted:+$newline}$range
   done
-  for range in "$uid-$uid" $ranges; do wanted=$wanted${wanted:+$newline}$range; done
-}
-
-lock_account() {
   case $backend in
     iptables) lock_with_iptables ;;
     nftables) lock_with_nftables ;;
@@ -424,93 +306,83 @@ lock_account() {
   esac
 }
 
-# Reads every account, and does $1 with each, whether or not another failed.
-for_each_account() {
-  wanted=
-  set +f
-  set -- "$1" "$folder"/*.account
-  set -f
-  action=$1
-  shift
-  for file; do
-    if [ -e "$file" ] && read_account "$file"; then $action "$file"; fi
-  done
-}
-
-# One look at all of them; no other run of this, nor of the program, at a time.
+# One look at all of them, each whether or not another failed; no other run of this, nor of the program, at a time.
 look() (
   lock=/etc/sudoers
   [ -e $lock ] || lock=/root
   exec 9<$lock
   flock 9 || { say "cannot get the lock $lock"; exit 1; }
-  failed=0 families="4 6"
+  failed=0 families="4 6" wanted=""
   # A kernel without IPv6 has none to lock; one that has not loaded it yet does so now.
   [ -e /proc/net/if_inet6 ] || modprobe -q ipv6
   [ -e /proc/net/if_inet6 ] || families=4
-  for_each_account lock_account
+  set +f
+  set -- "$folder"/*.account
+  set -f
+  for file; do
+    if [ -e "$file" ]; then lock_account "$file"; fi
+  done
   if [ -n "$wanted" ]; then
     for family in $families; do routing_rules "$family"; done
   fi
   exit $failed
 )
 
-# Until the machine is off: a table that nobody else can flush, and a look whenever nft tells of a change, whoever made
-# it, and once in a while, since more may happen than is told. Of changes by iptables-legacy nothing tells: then it looks
-# every second. When it ends, systemd starts it again.
+# Looks for 40 s, every second and whenever nft tells of a change, whoever made it. Of changes by iptables-legacy nothing
+# tells: then it looks every 0.1 s for the first 5 s, in which another firewall starts. It goes on for as long as
+# firewalld runs beside rules of iptables, because nobody else hears firewall-cmd --reload.
 watch() {
-  pause=60
+  told=yes
   case $(iptables --version 2>&1) in
-    *legacy*) pause=1 ;;
+    *legacy*) told=no ;;
   esac
-  command -v nft >/dev/null || pause=1
-  while look || :; do sleep $pause; done &
-  if ! command -v nft >/dev/null; then
-    systemd-notify --ready
-    wait
-    return
-  fi
-  guard
-  listen
+  { sleep 5; start_others; } &
+  keep_looking | listen
+  look
 }
 
-# A table with "flags owner" (Linux 5.12) is its own process alone to change: "nft flush ruleset" leaves it. It goes with
-# that process. Its name is never the same, since a list of all tables that somebody loads again would fail at it.
-guard() {
-  for_each_account :
-  [ -n "$wanted" ] || return 0
-  guard=fishnet_guard_$(date +%s)_$$ elements=
-  for range in $(merged "$wanted"); do
-    print "$range"
-    elements=$elements${elements:+, }$word
+# Nobody waits for longer, whether nft can be heard or not. Those that run already get the unit that hears of them.
+start_others() {
+  systemd-notify --ready
+  for other in nftables ufw firewalld netfilter-persistent iptables ip6tables; do
+    if systemctl --quiet is-active $other; then systemctl --no-block start fishnet-beside@$other; fi
   done
-  # With its input open, nft stays; HOME is where it would note what it was told.
-  {
-    echo "add table inet $guard { flags owner; }"
-    echo "add set inet $guard locked { type uid; flags interval; elements = { $elements }; }"
-    echo "add chain inet $guard post { type filter hook postrouting priority srcnat + 20; }"
-    echo "add rule inet $guard post oif != lo meta skuid @locked drop"
-    exec sleep infinity
-  } | HOME=/nonexistent nft -i >/dev/null &
-  tries=0
-  while [ $tries -lt 20 ] && ! nft list chain inet "$guard" post 2>/dev/null | grep -q drop; do
-    sleep 0.05
-    tries=$((tries + 1))
+}
+
+keep_looking() {
+  nft monitor &
+  monitor=$! age=0
+  read -r start _ </proc/uptime
+  while [ $age -lt 40 ] || firewalld_flushes; do
+    look >&2
+    kill -0 $monitor || told=no
+    if [ $age -lt 5 ] && [ $told = no ]; then
+      sleep 0.1
+    elif [ $age -lt 40 ] || [ $told = no ]; then
+      sleep 1
+    else
+      sleep 30
+    fi
+    read -r now _ </proc/uptime
+    age=$((${now%.*} - ${start%.*}))
   done
+  kill $monitor
+}
+
+firewalld_flushes() {
+  grep -rqsx --include=*.account backend=iptables "$folder" && systemctl --quiet is-active firewalld
 }
 
 # Says that it is ready when an event of its own has come: from then on it misses none, and other firewalls may start.
 listen() {
   while nft "add table inet fishnet_ready; delete table inet fishnet_ready"; do sleep 0.1; done &
   poke=$!
-  nft monitor | grep --line-buffered "^# new generation" | {
+  grep --line-buffered "^# new generation" | {
     read -r _
     kill $poke
     systemd-notify --ready
-    look
     while read -r _; do look; done
   }
-  say "nft monitor has ended"
-  exit 1
 }
 
 case ${1-} in

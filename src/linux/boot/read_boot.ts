@@ -13,16 +13,35 @@ export const FOLDER = "/etc/fishnet-firewall";
 export const UNITS = "/etc/systemd/system";
 export const PACKAGED_UNITS = "/usr/lib/systemd/system";
 
+/** What locks at boot, and after what flushes then. */
+export const LOCK = "fishnet-lock.service";
+export const AGAIN = "fishnet-again.service";
+
 /** The units, in the order in which they start. */
 export const UNIT_NAMES = [
-  "fishnet-lock.service",
-  "fishnet-again.service",
+  LOCK,
+  AGAIN,
+  "fishnet-beside@.service",
   "fishnet-watch.service",
 ] as const;
 
-/** The links that enable the units. */
-export const LINKS: readonly string[] = UNIT_NAMES
-  .map((name) => `${UNITS}/sysinit.target.wants/${name}`);
+/** The services that may flush what is ours, in Debian, Fedora and their kin; lock.sh has them too. */
+export const OTHERS = [
+  "nftables",
+  "ufw",
+  "firewalld",
+  "netfilter-persistent",
+  "iptables",
+  "ip6tables",
+] as const;
+
+const BESIDE = OTHERS.map((other) => `fishnet-beside@${other}.service`);
+
+/** The links that enable the units, and what each points to the unit of. */
+export const LINKS: readonly string[] = [
+  ...[LOCK, AGAIN].map((name) => `${UNITS}/sysinit.target.wants/${name}`),
+  ...OTHERS.map((other, i) => `${UNITS}/${other}.service.wants/${BESIDE[i]}`),
+];
 
 const SHOWN = "Id,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths";
 
@@ -30,15 +49,19 @@ const SHOWN = "Id,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPa
 export const QUESTIONS: Questions = {
   "boot: systemd": ["test", "-d", "/run/systemd/system"],
   "boot: texts": [
-    ...["grep", "-rasH", "--include=*.account", "--include=lock.sh", "--include=fishnet-*.service"],
-    ...["", FOLDER],
+    ...["grep", "-rasH", "--include=*.account", "--include=lock.sh", "--include=*.nft"],
+    ...["--include=fishnet-*.service", "", FOLDER],
     ...[UNITS, PACKAGED_UNITS].flatMap((folder) => UNIT_NAMES.map((name) => `${folder}/${name}`)),
   ],
   "boot: places": [
     ...["find", FOLDER, UNITS, "-maxdepth", "2", "(", "-path", `${FOLDER}*`, "-o"],
     ...["-name", "fishnet-*", ")", "-printf", "%y %m %U %p %l\\n"],
   ],
-  "boot: units": ["systemctl", "show", "-p", SHOWN, ...UNIT_NAMES],
+  "boot: units": [
+    ...["systemctl", "show", "-p", SHOWN],
+    ...UNIT_NAMES.filter((name) => !name.includes("@")),
+    ...BESIDE,
+  ],
   "boot: order": ["systemctl", "show", "-p", "After", "nftables", "netfilter-persistent"],
 };
 
@@ -67,7 +90,7 @@ export function readBoot(answers: Answers | undefined): BootState {
   const said = (name: string) => answers?.get(`boot: ${name}`)?.stdout ?? "";
   const texts = new Map<string, string>();
   for (const line of said("texts").split("\n")) {
-    const [, path, text] = /^([^:]+):(.*)$/.exec(line) ?? [];
+    const [, path, text] = /^([^:]+):(.*)$/s.exec(line) ?? [];
     if (path !== undefined) texts.set(path, (texts.get(path) ?? "") + `${text}\n`);
   }
   const places = new Map<string, Place>();

@@ -1,0 +1,118 @@
+/**
+ * Which pieces of `--persist` are there, and what would keep each from locking at the next boot.
+ *
+ * @module
+ */
+import { sudo } from "../../lock/line.ts";
+import type { Answers, Found } from "../../lock/piece.ts";
+import { ownRange } from "../accounts.ts";
+import { SHARED_FILES, type SharedFile } from "./files.ts";
+import { accountPiece, filePiece, FOLDER_PIECE, LINKS_PIECE, wantedLinks } from "./pieces.ts";
+import {
+  type BootFile,
+  type BootState,
+  FOLDER,
+  LINKS,
+  PACKAGED_UNITS,
+  parseBootFile,
+  readBoot,
+} from "./read_boot.ts";
+
+/** All that is there, of every account. */
+export function foundAtBoot(answers: Answers): Found[] {
+  const state = readBoot(answers);
+  return [
+    ...folderFound(state),
+    ...filesFound(state),
+    ...linksFound(state),
+    ...accountsFound(state),
+  ];
+}
+
+function folderFound({ places }: BootState): Found[] {
+  const place = places.get(FOLDER);
+  if (place === undefined) return [];
+  const sound = place.type === "d" && place.mode === "700" && place.uid === 0;
+  return [{
+    ...FOLDER_PIECE,
+    ...(sound ? {} : { fault: `${FOLDER} is not root's alone`, mend: MEND_FOLDER }),
+  }];
+}
+
+const MEND_FOLDER = `sudo chown root:root ${FOLDER} && sudo chmod 700 ${FOLDER}`;
+
+/** A file of an administrator's hides a package's of the same name. */
+function filesFound(state: BootState): Found[] {
+  return SHARED_FILES.flatMap((file) => {
+    const own = state.places.get(file.path);
+    const packaged = file.unit !== undefined && own === undefined
+      ? state.texts.get(`${PACKAGED_UNITS}/${file.unit}`)
+      : undefined;
+    if (own === undefined && packaged === undefined) return [];
+    const fault = faultOf(file, packaged ?? state.texts.get(file.path), state);
+    // What is the package's stays; what is not ours there, a file in /etc hides.
+    const foreign = packaged === undefined ? {} : { foreign: true as const };
+    return [{ ...filePiece(file), ...foreign, ...fault }];
+  });
+}
+
+function faultOf(
+  { path, text, unit }: SharedFile,
+  there: string | undefined,
+  state: BootState,
+): Pick<Found, "fault" | "mend"> {
+  const name = unit?.replace("@.", "@nftables.") ?? "";
+  const properties = state.units.get(name);
+  const masked = state.places.get(path)?.target === "/dev/null";
+  if (masked || properties?.get("LoadState") === "masked") {
+    const runtime = masked ? [] : ["--runtime"];
+    return {
+      fault: `${unit} is masked`,
+      mend: sudo("systemctl", "unmask", ...runtime, masked ? unit! : name),
+    };
+  }
+  if (there !== text) return { fault: `${path} was changed` };
+  // Those for all services (service.d) are the distribution's.
+  const dropIn = properties?.get("DropInPaths")?.split(" ").find((one) =>
+    one.includes("/fishnet-")
+  );
+  if (dropIn !== undefined) {
+    return {
+      fault: `${unit} is changed by ${dropIn}`,
+      mend: `${sudo("rm", dropIn)} && ${sudo("systemctl", "daemon-reload")}`,
+    };
+  }
+  const asked = (properties?.get("ConditionTimestampMonotonic") ?? "0") !== "0";
+  if (asked && properties?.get("ConditionResult") === "no") {
+    return { fault: `a condition of ${unit} was not met` };
+  }
+  return {};
+}
+
+function linksFound(state: BootState): Found[] {
+  const missing = wantedLinks(state).filter((link) => state.places.get(link)?.type !== "l");
+  if (missing.length === LINKS.length) return [];
+  return [{
+    ...LINKS_PIECE,
+    ...(missing.length === 0 ? {} : { fault: `missing: ${missing.join(", ")}` }),
+  }];
+}
+
+function accountsFound({ texts }: BootState): Found[] {
+  return [...texts].flatMap(([path, text]) => {
+    const uid = new RegExp(`^${FOLDER}/(\\d{1,10})\\.account$`).exec(path)?.[1];
+    if (uid === undefined) return [];
+    const said = parseBootFile(text);
+    const account = said ?? { ...UNREADABLE, name: /^name=([\w-]+)$/m.exec(text)?.[1] ?? "" };
+    const { backend, onlyPorts, sessions } = account;
+    return [{
+      ...accountPiece({ ...account, uid: Number(uid), persist: true, log: false }),
+      uids: ownRange(Number(uid)),
+      text,
+      says: { persist: true, backend, onlyPorts, ...(sessions ? { sessions } : {}) },
+      ...(said === undefined ? { fault: `${path} was changed` } : {}),
+    }];
+  });
+}
+
+const UNREADABLE: Omit<BootFile, "name"> = { backend: "iptables", onlyPorts: [], sessions: false };
