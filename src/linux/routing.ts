@@ -133,7 +133,8 @@ export function cut(
   gone: readonly UidRange[],
 ): { add: UidRange[]; del: UidRange[] } {
   const set = new UidSet(gone);
-  const del = there.filter((range) => gone.some((one) => overlap(one, range)));
+  // Backwards, so that the undo, backwards again, makes them in the order in which they stood.
+  const del = there.filter((range) => gone.some((one) => overlap(one, range))).toReversed();
   const kept = new UidSet(there.filter((range) => !del.includes(range)));
   const parts = new UidSet(del.flatMap((range) => set.without(range))).ranges;
   return { add: parts.filter((range) => !kept.covers(range)), del };
