@@ -145,7 +145,7 @@ exec tee.whole "$@"\n`,
     const { code, text } = await mac.apply("enable", { accounts: [A] });
     await mac.must("mv", "/usr/bin/tee.whole", "/usr/bin/tee");
     assertEquals(code, 1);
-    assertStringIncludes(text, "No space left on device\n\nnothing was changed");
+    assertStringIncludes(text, "No space left on device\nnothing was changed");
     assertEquals(await mac.state(), before);
     assertStringIncludes(await mac.must("pfctl", "-s", "References"), ` ${token} `);
   },

@@ -34,7 +34,7 @@ standInTest(
   async (mac) => {
     await mac.must("rm", "/usr/bin/timeout");
     await mac.must("mv", "/usr/bin/flock", "/root/flock");
-    const before = await mac.must("ls", "-l", "/etc/sudoers", "/etc");
+    const before = await mac.written("etc");
     const first = await locking(mac);
     assertEquals(await first.says(), "the-mark 0");
     const isFree = async () => (await mac.exec("/root/flock", "-n", "/etc/sudoers", "true")).code;
@@ -45,7 +45,7 @@ standInTest(
     assertEquals(await second.says(), "the-mark 0");
     await second.end();
     assertEquals(await isFree(), 0, "it is free");
-    assertEquals(await mac.must("ls", "-l", "/etc/sudoers", "/etc"), before);
+    assertEquals(await mac.written("etc"), before);
   },
 );
 

@@ -4,53 +4,23 @@
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { otherPorts, writtenRules } from "../../src/macos/rules.ts";
+import { otherPorts } from "../../src/macos/rules.ts";
+import {
+  AGENT,
+  ANCHOR_CALL,
+  LOAD,
+  locked,
+  OTHER_AGENT,
+  packet,
+  PROXY,
+  ROOT,
+  rulesFor,
+  SOMEBODY,
+  text,
+} from "./support/packets.ts";
 import { judge, type Packet, type Ruleset, type Verdict } from "./support/pf_evaluator.ts";
 import { parsePf, PfSyntaxError, printedForm } from "./support/pf_language.ts";
 import { STOCK_PF_CONF } from "./support/stand_in.ts";
-
-const AGENT = 502;
-const OTHER_AGENT = 503;
-const SOMEBODY = 501;
-const ROOT = 0;
-const PROXY = 3777;
-
-const text = (lines: readonly string[]) => lines.map((line) => `${line}\n`).join("");
-
-const ANCHOR_CALL = 'anchor "com.fishnet.localonly"';
-const LOAD = 'load anchor "com.fishnet.localonly" from "/etc/pf.anchors/com.fishnet.localonly"';
-
-/** The lines of one account in the file. */
-const rulesFor = (uid: number, onlyPorts: readonly number[]) =>
-  writtenRules({
-    uid,
-    owner: "agent",
-    base: true,
-    onlyPorts: onlyPorts.length === 0 ? undefined : onlyPorts,
-  });
-
-/** What is loaded when the two agents are locked: one file has the rules of both. */
-function locked(onlyPorts: readonly number[] = [], before = ""): Ruleset {
-  const file = [...rulesFor(AGENT, onlyPorts), ...rulesFor(OTHER_AGENT, [])];
-  return {
-    main: parsePf(`${before}${STOCK_PF_CONF}${ANCHOR_CALL}\n${LOAD}\n`),
-    anchors: new Map([["com.fishnet.localonly", parsePf(text(file))]]),
-    states: new Set(),
-  };
-}
-
-const packet = (differences: Partial<Packet> = {}): Packet => ({
-  direction: "out",
-  interface: "en0",
-  family: "inet",
-  protocol: "tcp",
-  fragment: false,
-  port: 443,
-  flags: "S",
-  uid: AGENT,
-  connection: "a",
-  ...differences,
-});
 
 Deno.test("pf's grammar knows each of our rules, and gives it back in the form that status reads", () => {
   const printed = parsePf(text(rulesFor(502, [3777, 8080]))).flatMap(printedForm);
@@ -165,25 +135,13 @@ Deno.test("for any packet: nobody else is ever touched, and the agent's TCP and 
         const verdict = judge(sent, locked(ports));
         const decidable = !sent.fragment && (sent.protocol === "tcp" || sent.protocol === "udp");
         if (!decidable || (sent.uid !== AGENT && sent.uid !== OTHER_AGENT)) {
-          assertEquals(
-            verdict,
-            "pass",
-          );
+          assertEquals(verdict, "pass");
         } else if (sent.interface !== "lo0" && sent.direction === "out") {
-          assertEquals(
-            verdict,
-            "return",
-          );
+          assertEquals(verdict, "return");
         } else if (sent.interface !== "lo0" && sent.protocol === "tcp") {
-          assertEquals(
-            verdict,
-            "drop",
-          );
+          assertEquals(verdict, "drop");
         } else if (ports.length === 0 || sent.uid === OTHER_AGENT) {
-          assertEquals(
-            verdict,
-            "pass",
-          );
+          assertEquals(verdict, "pass");
         }
       },
     ),

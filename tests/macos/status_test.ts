@@ -1,5 +1,5 @@
 /**
- * `status` on macOS: what it makes of pfctl's own words, and of a stand-in's state.
+ * `status` on macOS: what it makes of pfctl's own words.
  *
  * The texts are written from public captures of macOS 26 (info, References, main
  * rules) and from pfctl's documented print form (an anchor's rules). None has been
@@ -15,7 +15,7 @@ import { macos } from "../../src/macos/macos.ts";
 import { readRules, writtenRules } from "../../src/macos/rules.ts";
 import { UnreadableError } from "../../src/sudo.ts";
 import { parsePf, printedForm } from "./support/pf_language.ts";
-import { AGENTS, faults, standInTest } from "./support/stand_in.ts";
+import { faults } from "./support/stand_in.ts";
 
 const CHATTER = "No ALTQ support in kernel\nALTQ related functions disabled\n";
 const TOKEN = "15053025338191571182";
@@ -277,29 +277,3 @@ Deno.test("macOS: for any ports, what is written, and what pfctl prints of it, i
     ),
   );
 });
-
-standInTest(
-  "status finds every account that anything of ours is there for, as it is",
-  async (mac) => {
-    const [A, B] = AGENTS;
-    assertEquals((await mac.report()).accounts, []);
-    assertEquals((await mac.report(A)).state, "unlocked");
-    await mac.applied("enable", { accounts: [A], onlyPorts: [3777], persist: true });
-    await mac.applied("enable", { accounts: [B] });
-    const states = async () =>
-      (await mac.status()).map((
-        { name, state, onlyPorts, survivesReboot },
-      ) => [name, state, onlyPorts, survivesReboot]);
-    // One LaunchDaemon is there for all of them.
-    assertEquals(await states(), [[B, "locked", [], true], [A, "locked", [3777], true]]);
-    await mac.reboot();
-    assertEquals(await states(), [[B, "locked", [], true], [A, "locked", [3777], true]]);
-    await mac.remove(B);
-    const [left] = await mac.status(B);
-    assertStringIncludes(left!.notes!.join("\n"), "the account no longer exists, its rules do");
-    await mac.applied("disable", { accounts: [B] });
-    assertEquals(await states(), [[A, "locked", [3777], true]]);
-    await mac.applied("disable", { accounts: [A] });
-    assertEquals(await states(), []);
-  },
-);

@@ -10,6 +10,7 @@
 import type { AccountStatus, StatusReport } from "../../../src/lock/report.ts";
 import { linesOf, must, type Result, run } from "../../support/process.ts";
 import { type Options, Program, type Response } from "./program.ts";
+import { STATE, STATE_SCRIPT } from "./state.ts";
 
 /** What macOS ships as /etc/pf.conf, without its comments. */
 export const STOCK_PF_CONF = `#
@@ -23,7 +24,6 @@ anchor "com.apple/*"
 load anchor "com.apple" from "/etc/pf.anchors/com.apple"
 `;
 
-const STATE = "/var/lib/pf-stand-in";
 const TOOLS = { "pfctl.sh": "pfctl", "pfctl.py": "pfctl.py", "launchctl.py": "launchctl" };
 const HERE = new URL(".", import.meta.url).pathname;
 
@@ -178,7 +178,7 @@ export class StandIn implements AsyncDisposable {
 
   /** Removes an account. */
   async remove(account: string): Promise<void> {
-    await this.must("sed", "-i", `/^${account}:/d`, "/etc/passwd");
+    await this.must("sed", "-i", "", `/^${account}:/d`, "/etc/passwd");
   }
 
   /** Carries out a plan, up to a step. */
@@ -266,6 +266,20 @@ export class StandIn implements AsyncDisposable {
     );
   }
 
+  /** What has been written below a folder since the machine was made, as `find -ls` prints it. */
+  async written(folder: string): Promise<string> {
+    const holder = `${this.#holder.pid}`;
+    return await must(
+      "nsenter",
+      "-t",
+      holder,
+      "-m",
+      "find",
+      `${this.#directory}/upper/${folder}`,
+      "-ls",
+    );
+  }
+
   /** All that a lock may touch, as the tools print it, files with mode and owner. */
   async state(): Promise<string> {
     return await this.must("sh", "-c", STATE_SCRIPT);
@@ -280,15 +294,3 @@ export class StandIn implements AsyncDisposable {
     await Deno.remove(this.#directory);
   }
 }
-
-/** How many references there are, not which: a token is never the same again. */
-const STATE_SCRIPT = `{
-  pfctl -s info; pfctl -s rules; pfctl -s nat; pfctl -s dummynet
-  pfctl -s References | grep -c pfctl
-  cd ${STATE}
-  for f in anchors/*; do if test -s $f; then echo $f; cat $f; fi; done; ls jobs; cat tables
-  for f in /etc/pf.conf* /etc/pf.anchors/* /var/db/* /var/db/*/* /Library/LaunchDaemons/*; do
-    if test -e $f; then stat -c "%n %A %u:%g" $f; fi
-    case $f in *.token) ;; *) if test -f $f; then cat $f; fi;; esac
-  done
-} 2>/dev/null`;
