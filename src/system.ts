@@ -40,6 +40,8 @@ export interface System<M> {
   verifyAfter?(before: M, after: M): string | undefined;
   /** What accounts that are locked could do all the same. */
   doors(ask: Ask, machine: M, accounts: readonly AccountStatus[]): Promise<Warning[]>;
+  /** What a disable has to tell besides: rules in files that others load at boot. */
+  savedElsewhere?(machine: M, holder: Holder): string[];
   /** What an enable has to tell besides: whether anything is there to be reached. */
   reachable?(ask: Ask, accounts: readonly AccountStatus[]): Promise<Warning[]>;
   /** Sockets of services that look names up, which a lock with ports shuts to its account. */

@@ -170,6 +170,8 @@ export const linux: System<Machine> = {
 
   doors: (ask, machine, accounts) => sideDoors(ask, machine, accounts),
 
+  savedElsewhere: savedNotes,
+
   async reachable(ask, accounts) {
     const { exitCode, stdout } = await ask(["ss", "-Hltn"]);
     return exitCode === 0 ? proxyWarnings(accounts, stdout) : [];

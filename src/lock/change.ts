@@ -72,13 +72,12 @@ export async function makeChange<M>(
   for (const { lock, holder } of wishes) {
     system.refuse(sight.machine, sight.holdings, lock, holder);
   }
+  const freed = change.kind === "enable"
+    ? []
+    : change.accounts.map((name) => holderToFree(sight, name));
   const steps = change.kind === "enable"
     ? stepsToEnable(sight.there, sight.machine, wishes)
-    : stepsToDisable(
-      sight.there,
-      sight.machine,
-      change.accounts.map((name) => holderToFree(sight, name)),
-    );
+    : stepsToDisable(sight.there, sight.machine, freed);
   if (signals.caught !== undefined) throw stopped();
   watcher.onPlan(steps);
   const run = { session, signals, before: sight.there, look: async () => (await read()).there };
@@ -88,7 +87,12 @@ export async function makeChange<M>(
   if (fault !== undefined) throw await rolledBack(run, fault);
   await session.commit(`${change.kind} ${change.accounts.join(" ")}`.slice(0, 200));
   const locks = wishes.map(({ lock }) => lock);
-  if (change.kind === "disable") return { steps, locks, accounts: [], stays: [], warnings: [] };
+  if (change.kind === "disable") {
+    const stays = freed.flatMap((holder) =>
+      system.savedElsewhere?.(after.machine, holder).map((note) => `${holder.name}: ${note}`) ?? []
+    );
+    return { steps, locks, accounts: [], stays, warnings: [] };
+  }
   const { accounts } = statusIn(after, change.accounts);
   return {
     steps,
