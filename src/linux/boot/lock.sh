@@ -215,7 +215,7 @@ lock_with_nftables() {
     done
     change feed_nft
   fi
-  if [ -z "$ports" ] || ! read_table fishnet_loopback 7; then return; fi
+  if [ -z "$ports" ] || ! read_table fishnet_loopback 6; then return; fi
   for allowed in $ports; do element allowed "$uid-$uid" "$allowed"; done
   for one in $ranges; do
     for allowed in $ports; do element allowed_subordinate "$one" "$allowed"; done
