@@ -329,7 +329,12 @@ export class World implements AsyncDisposable {
    * empty built-in table that iptables-nft leaves behind is no difference.
    */
   async state(): Promise<string> {
-    return await this.must("sh", "-ec", STATE);
+    // A set is a hash: nft prints its elements in the order of their buckets.
+    return (await this.must("sh", "-ec", STATE)).replace(
+      /elements = \{((?:[^}"]|"[^"]*")*)\}/g,
+      (_, elements: string) =>
+        `elements = { ${elements.split(",").map((one) => one.trim()).sort().join(", ")} }`,
+    );
   }
 
   /**
