@@ -185,17 +185,28 @@ export class Machine implements AsyncDisposable {
   }
 }
 
-/** Longest time that a boot or a shutdown may take. */
-const LIMIT_MS = 60_000;
+/** Longest time that a boot or a shutdown may take, on a machine that is busy with much else. */
+const LIMIT_MS = 180_000;
+const SHUTDOWN_MS = 60_000;
+
+/** Ends a machine when its standard input ends, which it does however this process does. */
+const GUARD = `trap "" TERM INT HUP; read -r _; kill -KILL "$1"`;
 
 /** A machine that is on. */
 export class Boot implements AsyncDisposable {
   readonly #container: Deno.ChildProcess;
   readonly #leader: string;
+  readonly #guard: Deno.ChildProcess;
 
   private constructor(container: Deno.ChildProcess, leader: string) {
     this.#container = container;
     this.#leader = leader;
+    this.#guard = new Deno.Command("sh", {
+      args: ["-c", GUARD, "sh", leader],
+      stdin: "piped",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
   }
 
   /** Waits until a container's systemd is there, which is long before the boot is over. */
@@ -207,7 +218,9 @@ export class Boot implements AsyncDisposable {
       if (leader !== "") return new Boot(container, leader);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
+    await run(["pkill", "--signal", "KILL", "--parent", `${container.pid}`]);
     container.kill("SIGKILL");
+    await container.status;
     throw new Error("the machine did not come up");
   }
 
@@ -250,11 +263,22 @@ export class Boot implements AsyncDisposable {
     await this.until("sh", "-c", "systemctl is-system-running --wait | grep -E 'running|degraded'");
   }
 
-  /** Switches the machine off. */
+  /**
+   * Switches the machine off, unless it is off: by its own systemd, or else by ending that one, and all that it runs
+   * with it. A container whose systemd-nspawn is killed goes on without it.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#container.kill("SIGTERM");
-    const timer = setTimeout(() => this.#container.kill("SIGKILL"), LIMIT_MS);
+    try {
+      this.#container.kill("SIGTERM");
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // it has ended already
+    }
+    const timer = setTimeout(() => void run(["kill", "-KILL", this.#leader]), SHUTDOWN_MS);
     await this.#container.status;
     clearTimeout(timer);
+    // Only now: until here it would have ended the machine, had this process been killed.
+    this.#guard.kill("SIGKILL");
+    await this.#guard.stdin.close().catch(() => {});
+    await this.#guard.status;
   }
 }

@@ -112,7 +112,7 @@ export function refusePersist({ answers }: Machine): void {
 
 function makeFolder({ places }: BootState): Step[] {
   const place = places.get(FOLDER);
-  if (place !== undefined) {
+  if (place?.type === "d") {
     const back = `${sudo("chmod", place.mode, FOLDER)} && ${sudo("chown", `${place.uid}`, FOLDER)}`;
     return [
       { line: sudo("chown", "root:root", FOLDER), why: FOLDER_PIECE.why, undo: [back] },
