@@ -59,11 +59,15 @@ for (const { backend, variant, label } of WAYS) {
           await change(world, "disable", agent, backend);
           await expectUnlocked();
           const enable = await shown(world, "enable", agent, backend, ports);
-          const disable = await shown(world, "disable", agent, backend, ports);
+          // Which ports there are, only the machine tells: a disable's dry-run has none.
+          const disable = ports.length > 0
+            ? () => change(world, "disable", agent, backend)
+            : async (shell: string) =>
+              await paste(world, shell, await shown(world, "disable", agent, backend));
           for (const shell of ["dash", "bash"]) {
             await paste(world, shell, enable);
             assertEquals(await world.state(), applied, `pasted into ${shell}`);
-            await paste(world, shell, disable);
+            await disable(shell);
             await expectUnlocked();
           }
           await paste(world, "sh", enable);
