@@ -108,6 +108,9 @@ for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftable
         await using world = await World.create();
         await using boot = await machine.boot(world);
         await boot.finished();
+        // firewalld may still be flushing, for all that systemd knows.
+        await boot.until("firewall-cmd", "-q", "--state");
+        await mended(world, lock, "the boot");
         const disabled = await boot.fishnet("disable", ...agent, "--apply");
         assertEquals(disabled.code, 0, disabled.stderr);
         await boot.must("systemctl", "-q", "disable", "nftables", "firewalld");

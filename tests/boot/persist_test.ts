@@ -127,6 +127,20 @@ bootedTest(
   },
 );
 
+bootedTest(
+  "what listens to other firewalls ends by itself, and no process stays",
+  async ({ boot }) => {
+    assertEquals((await enable(boot, [AGENT.name], "--persist")).code, 0);
+    await boot.until("systemctl", "is-active", "fishnet-watch");
+    await boot.until(
+      "sh",
+      "-c",
+      "systemctl show -p ActiveState fishnet-watch | grep -x ActiveState=inactive",
+    );
+    assertEquals((await boot.exec("pgrep", "--full", "fishnet-firewall")).code, 1);
+  },
+);
+
 /** What an administrator may do to what runs at boot, and how it is undone. */
 const BROKEN: readonly (readonly [fault: RegExp, how: string, back: string])[] = [
   [
