@@ -59,7 +59,7 @@ for (const { backend, variant, label } of WAYS) {
       // That IPv6 does not answer proves nothing: it may be loaded later.
       const refused = await world.fishnet(...change("enable"));
       assertEquals(refused.code, 1);
-      assertMatch(refused.stderr, /not supported by protocol\n[^]*nothing was changed\n$/);
+      assertMatch(refused.stderr, /not supported by protocol/);
       assertEquals(await world.state(), before);
 
       const enabled = await withoutIpv6(world, ...change("enable", "--only-port", "3777"));
