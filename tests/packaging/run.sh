@@ -19,7 +19,8 @@ elif [ "$code" -ne 3 ] && [ -z "${DENORT_BIN:-}" ]; then
 else
   exit 1
 fi
-$deno test --lock=tests/deno.lock --no-prompt --allow-all tests/packaging
+# shellcheck disable=SC2086 # a list of files
+$deno test --lock=tests/deno.lock --no-prompt --allow-all ${PACKAGING_TESTS:-tests/packaging}
 [ -n "${FISHNET_BIN:-}" ] || exit 0
 # What differs between the sources and the binary is how it starts: one of each kind is enough.
 exec deno test --lock=tests/deno.lock --no-prompt --allow-all tests/linux/lock_test.ts \
