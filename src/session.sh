@@ -57,8 +57,8 @@ back() {
 commit() {
   if [ $changes -gt 0 ]; then
     printf "%s" "$changed" | while IFS= read -r line; do
-      printf "%s\n" "${SUDO_USER:-root}: $1: $line"
-    done | cut -c 1-900 | limited 5 logger -t fishnet 2>/dev/null # where there is a log
+      printf "%.900s\n" "${SUDO_USER:-root}: $1: $line"
+    done | limited 5 logger -t fishnet 2>/dev/null # where there is a log
   fi
   changes=0
   changed=

@@ -143,6 +143,11 @@ export class Session implements AsyncDisposable {
     }
   }
 
+  /** Loads what carries commands out, while root reads the machine. */
+  async prepare(): Promise<void> {
+    await import("dax");
+  }
+
   /** Carries out one command of a plan, in dax's shell, where `sudo` is this session. */
   async perform(step: Step): Promise<StepResult> {
     const { CommandBuilder } = await import("dax");

@@ -11,15 +11,23 @@ import type { AccountStatus } from "./lock/report.ts";
 import type { Warning } from "./lock/report.ts";
 import type { Ask } from "./sudo.ts";
 
+/** A reading, and the kinds of pieces that a plan has changed since. */
+export interface Again<M> {
+  readonly machine: M;
+  readonly kinds: readonly Kind<M>[];
+}
+
 /** One system; `M` is what is read of a machine with it. */
 export interface System<M> {
   /** The kinds of pieces, in the order in which they are made. */
   readonly kinds: readonly Kind<M>[];
   /**
-   * Reads the machine once. Names that its account list need not enumerate (LDAP, say) are looked
-   * up one by one.
+   * Reads the machine. Names that its account list need not enumerate (LDAP, say) are looked up one
+   * by one.
+   *
+   * @param again what was read before, and the kinds that may have changed since
    */
-  read(ask: Ask, names: readonly string[]): Promise<M>;
+  read(ask: Ask, names: readonly string[], again?: Again<M>): Promise<M>;
   /** The account of that name; undefined where neither the machine nor a piece knows it. */
   holder(machine: M, holdings: Holdings<M>, name: string): Holder | undefined;
   /** Every account that anything of a lock is there for. */

@@ -60,15 +60,13 @@ export function printComplete(action: Action): void {
   print([`Firewall ${action}: complete.`]);
 }
 
-/** A command as it runs, and before it why, where that is wanted. */
+/**
+ * A command as it runs, and before it why, where that is wanted. A text in it is marked where it
+ * begins alone: so it can be copied.
+ */
 export function printCommand(line: string, why?: string): void {
-  const [first, ...more] = line.split("\n");
-  const lines = [
-    ...(why === undefined ? [] : [`# ${why}`]),
-    first!,
-    ...more.map((one) => `  ${one}`),
-  ];
-  say(lines.map(visible));
+  const lines = line.split("\n").map(visible).join("\n");
+  say([...(why === undefined ? [] : [visible(`# ${why}`)]), lines]);
 }
 
 /** What a step waits for, at once and not when it is over. */

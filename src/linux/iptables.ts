@@ -7,10 +7,10 @@
  *
  * @module
  */
-import { sudo } from "../lock/line.ts";
-import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
+import type { Found, Kind, Lock, Piece, Uids } from "../lock/piece.ts";
 import { ownerWord, ownUids, subordinateUids } from "./accounts.ts";
 import { chainFound, chainPiece, isChain, makeChain, unmakeChain } from "./iptables_chain.ts";
+import { type Change, commandOf, stepOf, stepsOf } from "./iptables_changes.ts";
 import {
   BASE,
   CHAIN,
@@ -83,9 +83,11 @@ export const iptables: Kind<Machine> = {
   },
 
   make(pieces, machine) {
-    return pieces.map((piece) =>
-      isChain(piece) ? makeChain(piece, machine) : insertStep(piece as RulePiece)
-    );
+    const inserts = pieces.flatMap((piece) => isChain(piece) ? [] : [insert(piece as RulePiece)]);
+    return [
+      ...pieces.filter(isChain).map((piece) => makeChain(piece, machine)),
+      ...(machine === undefined ? inserts.map(stepOf) : stepsOf(inserts)),
+    ];
   },
 
   unmake(pieces, machine, made = []) {
@@ -95,13 +97,14 @@ export const iptables: Kind<Machine> = {
       const { family, layer } = piece as RulePiece;
       chains?.putFirst(family, layer);
     }
-    return pieces.flatMap((piece) =>
-      isChain(piece)
-        ? unmakeChain(piece.chainOf, chains?.named(piece.variant))
-        : "rule" in piece
-        ? [deleteStep(piece as FoundRule, chains!)]
-        : [deleteStepByName(piece as RulePiece)]
-    );
+    const rules = pieces.flatMap((piece) => isChain(piece) ? [] : [piece as RulePiece | FoundRule]);
+    return [
+      ...(chains === undefined
+        ? rules.map((piece) => stepOf(removeByName(piece as RulePiece)))
+        : stepsOf(rules.map((piece) => remove(piece as FoundRule, chains)))),
+      ...pieces.filter(isChain)
+        .flatMap(({ chainOf, variant }) => unmakeChain(chainOf, chains?.named(variant))),
+    ];
   },
 };
 
@@ -122,48 +125,39 @@ function rulePiece(
   };
 }
 
-/** The command with its table, `iptables -w -t mangle`; the table filter needs no name. */
-function commandOf({ table }: Layer, family: Family, variant?: Variant): string[] {
-  const command = `${family === 4 ? "iptables" : "ip6tables"}${variant ? `-${variant}` : ""}`;
-  return [command, "-w", ...(table === "filter" ? [] : ["-t", table])];
-}
-
 function wordsOf(piece: RulePiece): readonly string[] {
   return piece.layer.words(ownerWord(piece), piece.owner!, piece.ports);
 }
 
-function insertStep(piece: RulePiece): Step {
-  const command = commandOf(piece.layer, piece.family);
+function insert(piece: RulePiece): Change {
+  const { is, why, uids, family, layer: { table, chain } } = piece;
   const words = wordsOf(piece);
   return {
-    line: sudo(...command, "-I", piece.layer.chain, "1", ...words),
-    why: piece.why,
-    undo: [sudo(...command, "-D", piece.layer.chain, ...words)],
-    ...(typeof piece.uids === "object" ? { counts: { is: piece.is, uids: piece.uids } } : {}),
+    family,
+    table,
+    there: ["-I", chain, "1", ...words],
+    back: ["-D", chain, ...words],
+    why,
+    ...(typeof uids === "object" ? { counts: { is, uids } } : {}),
   };
 }
 
-function deleteStepByName(piece: RulePiece): Step {
-  const command = commandOf(piece.layer, piece.family);
-  const words = wordsOf(piece);
-  return {
-    line: sudo(...command, "-D", piece.layer.chain, ...words),
-    why: `remove it: ${piece.is}`,
-    undo: [sudo(...command, "-I", piece.layer.chain, "1", ...words)],
-  };
+function removeByName(piece: RulePiece): Change {
+  const { there, back, ...rest } = insert(piece);
+  return { ...rest, there: back, back: there, why: `remove it: ${piece.is}` };
 }
 
 /** `-D` takes the first of several copies; the undo puts it back where it stood. */
-function deleteStep(
-  { is, uids, layer, family, variant, rule }: FoundRule,
-  chains: Positions,
-): Step {
-  const command = commandOf(layer, family, chains.named(variant));
+function remove({ is, uids, family, variant, rule }: FoundRule, chains: Positions): Change {
+  const { table, chain, words } = rule;
   const position = chains.take(family, variant, rule);
   return {
-    line: sudo(...command, "-D", rule.chain, ...rule.words),
+    family,
+    variant: chains.named(variant),
+    table,
+    there: ["-D", chain, ...words],
+    back: ["-I", chain, `${position}`, ...words],
     why: `remove it: ${is}`,
-    undo: [sudo(...command, "-I", rule.chain, `${position}`, ...rule.words)],
     ...(uids === undefined ? {} : { counts: { is, uids } }),
   };
 }
@@ -179,7 +173,7 @@ function foundRule(
     ? undefined
     : LAYERS.find(({ matches }) => matches(rule));
   if (layer === undefined) return [];
-  const command = `${family === 4 ? "iptables" : "ip6tables"}-${variant}`;
+  const command = commandOf(family, variant);
   const fault = shadow === undefined
     ? LIMITS.includes(layer) ? chainFault : undefined
     : `shadowed by what stands above it in ${command}: ${shadow.text}`;

@@ -6,6 +6,7 @@
  */
 import { feed, printed, sudo } from "../lock/line.ts";
 import type { Found, Piece, Step } from "../lock/piece.ts";
+import { commandOf, restoreOf } from "./iptables_changes.ts";
 import { CHAIN } from "./iptables_layers.ts";
 import type { Rule } from "./iptables_rules.ts";
 import { plainVariant, savedRules, type Variant } from "./iptables_saved.ts";
@@ -20,11 +21,6 @@ type FoundChain = ChainPiece & Omit<Found, "uids">;
 
 /** Whether a piece is the chain. */
 export const isChain = (piece: Piece): piece is ChainPiece => "chainOf" in piece;
-
-const commandOf = (family: Family, variant?: Variant): string[] => [
-  `${family === 4 ? "iptables" : "ip6tables"}${variant ? `-${variant}` : ""}`,
-  "-w",
-];
 
 /** What iptables-restore reads to make the chain, or to mend it, in one transaction. */
 const CHAIN_TEXT = `*filter
@@ -44,8 +40,7 @@ export const chainPiece = (family: Family): ChainPiece => ({
 
 /** Makes it, or mends it, in one transaction; what others put into it comes back by the undo. */
 export function makeChain({ chainOf: family, why }: ChainPiece, machine?: Machine): Step {
-  const restore = [family === 4 ? "iptables-restore" : "ip6tables-restore", "-w", "--noflush"];
-  const [command] = commandOf(family);
+  const restore = restoreOf(family);
   const before = machine === undefined ? [] : savedRules(machine)
     .filter((saved) => saved.family === family && saved.variant === plainVariant(machine))
     .flatMap(({ rules }) => rulesOfChain(rules).map(({ text }) => text));
@@ -54,27 +49,20 @@ export function makeChain({ chainOf: family, why }: ChainPiece, machine?: Machin
     line: feed(CHAIN_TEXT, ...restore),
     why,
     undo: [
-      before.length > 0
-        ? `${printed(text)} | ${sudo(...restore)}`
-        : `${sudo(command!, "-w", "-F", CHAIN)} && ${sudo(command!, "-w", "-X", CHAIN)}`,
+      before.length > 0 ? `${printed(text)} | ${sudo(...restore)}` : goneLines(family).join(" && "),
     ],
   };
 }
 
 /** Removes it. */
 export function unmakeChain(family: Family, variant: Variant | undefined): Step[] {
-  const [command, ...words] = commandOf(family, variant);
-  const back = feed(CHAIN_TEXT, command!.replace("tables", "tables-restore"), "-w", "--noflush")
-    .replace(/(ip6?tables)-restore-(nft|legacy)/, "$1-$2-restore");
-  return [
-    {
-      line: sudo(command!, ...words, "-F", CHAIN),
-      why: "empty our chain, which no account needs any more",
-      undo: [back],
-    },
-    { line: sudo(command!, ...words, "-X", CHAIN), why: "remove it", undo: [back] },
-  ];
+  const back = feed(CHAIN_TEXT, ...restoreOf(family, variant));
+  const whys = ["empty our chain, which no account needs any more", "remove it"];
+  return goneLines(family, variant).map((line, i) => ({ line, why: whys[i]!, undo: [back] }));
 }
+
+const goneLines = (family: Family, variant?: Variant) =>
+  ["-F", "-X"].map((option) => sudo(commandOf(family, variant), "-w", option, CHAIN));
 
 const rulesOfChain = (rules: readonly Rule[]) =>
   rules.filter(({ table, chain }) => table === "filter" && chain === CHAIN);

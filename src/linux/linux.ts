@@ -61,19 +61,24 @@ const QUESTIONS = {
 export const linux: System<Machine> = {
   kinds: KINDS,
 
-  async read(ask, names) {
-    const questions = Object.assign({}, QUESTIONS, ...KINDS.map(({ questions }) => questions));
-    const answers = new Map<string, Answer>();
+  async read(ask, names, again) {
+    const questions = Object.assign(
+      {},
+      again === undefined ? QUESTIONS : {},
+      again === undefined && names.length > 0
+        ? { named: ["getent", "passwd", "--", ...names] }
+        : {},
+      ...(again?.kinds ?? KINDS).map(({ questions }) => questions),
+    );
+    const answers = new Map(again?.machine.answers);
     await Promise.all(
       Object.entries<readonly string[]>(questions).map(async ([name, words]) => {
         answers.set(name, await ask(words));
       }),
     );
-    await askPlainIptables(ask, answers);
-    const named = names.length === 0
-      ? ""
-      : (await ask(["getent", "passwd", "--", ...names])).stdout;
+    if ("4 nft" in questions) await askPlainIptables(ask, answers);
     const passwd = listed(answers.get("passwd")!, "the accounts");
+    const named = answers.get("named")?.stdout ?? "";
     return {
       answers,
       passwd: parsePasswd(`${passwd}\n${named}`),

@@ -71,10 +71,13 @@ const rangesIn = (pieces: readonly Piece[], family: Family): UidRange[] =>
     familyOf(piece) === family && typeof piece.uids === "object" ? [piece.uids] : []
   );
 
-/** "protocol kernel" keeps systemd-networkd from removing a rule as foreign (seen on 252 and 257). */
+/**
+ * "protocol kernel" keeps systemd-networkd from removing a rule as foreign (seen on 252 and 257). One
+ * that somebody made without it goes as well: the kernel deletes by what is said alone.
+ */
 function ruleWords(verb: "add" | "del", range: string): string[] {
-  const pref = `${ROUTING_PREFERENCE}`;
-  return ["rule", verb, "pref", pref, "uidrange", range, "prohibit", "protocol", "kernel"];
+  const rule = ["rule", verb, "pref", `${ROUTING_PREFERENCE}`, "uidrange", range, "prohibit"];
+  return verb === "add" ? [...rule, "protocol", "kernel"] : rule;
 }
 
 const rangeOf = (range: UidRange) => `${range.first}-${range.last}`;

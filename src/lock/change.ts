@@ -6,7 +6,7 @@
  */
 import type { Backend } from "../account.ts";
 import { FishnetError } from "../errors.ts";
-import type { System } from "../system.ts";
+import type { Again, System } from "../system.ts";
 import { Session } from "../sudo.ts";
 import { carryOut, NOTHING_CHANGED, rolledBack, SignalTrap } from "./apply.ts";
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
@@ -66,8 +66,9 @@ export async function makeChange<M>(
   const stopped = () => new FishnetError(`${signals.caught}\n${NOTHING_CHANGED}`);
   if (signals.caught !== undefined) throw stopped();
   if (change.kind === "enable" && !change.accountsGiven) await refuseOwn(system, change, session);
-  const read = async () => sightOf(system, await system.read(session.ask, change.accounts));
-  const sight = await read();
+  const read = async (again?: Again<M>) =>
+    sightOf(system, await system.read(session.ask, change.accounts, again));
+  const [sight] = await Promise.all([read(), session.prepare()]);
   const wishes = change.kind === "enable" ? wishesOf(sight, change) : [];
   for (const { lock, holder } of wishes) {
     system.refuse(sight.machine, sight.holdings, lock, holder);
@@ -82,7 +83,11 @@ export async function makeChange<M>(
   watcher.onPlan(steps);
   const run = { session, signals, before: sight.there, look: async () => (await read()).there };
   await carryOut(steps, run, watcher);
-  const after = steps.length === 0 ? sight : await read();
+  const { machine, there } = sight;
+  const kinds = there.filter(({ kind, found }) =>
+    found.length > 0 || wishes.some(({ lock }) => kind.wanted(lock, machine).length > 0)
+  ).map(({ kind }) => kind);
+  const after = steps.length === 0 ? sight : await read({ machine, kinds });
   const fault = steps.length === 0 ? undefined : system.verifyAfter?.(sight.machine, after.machine);
   if (fault !== undefined) throw await rolledBack(run, fault);
   await session.commit(`${change.kind} ${change.accounts.join(" ")}`.slice(0, 200));

@@ -91,7 +91,7 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
         const lines = plain(shown).split("\r\n");
         for (const line of lines) {
           // A command or a URL is copied as a whole, so the terminal may break it.
-          assert(line.length <= columns || /(sudo|fishnet|pref) |http:/.test(line), shown);
+          assert(line.length <= columns || /(sudo|fishnet|pref|owner) |http:/.test(line), shown);
         }
         return lines.map((line) => line.trim()).join(" ").replace(/ +/g, " ");
       };

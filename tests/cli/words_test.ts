@@ -121,7 +121,7 @@ Deno.test("what enable says beside its lines goes to stderr, marked as the progr
     "[fishnet] # no route",
     "[fishnet] sudo ip rule add",
     "[fishnet] echo 'a",
-    "[fishnet]   b\\x1b[2J' | sudo tee /x",
+    "b\\x1b[2J' | sudo tee /x",
     "[fishnet] waiting: another run has not ended",
     "[fishnet] already in force",
     "[fishnet] nothing to take away",

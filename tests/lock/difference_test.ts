@@ -30,13 +30,13 @@ interface Case {
 }
 
 const words = (verb: "add" | "del") => (range: string) =>
-  `rule ${verb} pref 77 uidrange ${range} prohibit protocol kernel`;
+  `rule ${verb} pref 77 uidrange ${range} prohibit${verb === "add" ? " protocol kernel" : ""}`;
 const [add, del] = [words("add"), words("del")];
 /** What stands in a row is one command, and its undo goes backwards. */
 const batch = (family: 4 | 6, ...lines: readonly string[]) =>
   `echo '${lines.join("\n")}' | sudo ip -${family} -batch -`;
 const rule = (verb: "add" | "del", family: 4 | 6, range = "1001-1001") =>
-  `sudo ip -${family} rule ${verb} pref 77 uidrange ${range} prohibit protocol kernel`;
+  `sudo ip -${family} ${words(verb)(range)}`;
 const reject = (place: string, six = "") =>
   `sudo ip${six}tables -w ${place} -m owner --uid-owner 1001 ! -o lo -j REJECT`;
 const saved = (name: "iptables-nft-save" | "ip6tables-nft-save", from: RegExp, to = "") => ({
@@ -87,7 +87,7 @@ const CASES: readonly Case[] = [
       ...rangeRules("1002-1009"),
     ],
     back: [
-      ...rangeRules("1002-1009").toReversed().map((line) => line.replace(/-I (\S+) 1 /, "-D $1 ")),
+      ...rangeRules("1002-1009", "-D"),
       ...[
         batch(6, add("1001-1001"), del("1001-1009")),
         batch(4, add("1001-1001"), del("1001-1009")),
@@ -104,7 +104,7 @@ const CASES: readonly Case[] = [
       ...lockedRules("-D"),
     ],
     back: [
-      ...lockedRules("-I").toReversed(),
+      ...lockedRules("-I"),
       "sudo nft delete element inet fishnet locked '{ 1001 }'",
       "sudo nft delete table inet fishnet",
     ],
@@ -119,7 +119,7 @@ const CASES: readonly Case[] = [
     ],
     back: [
       ...[rule("add", 6), rule("add", 4)],
-      ...lockedRules("-I", { rejects: [" 2", " 2"] }).toReversed(),
+      ...lockedRules("-I", { rejects: [" 2", " 2"] }),
     ],
   },
   {
@@ -132,17 +132,12 @@ const CASES: readonly Case[] = [
     },
     wanted: "unlocked",
     there: [
-      ...lockedRules("-D", { families: [""] }).map((line) =>
-        line.replace("iptables", "iptables-legacy")
-      ),
+      ...lockedRules("-D", { families: [""], variant: "-legacy" }),
       ...[rule("del", 4), rule("del", 6)],
     ],
     back: [
       ...[rule("add", 6), rule("add", 4)],
-      ...lockedRules("-I", { families: [""] }).map((line) =>
-        line.replace("iptables", "iptables-legacy")
-      )
-        .toReversed(),
+      ...lockedRules("-I", { families: [""], variant: "-legacy" }),
     ],
   },
   {
@@ -157,43 +152,57 @@ const CASES: readonly Case[] = [
   },
 ];
 
-/** The rules for one range, as they are made. */
-function rangeRules(range: string): string[] {
-  return [
-    `-t mangle -I POSTROUTING 1 -m owner --uid-owner ${range} ! -o lo -m comment --comment fishnet:agent -j DROP`,
-    `-t mangle -I OUTPUT 1 -o lo -p tcp -m owner --uid-owner ${range} --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
-    `-t mangle -I OUTPUT 1 -p sctp -m owner --uid-owner ${range} -j DROP`,
-  ].flatMap((words) => [`sudo iptables -w ${words}`, `sudo ip6tables -w ${words}`]);
+/** The changes of one table: one is a command, several are one text; what goes back goes backwards. */
+function change(name: string, table: string, lines: readonly string[]): string[] {
+  if (lines.length === 0) return [];
+  const flag = table === "filter" ? "" : `-t ${table} `;
+  if (lines.length === 1) return [`sudo ${name} -w ${flag}${lines[0]}`];
+  const text = [`*${table}`, ...lines, "COMMIT"].join("\n");
+  return [`echo '${text}' | sudo ${name}-restore -w --noflush`];
 }
 
-/** The lock's rules as they were saved: those that tell whose they are come first. */
+/** The rules for one range, as they are made, or as that is taken back. */
+function rangeRules(range: string, verb: "-I" | "-D" = "-I"): string[] {
+  const at = verb === "-I" ? " 1" : "";
+  const lines = [
+    `${verb} POSTROUTING${at} -m owner --uid-owner ${range} ! -o lo -m comment --comment fishnet:agent -j DROP`,
+    `${verb} OUTPUT${at} -o lo -p tcp -m owner --uid-owner ${range} --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
+    `${verb} OUTPUT${at} -p sctp -m owner --uid-owner ${range} -j DROP`,
+  ];
+  return verb === "-I"
+    ? ["iptables", "ip6tables"].flatMap((name) => change(name, "mangle", lines))
+    : ["ip6tables", "iptables"].flatMap((name) => change(name, "mangle", lines.toReversed()));
+}
+
+/** The lock's rules as they were saved, as they go (`-D`), or as they come back (`-I`). */
 function lockedRules(
   verb: "-D" | "-I",
-  { families = ["", "6"], rejects = [" 1"] }: {
+  { families = ["", "6"], rejects = [" 1"], variant = "" }: {
     readonly families?: readonly string[];
     readonly rejects?: readonly string[];
+    readonly variant?: string;
   } = {},
 ): string[] {
   const at = (position: string) => verb === "-I" ? position : "";
-  const lines = (six: string) => {
-    const icmp = six === "" ? "icmp" : "icmp6";
-    const places = six === "" ? rejects : [" 1"];
-    return [
-      ...places.map((place) =>
-        `${verb} OUTPUT${at(place)} ! -o lo -m owner --uid-owner 1001 ` +
-        `-j REJECT --reject-with ${icmp}-port-unreachable`
-      ),
-      `-t mangle ${verb} OUTPUT${at(" 1")} -p sctp -m owner --uid-owner 1001 -j DROP`,
-      `-t mangle ${verb} OUTPUT${at(" 1")} -o lo -p tcp -m owner --uid-owner 1001 ` +
-      "-m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30",
-    ];
-  };
-  const drop = `-t mangle ${verb} POSTROUTING${at(" 1")} ! -o lo -m owner --uid-owner 1001 ` +
-    "-m comment --comment fishnet:agent -j DROP";
-  return [
-    ...families.map((six) => [six, drop]),
-    ...families.flatMap((six) => lines(six).map((line) => [six, line])),
-  ].map(([six, line]) => `sudo ip${six}tables -w ${line}`);
+  const mangle = [
+    `${verb} POSTROUTING${at(" 1")} ! -o lo -m owner --uid-owner 1001 ` +
+    "-m comment --comment fishnet:agent -j DROP",
+    `${verb} OUTPUT${at(" 1")} -p sctp -m owner --uid-owner 1001 -j DROP`,
+    `${verb} OUTPUT${at(" 1")} -o lo -p tcp -m owner --uid-owner 1001 ` +
+    "-m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30",
+  ];
+  const filter = (six: string) =>
+    (six === "" ? rejects : [" 1"]).map((place) =>
+      `${verb} OUTPUT${at(place)} ! -o lo -m owner --uid-owner 1001 ` +
+      `-j REJECT --reject-with icmp${six}-port-unreachable`
+    );
+  const ordered = (lines: readonly string[]) => verb === "-D" ? lines : lines.toReversed();
+  const calls = [
+    ...families.map((six) => ({ six, table: "mangle", lines: ordered(mangle) })),
+    ...families.map((six) => ({ six, table: "filter", lines: ordered(filter(six)) })),
+  ];
+  return (verb === "-D" ? calls : calls.toReversed())
+    .flatMap(({ six, table, lines }) => change(`ip${six}tables${variant}`, table, lines));
 }
 
 /** A table's text is compared as it begins: another test reads it back from the kernel. */
