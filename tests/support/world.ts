@@ -29,10 +29,14 @@ export const PROGRAM = [
   `${ROOT}main.ts`,
 ] as const;
 
-/** The program under test: the sources, or the binary that FISHNET_BIN names. */
+/**
+ * The program under test: the sources, what `deno bundle` made of them where FISHNET_BUNDLE names it,
+ * or the binary that FISHNET_BIN names.
+ */
 export function program(): readonly string[] {
-  const binary = Deno.env.get("FISHNET_BIN");
-  return binary === undefined ? PROGRAM : [binary];
+  const [binary, bundle] = ["FISHNET_BIN", "FISHNET_BUNDLE"].map((name) => Deno.env.get(name));
+  if (binary !== undefined) return [binary];
+  return bundle === undefined ? PROGRAM : [...PROGRAM.slice(0, -1), "--no-config", bundle];
 }
 
 /** Which of Debian's two iptables the plain names stand for, inside a world. */

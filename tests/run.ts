@@ -1,0 +1,118 @@
+/**
+ * `deno task test`: every test but the long groups, as many files side by side as there are cores.
+ *
+ * What runs side by side must not meet: each run has an /etc, a /run and process ids of its own, so
+ * that nobody's account has the uid of another's. What they start is the program as it is compiled,
+ * in one file, which `deno bundle` makes once: loading the sources takes longer than a plan.
+ *
+ * @module
+ */
+
+/** Groups of their own: see CONTRIBUTING.md. */
+const OTHER_TASKS = ["boot", "kernel", "long", "packaging", "stress"];
+
+/** The longest first, each by itself; what is left goes by its folder. */
+const LONGEST = [
+  "tests/linux/leaks_test.ts",
+  "tests/linux/lock_test.ts",
+  "tests/lock/difference_test.ts",
+  "tests/linux/only_port_test.ts",
+];
+
+/** The kernel's audit has no namespace: these have the machine to themselves, at the end. */
+const ALONE = ["tests/linux/log_test.ts", "tests/linux/audit_test.ts", "tests/readme_test.ts"];
+
+const DENO = Deno.execPath();
+const TEST = [DENO, "test", "--lock=tests/deno.lock", "--no-prompt", "--allow-all", "--no-check"];
+
+/** Gives a command an /etc, a /run and process ids of its own; what it writes there is gone with it. */
+const LANE = [
+  ...["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"],
+  ...["--kill-child", "sh", "-ec"],
+  `mount -t tmpfs lane /mnt
+  for folder in etc run; do
+    mkdir "/mnt/$folder" "/mnt/$folder.work"
+    mount -t overlay lane "/$folder" \\
+      -o "lowerdir=/$folder,upperdir=/mnt/$folder,workdir=/mnt/$folder.work"
+  done
+  exec "$@"`,
+  "sh",
+];
+
+function filesIn(folder: string): string[] {
+  return [...Deno.readDirSync(folder)].sort((a, b) => a.name < b.name ? -1 : 1).flatMap((entry) => {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory) return OTHER_TASKS.includes(entry.name) ? [] : filesIn(path);
+    return path.endsWith("_test.ts") ? [path] : [];
+  });
+}
+
+/** Files that are run together, in the order in which they begin. */
+function jobs(): string[][] {
+  const left = filesIn("tests").filter((file) => ![...LONGEST, ...ALONE].includes(file));
+  const folders = Map.groupBy(left, (file) => file.slice(0, file.lastIndexOf("/")));
+  return [...LONGEST.map((file) => [file]), ...folders.values()];
+}
+
+async function output(...[command, ...args]: readonly string[]) {
+  const { success, stdout, stderr } = await new Deno.Command(command!, {
+    args,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { success, text: text(stdout) + text(stderr) };
+}
+
+/** How many were run, as `deno test` counts them at its end. */
+const count = { passed: 0, failed: 0, ignored: 0 };
+let success = true;
+
+async function test(files: readonly string[], lane: readonly string[]): Promise<void> {
+  const begin = performance.now();
+  const { success: passed, text } = await output(...lane, ...TEST, ...files);
+  const seconds = Math.round((performance.now() - begin) / 1000);
+  for (const word of ["passed", "failed", "ignored"] as const) {
+    count[word] += Number(
+      new RegExp(`(\\d+) ${word}`).exec(text.split("\n").at(-2) ?? "")?.[1] ?? 0,
+    );
+  }
+  success &&= passed;
+  print(`${text}${passed ? "" : "FAILED: "}${files.join(" ")}: ${seconds} s\n`);
+}
+
+function print(text: string): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(text));
+}
+
+Deno.chdir(new URL("../", import.meta.url).pathname);
+const folder = await Deno.makeTempDir({ prefix: "fishnet-test-" });
+try {
+  const bundled = await output(
+    DENO,
+    "bundle",
+    "--quiet",
+    "--code-splitting",
+    "--outdir",
+    folder,
+    "main.ts",
+  );
+  if (!bundled.success) throw new Error(bundled.text);
+  await Deno.chmod(folder, 0o755);
+  Deno.env.set("FISHNET_BUNDLE", `${folder}/main.js`);
+  const apart = Deno.build.os === "linux" && (await output(...LANE, "true")).success;
+  const queue = jobs();
+  const worker = async () => {
+    for (let files = queue.shift(); files !== undefined; files = queue.shift()) {
+      print(`${files[0]}${files.length > 1 ? ` and ${files.length - 1} more` : ""} …\n`);
+      await test(files, apart ? LANE : []);
+    }
+  };
+  await Promise.all(Array.from({ length: apart ? navigator.hardwareConcurrency : 1 }, worker));
+  await test(ALONE, []);
+} finally {
+  await Deno.remove(folder, { recursive: true });
+}
+print(`${count.passed} passed, ${count.failed} failed, ${count.ignored} skipped\n`);
+Deno.exit(success ? 0 : 1);
