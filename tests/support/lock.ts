@@ -6,7 +6,8 @@
 import { assertEquals } from "@std/assert";
 import type { Backend } from "../../src/account.ts";
 import { linesOf, type Result } from "./process.ts";
-import { PYTHON, type Variant, type World } from "./world.ts";
+import { probeWords, PYTHON } from "./prober.ts";
+import type { Variant, World } from "./world.ts";
 
 /** Each way to lock an account, with the iptables variant behind the plain names. */
 export const WAYS = [
@@ -19,7 +20,6 @@ export const WAYS = [
 export const PORT = 4000;
 
 // Passed as text: an account need not be able to read where the sources lie.
-const PROBE = await Deno.readTextFile(new URL("probe.py", import.meta.url));
 const SERVER = await Deno.readTextFile(new URL("server.py", import.meta.url));
 
 /** Runs the program for an account, and expects it to succeed. */
@@ -39,7 +39,7 @@ export async function change(
 
 /** The words for a probe of `probe.py`. */
 export function probe(vector: string, address: string, port: number = PORT): string[] {
-  return [PYTHON, "-c", PROBE, vector, address, `${port}`];
+  return probeWords(vector, address, `${port}`);
 }
 
 /** Tries, as an account, to reach an address in one of the ways of `probe.py`. */
@@ -50,7 +50,7 @@ export function attempt(
   address: string,
   port: number = PORT,
 ): Promise<Result> {
-  return world.as(account, ...probe(vector, address, port));
+  return world.try(account, vector, address, port);
 }
 
 /** Starts a server on TCP and UDP, and returns when it listens. */

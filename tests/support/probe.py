@@ -2,12 +2,15 @@
 
     probe.py VECTOR ADDRESS PORT
 
-Prints "sent" or "answered" with exit code 0, or what refused it with exit code 1. A packet that
+Prints "sent" or "answered" with exit code 0, or what refused it with exit code 1. Without arguments
+it reads lines of ACCOUNT, VECTOR, ADDRESS and PORT, with tabs between them, tries each as that
+account, and prints the exit code and the same word. A packet that
 left is counted by who captures outside, not here: UDP and ICMP know of no refusal further on.
 """
 
 import errno
 import os
+import pwd
 import socket
 import struct
 import sys
@@ -46,6 +49,12 @@ def udp(address, port, protocol=0):
         s.connect((address, port))
         s.send(b"x")
         s.send(b"x")  # the second reports an ICMP error that answered the first
+    return "sent"
+
+
+def udp_once(address, port):
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as s:
+        s.sendto(b"end", (address, port))
     return "sent"
 
 
@@ -161,16 +170,59 @@ def hold(address, port, device=None):
     return "sent"
 
 
-def main():
-    vector, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+def meet(address, port):
+    """Makes a neighbour known: a refusal comes from it as well."""
+    try:
+        return tcp(address, port)
+    except ConnectionRefusedError:
+        return "refused"
+
+
+def tried(vector, address, port):
+    """What came of it: an exit code and a line."""
     start = time.monotonic()
     try:
-        said = globals()[vector](address, port)
+        return 0, globals()[vector](address, port)
     except OSError as error:
         name = errno.errorcode.get(error.errno, type(error).__name__)
-        print(f"{name} after {(time.monotonic() - start) * 1000:.1f} ms")
-        sys.exit(1)
-    print(said)
+        return 1, f"{name} after {(time.monotonic() - start) * 1000:.1f} ms"
+
+
+def as_account(account, vector, address, port):
+    """Tries in a child that is the account's, without other rights."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code, said = 2, ""
+        try:
+            if account.isdigit():
+                uid = gid = int(account)
+            else:
+                uid, gid = pwd.getpwnam(account)[2:4]
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            code, said = tried(vector, address, port)
+        except BaseException as error:
+            said = repr(error)
+        finally:
+            os.write(writer, said.encode())
+            os._exit(code)
+    os.close(writer)
+    with open(reader) as file:
+        said = file.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
+
+
+def main():
+    if len(sys.argv) > 1:
+        code, said = tried(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+        print(said)
+        sys.exit(code)
+    for line in sys.stdin:
+        account, vector, address, port = line.rstrip("\n").split("\t")
+        tell = tried if account == "root" else lambda *words: as_account(account, *words)
+        print(*tell(vector, address, int(port)), sep="\t", flush=True)
 
 
 main()

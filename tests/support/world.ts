@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { Prober, PYTHON } from "./prober.ts";
 import { linesOf, must, type Result, run } from "./process.ts";
 
 /** The outside's addresses, and the inside's own. */
@@ -13,8 +14,7 @@ export const OUTSIDE_V6 = "fd77::2";
 export const INSIDE_V4 = "10.77.0.1";
 export const INSIDE_V6 = "fd77::1";
 
-/** Debian's own: a version manager's may lie where an account cannot read. */
-export const PYTHON = "/usr/bin/python3";
+export { PYTHON };
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 
@@ -57,16 +57,6 @@ export function whyNoWorld(): string | undefined {
 
 /** Tells this process, and this worker of `deno test --parallel`, from every other. */
 const RUN = Math.floor(Math.random() * 300_000);
-
-/** Makes neighbours known: a refusal comes from them as well. */
-const MEET = `
-import socket, sys
-for address in sys.argv[1:]:
-    try:
-        socket.create_connection((address, 9), 10).close()
-    except ConnectionRefusedError:
-        pass
-`;
 
 /** See {@link World.state}: one process of a shell, since tests ask for it again and again. */
 const STATE = `
@@ -155,6 +145,7 @@ export class World implements AsyncDisposable {
   readonly #accounts: string[] = [];
   readonly #subordinate: string[] = [];
   readonly #children: Deno.ChildProcess[] = [];
+  #prober: Prober | undefined;
 
   private constructor() {
     const id = `${RUN}-${++worlds}`;
@@ -207,7 +198,10 @@ export class World implements AsyncDisposable {
       await must("ip", "-n", inside, "-6", "route", "add", "default", "via", OUTSIDE_V6);
       // A packet to a neighbour that has not answered yet waits in a queue behind every rule, and
       // may leave a second later, when the account that sent it is locked.
-      await world.must(PYTHON, "-c", MEET, OUTSIDE_V4, OUTSIDE_V6);
+      for (const address of [OUTSIDE_V4, OUTSIDE_V6]) {
+        const { code, stdout } = await world.try("root", "meet", address, 9);
+        if (code !== 0) throw new Error(`the outside does not answer: ${stdout}`);
+      }
       return world;
     } catch (error) {
       await world[Symbol.asyncDispose]();
@@ -298,6 +292,12 @@ export class World implements AsyncDisposable {
     }
   }
 
+  /** Tries inside, as an account or as a bare uid, to reach an address in a way of `probe.py`. */
+  try(account: string, vector: string, address: string, port: number): Promise<Result> {
+    this.#prober ??= new Prober((...command) => this.command(...command));
+    return this.#prober.try(account, vector, address, port);
+  }
+
   /** Runs the program inside, with the permissions that it ships with. */
   fishnet(...args: readonly string[]): Promise<Result> {
     return this.exec(...program(), ...args);
@@ -346,9 +346,21 @@ export class World implements AsyncDisposable {
    * match a pcap filter, as tcpdump prints them.
    */
   async captured(filter: string, action: () => Promise<unknown>): Promise<string[]> {
+    return (await this.capturedEach(filter, [action]))[0]!;
+  }
+
+  /** The same for several actions, one after another. */
+  async capturedEach(
+    filter: string,
+    actions: readonly (() => Promise<unknown>)[],
+  ): Promise<string[][]> {
     await using capture = await Capture.start(this.outside, filter);
-    await action();
-    return await this.#upToNow(capture);
+    const frames: string[][] = [];
+    for (const action of actions) {
+      await action();
+      frames.push(await this.#upToNow(capture));
+    }
+    return frames;
   }
 
   /**
@@ -368,10 +380,7 @@ export class World implements AsyncDisposable {
 
   /** The frames from `first` on, up to one of root's that is sent now. */
   async #upToNow(capture: Capture, first = capture.next()): Promise<string[]> {
-    await this.must(
-      ...[PYTHON, "-c"],
-      `import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"end", ("${OUTSIDE_V4}", ${MARK_PORT}))`,
-    );
+    await this.try("root", "udp_once", OUTSIDE_V4, MARK_PORT);
     const frames: string[] = [];
     for (let frame = await first;; frame = await capture.next()) {
       if (frame === undefined || frame.includes(`${OUTSIDE_V4}.${MARK_PORT}:`)) return frames;
@@ -381,6 +390,7 @@ export class World implements AsyncDisposable {
 
   /** Ends what was started, and removes the accounts and the namespaces. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#prober?.[Symbol.asyncDispose]();
     for (const child of this.#children) {
       try {
         child.kill("SIGKILL");
