@@ -9,6 +9,7 @@ import type { Holder, Holdings } from "./lock/holder.ts";
 import type { Found, Kind, Lock } from "./lock/piece.ts";
 import type { AccountStatus } from "./lock/report.ts";
 import type { Warning } from "./lock/report.ts";
+import type { Resolver } from "./lock/verify.ts";
 import type { Ask } from "./sudo.ts";
 
 /** A reading, and the kinds of pieces that a plan has changed since. */
@@ -52,8 +53,8 @@ export interface System<M> {
   savedElsewhere?(machine: M, holder: Holder): string[];
   /** What an enable has to tell besides: whether anything is there to be reached. */
   reachable?(ask: Ask, accounts: readonly AccountStatus[]): Promise<Warning[]>;
-  /** Sockets of services that look names up, which a lock with ports shuts to its account. */
-  readonly resolvers?: readonly string[];
+  /** Services that look names up, which a lock with ports shuts to its account. */
+  readonly resolvers?: readonly Resolver[];
   /** A sentence on what was recorded of a locked account; undefined where nothing is. */
   recorded?(ask: Ask, machine: M, name: string): Promise<string | undefined>;
   /**

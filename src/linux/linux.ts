@@ -27,7 +27,7 @@ import type { Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
 import { NOT_COVERED } from "./not_covered.ts";
 import { refuse } from "./refusals.ts";
-import { resolver, RESOLVER_SOCKETS } from "./resolver.ts";
+import { resolver, RESOLVERS } from "./resolver.ts";
 import { savedNotes, savedQuestions } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
 import { sideDoors } from "./side_doors.ts";
@@ -210,7 +210,7 @@ export const linux: System<Machine> = {
     return outside === undefined ? undefined : "it has a session from outside";
   },
 
-  resolvers: RESOLVER_SOCKETS,
+  resolvers: RESOLVERS,
 
   firstOrdinaryUid: 1000,
   hasBackends: true,

@@ -13,26 +13,28 @@
 import { removeFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../lock/line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import type { Resolver } from "../lock/verify.ts";
 import type { Machine } from "./machine.ts";
 
 /** The folders of their sockets: systemd-resolved.service(8), nscd(8), avahi-daemon(8). */
 const FOLDERS = ["/run/systemd/resolve", "/run/nscd", "/run/avahi-daemon"];
 
-/** What `verify` tries: the account may write to none of these sockets. */
-export const RESOLVER_SOCKETS: readonly string[] = [
-  "/run/systemd/resolve/io.systemd.Resolve",
-  "/run/systemd/resolve/io.systemd.Resolve.Monitor",
-  "/run/nscd/socket",
-  "/run/avahi-daemon/socket",
-];
-
-/** The account may call none of these names on the system bus. */
-const RESOLVER_NAMES: readonly string[] = [
-  "org.freedesktop.resolve1",
-  "org.freedesktop.Avahi",
-];
-
 const BUS = "/run/dbus/system_bus_socket";
+
+/** What `verify` tries: the account may write to none of these sockets, and call none of the names. */
+export const RESOLVERS: readonly Resolver[] = [
+  {
+    socket: "/run/systemd/resolve/io.systemd.Resolve",
+    call: { name: "org.freedesktop.resolve1", bus: BUS },
+  },
+  { socket: "/run/systemd/resolve/io.systemd.Resolve.Monitor" },
+  { socket: "/run/nscd/socket" },
+  { socket: "/run/avahi-daemon/socket", call: { name: "org.freedesktop.Avahi", bus: BUS } },
+];
+
+/** The account may call none of these on the system bus. */
+const RESOLVER_NAMES = RESOLVERS.flatMap(({ call }) => call?.name ?? []);
+
 const POLICY = "D-Bus policy against name look-ups";
 const AT_BOOT = "access lists against name look-ups at boot";
 const listName = (folder: string) => `access list on ${folder}`;

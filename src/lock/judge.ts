@@ -88,6 +88,13 @@ export function judgeReset(what: string, own: Attempt, control: Attempt): Try {
   return judgeRefusal(what, { ...own, outcome: isReset(own) ? "refused" : outcome }, control);
 }
 
+/** Judges a call of a service that is refused, where it runs. */
+export function judgeCall(what: string, own: Attempt, control: Attempt): Try {
+  return isReset(own) && isReset(control)
+    ? nobodyListens(what, "refused", control)
+    : judgeRefusal(what, own, control);
+}
+
 /**
  * Judges a try that must work. Where nobody listens, or the account itself, this half is open:
  * that is a note.

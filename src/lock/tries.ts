@@ -40,6 +40,8 @@ export type Ask =
     | { readonly kind: "http"; readonly host: string; readonly port: number; readonly path: string }
     /** May it write to this file or Unix socket? */
     | { readonly kind: "write"; readonly path: string }
+    /** May it call this name on the bus that listens on this Unix socket? */
+    | { readonly kind: "bus"; readonly host: string; readonly name: string }
   );
 
 /** What the very call said. */
@@ -78,10 +80,11 @@ export async function tryAll(
 }
 
 function lineOf(ask: Ask, number: number): string {
-  const { host = "-", port = 0, device, path } = ask as Partial<
-    Record<"host" | "device" | "path", string> & { port: number }
+  const { host = "-", port = 0, device, path, name } = ask as Partial<
+    Record<"host" | "device" | "path" | "name", string> & { port: number }
   >;
-  const words = [ask.as.uid, ask.as.groups.join(","), ask.kind, host, port, device ?? path ?? "-"];
+  const more = device ?? path ?? name ?? "-";
+  const words = [ask.as.uid, ask.as.groups.join(","), ask.kind, host, port, more];
   return [number, ...words].map(String).map(word).join(" ");
 }
 

@@ -3,7 +3,8 @@
 #
 # Input, after __END__: a mark, then a try a line, of words without spaces:
 #     NUMBER UID GROUP,GROUP,... KIND HOST PORT MORE      the first group is the effective one
-# Kinds: tcp, udp; device (udp by the device MORE alone); http (GET MORE); write (may it write to MORE).
+# Kinds: tcp, udp; device (udp by the device MORE alone); http (GET MORE); write (may it write to MORE);
+# bus (may it call the name MORE on the D-Bus whose socket is HOST).
 # Output: "MARK NUMBER ok HEX" with what was answered, or "MARK NUMBER CALL ERRNO words", what the very
 # call said; for http also "MARK NUMBER listen UID,UID", once or more. A try without a line did not end.
 use strict;
@@ -92,9 +93,64 @@ sub ended {
     close $try->{socket};
 }
 
+# A call of D-Bus without arguments (its specification, "Message Protocol").
+sub call {
+    my ($serial, $to, $path, $interface, $member) = @_;
+    my $fields = "";
+    for ([1, "o", $path], [2, "s", $interface], [3, "s", $member], [6, "s", $to]) {
+        my ($code, $type, $value) = @$_;
+        $fields .= "\0" x (-length($fields) % 8) . pack "CCaxV/ax", $code, 1, $type, $value;
+    }
+    # 2: the service is not started for it.
+    my $head = pack "aCCCVVV", "l", 1, 2, 1, 0, $serial, length $fields;
+    return $head . $fields . "\0" x (-length($fields) % 8);
+}
+
+# The bus takes its caller to be who connected.
+sub begin_bus {
+    my ($try) = @_;
+    my ($n, $host) = @$try{qw(n host)};
+    socket my $s, AF_UNIX, SOCK_STREAM, 0 or return failed($n, "socket");
+    fcntl $s, F_SETFL, fcntl($s, F_GETFL, 0) | O_NONBLOCK or return failed($n, "fcntl");
+    as($try, sub { connect $s, pack_sockaddr_un($host) }) or return failed($n, "connect");
+    my @bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus");
+    my $said = "\0AUTH EXTERNAL " . unpack("H*", $try->{uid}) . "\r\nBEGIN\r\n"
+        . call(1, @bus, "Hello") . call(2, $try->{more}, "/", "org.freedesktop.DBus.Peer", "Ping");
+    defined syswrite $s, $said or return failed($n, "write");
+    @$try{qw(socket text)} = ($s, "");
+    $try_of{fileno $s} = $try;
+    $reading->add($s);
+}
+
+# The second answer of the bus is that to the call; what it has no word of its own for was let through.
+sub bus_answered {
+    my ($try) = @_;
+    my $got = sysread $try->{socket}, my $more, 65536;
+    return ended($try), say_line($try->{n}, "bus", "ECONNRESET", "the bus hung up") unless $got;
+    my $text = $try->{text} .= $more;
+    $text =~ s/^OK [0-9a-f]+\r\n// or return;
+    my @answers;
+    while (length $text >= 16) {
+        my (undef, $type, $body, undef, $fields) = unpack "aCx2VVV", $text;
+        my $length = 16 + $fields + -$fields % 8 + $body;
+        return if length $text < $length;
+        push @answers, substr $text, 0, $length if $type == 2 or $type == 3;
+        substr($text, 0, $length) = "";
+    }
+    my $answer = $answers[1] // return;
+    my ($error) = ord(substr $answer, 1, 1) == 3 ? $answer =~ /org\.freedesktop\.DBus\.Error\.(\w+)/ : ();
+    my ($call, @word) = ("ok", "");
+    ($call, @word) = ("send", "EACCES", "the bus denies it") if ($error // "") eq "AccessDenied";
+    ($call, @word) = ("connect", "ECONNREFUSED", "nobody has the name")
+        if ($error // "") =~ /^(ServiceUnknown|NameHasNoOwner)$/;
+    say_line($try->{n}, $call, @word);
+    ended($try);
+}
+
 sub begin {
     my ($try) = @_;
     my ($n, $kind, $host, $port, $more) = @$try{qw(n kind host port more)};
+    return begin_bus($try) if $kind eq "bus";
     if ($kind eq "write") {
         return as($try, sub { -w $more }) ? say_line($n, "ok", "") : failed($n, "access");
     }
@@ -150,6 +206,7 @@ sub connected {
 # Bytes of an answer: the first line of it, as hexadecimal digits, and no more of it than is shown.
 sub answered {
     my ($try) = @_;
+    return bus_answered($try) if $try->{kind} eq "bus";
     my $got = sysread($try->{socket}, my $text, $LONGEST);
     if (!defined $got) {
         failed($try->{n}, "read");

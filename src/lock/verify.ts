@@ -11,6 +11,7 @@
 import { type Attempt, attemptOf, type Family, resolve, routeOf, type System } from "./attempt.ts";
 import {
   isProven,
+  judgeCall,
   type Judged,
   judgeReach,
   judgeRefusal,
@@ -33,11 +34,17 @@ export interface VerifyOptions {
   readonly system: System;
   readonly target: { readonly host: string; readonly port: number } | undefined;
   readonly proxy: URL;
-  /** Sockets of services that look names up for whoever asks, which a lock with ports shuts. */
-  readonly resolvers?: readonly string[];
+  /** Services that look names up for whoever asks, which a lock with ports shuts. */
+  readonly resolvers?: readonly Resolver[];
   /** Somebody who is not locked. */
   readonly control: Person;
   readonly run: RunAsRoot;
+}
+
+/** A service that looks names up: its socket, and its name on the bus that has one of its own. */
+export interface Resolver {
+  readonly socket: string;
+  readonly call?: { readonly name: string; readonly bus: string };
 }
 
 /** A try before it is made: what is asked as each of the two, or what is known without. */
@@ -220,15 +227,29 @@ async function resolvers(
   { control, run, resolvers = [] }: VerifyOptions,
 ): Promise<Planned[]> {
   if (account.onlyPorts.length === 0 || resolvers.length === 0) return [];
-  const { stdout } = await run(["find", ...resolvers, "-maxdepth", "0", "-type", "s"], {
+  const places = resolvers.flatMap(({ socket, call }) => call ? [socket, call.bus] : [socket]);
+  const { stdout } = await run(["find", ...new Set(places), "-maxdepth", "0", "-type", "s"], {
     seconds: 3,
   });
-  return stdout.split("\n").filter((path) => resolvers.includes(path)).map((path): Planned => ({
-    what: `the resolver's socket ${path}`,
-    own: { as: account, kind: "write", path },
-    control: { as: control, kind: "write", path },
-    judge: judgeRefusal,
-  }));
+  const there = new Set(stdout.split("\n"));
+  return resolvers.filter(({ socket }) => there.has(socket)).flatMap(({ socket: path, call }) => [
+    {
+      what: `the resolver's socket ${path}`,
+      own: { as: account, kind: "write", path },
+      control: { as: control, kind: "write", path },
+      judge: judgeRefusal,
+    } satisfies Planned,
+    ...(call !== undefined && there.has(call.bus)
+      ? [
+        {
+          what: `the resolver's name ${call.name} on D-Bus`,
+          own: { as: account, kind: "bus", host: call.bus, name: call.name },
+          control: { as: control, kind: "bus", host: call.bus, name: call.name },
+          judge: judgeCall,
+        } satisfies Planned,
+      ]
+      : []),
+  ]);
 }
 
 async function loopback(

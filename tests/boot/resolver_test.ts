@@ -5,7 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Answers, Lock, Piece } from "../../src/lock/piece.ts";
 import type { Machine } from "../../src/linux/machine.ts";
-import { resolver, RESOLVER_SOCKETS } from "../../src/linux/resolver.ts";
+import { resolver, RESOLVERS } from "../../src/linux/resolver.ts";
 import { World } from "../support/world.ts";
 import type { Boot } from "./machine.ts";
 import {
@@ -138,7 +138,7 @@ const lists = async (boot: Boot) =>
   (await boot.exec(
     "getfacl",
     "-p",
-    ...RESOLVER_SOCKETS.map((path) => path.replace(/\/[^/]+$/, "")),
+    ...RESOLVERS.map(({ socket }) => socket.replace(/\/[^/]+$/, "")),
   ))
     .stdout;
 
