@@ -73,11 +73,12 @@ const rangesIn = (pieces: readonly Piece[], family: Family): UidRange[] =>
 
 /**
  * "protocol kernel" keeps systemd-networkd from removing a rule as foreign (seen on 252 and 257). One
- * that somebody made without it goes as well: the kernel deletes by what is said alone.
+ * that is there without it, made by somebody's hand, goes as well: the kernel deletes by what is said.
  */
 function ruleWords(verb: "add" | "del", range: string): string[] {
   const rule = ["rule", verb, "pref", `${ROUTING_PREFERENCE}`, "uidrange", range, "prohibit"];
-  return verb === "add" ? [...rule, "protocol", "kernel"] : rule;
+  const isThere = /^\d/.test(range);
+  return verb === "del" && isThere ? rule : [...rule, "protocol", "kernel"];
 }
 
 const rangeOf = (range: UidRange) => `${range.first}-${range.last}`;

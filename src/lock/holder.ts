@@ -29,11 +29,6 @@ export interface There<M> {
   readonly found: readonly Found[];
 }
 
-/** Finds the pieces of every kind. */
-export function lookAt<M>(kinds: readonly Kind<M>[], machine: M): There<M>[] {
-  return kinds.map((kind) => ({ kind, found: kind.found(machine) }));
-}
-
 const isName = (text: string | undefined): text is string =>
   text !== undefined && /^[A-Za-z_][\w-]{0,31}$/.test(text);
 const hasUids = (piece: Found): piece is Found & { uids: UidRange } => piece.uids !== undefined;
