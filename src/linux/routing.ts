@@ -10,7 +10,7 @@
  * @module
  */
 import { sudo } from "../lock/line.ts";
-import type { Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
+import type { Answer, Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
 import { overlap, parseRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { ownUids, RANGE, subordinateUids } from "./accounts.ts";
 import { FAMILIES, type Family, type Machine } from "./machine.ts";
@@ -174,13 +174,18 @@ export function parseRoutingRules(text: string): RoutingRule[] {
 }
 
 /** @throws {UnreadableError} where `ip` does not print them: it is there wherever a lock is. */
-function rulesOf({ answers }: Machine, family: Family): RoutingRule[] {
-  const { exitCode, stdout, stderr } = answers.get(`rule${family}`)!;
-  if (exitCode !== 0) {
-    throw new UnreadableError(`the routing rules could not be read: ${stderr.trim()}`);
+function rulesOf({ answers }: Machine, family: Family): readonly RoutingRule[] {
+  const answer = answers.get(`rule${family}`)!;
+  if (answer.exitCode !== 0) {
+    throw new UnreadableError(`the routing rules could not be read: ${answer.stderr.trim()}`);
   }
-  return parseRoutingRules(stdout);
+  const rules = parsed.get(answer) ?? parseRoutingRules(answer.stdout);
+  parsed.set(answer, rules);
+  return rules;
 }
+
+/** Each answer is parsed once: every account asks for it. */
+const parsed = new WeakMap<Answer, readonly RoutingRule[]>();
 
 function ownRanges(machine: Machine, family: Family): UidRange[] {
   return rulesOf(machine, family).flatMap(({ preference, prohibits, uids }) =>
