@@ -200,7 +200,7 @@ worldTest(
     assertNotEquals(locked, unlocked);
     await unlockIn(world, agent);
 
-    for (const at of ["sudo ip -4", "mangle -I POSTROUTING", "-I OUTPUT 1 -m owner"]) {
+    for (const at of ["sudo ip -4", "-I POSTROUTING 1 -m owner", "-I OUTPUT 1 -m owner"]) {
       await operator.onTerminal([password, [at, "\x04hang up"]], args);
       await world.settled();
       const state = await world.state();
