@@ -73,10 +73,9 @@ async function test(files: readonly string[], lane: readonly string[]): Promise<
   const begin = performance.now();
   const { success: passed, text } = await output(...lane, ...TEST, ...files);
   const seconds = Math.round((performance.now() - begin) / 1000);
+  const total = text.split("\n").findLast((line) => / \d+ passed/.test(line)) ?? "";
   for (const word of ["passed", "failed", "ignored"] as const) {
-    count[word] += Number(
-      new RegExp(`(\\d+) ${word}`).exec(text.split("\n").at(-2) ?? "")?.[1] ?? 0,
-    );
+    count[word] += Number(new RegExp(`(\\d+) ${word}`).exec(total)?.[1] ?? 0);
   }
   success &&= passed;
   print(`${text}${passed ? "" : "FAILED: "}${files.join(" ")}: ${seconds} s\n`);
