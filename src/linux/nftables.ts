@@ -167,11 +167,15 @@ function makeTable(table: OurTable, machine: Machine | undefined): Step {
     return { line: feed(text, "nft", "-f", "-"), why, undo: [deleteTableLine(table)] };
   }
   return {
-    line: feed(`add table ${name}\nflush table ${name}\n${text}`, "nft", "-f", "-"),
+    line: renewLine(table),
     why,
     undo: [`${printed(`delete table ${name}\n${listing}\n`)} | ${sudo("nft", "-f", "-")}`],
   };
 }
+
+/** Its rules alone, whether it is there or not: what is in its sets stays. */
+const renewLine = ({ name, text }: OurTable) =>
+  feed(`add table ${name}\nflush table ${name}\n${text}`, "nft", "-f", "-");
 
 const deleteTableLine = ({ name }: OurTable) => sudo("nft", "delete", "table", ...name.split(" "));
 
@@ -179,7 +183,8 @@ function deleteTable({ tableItself }: TablePiece): Step {
   return {
     line: deleteTableLine(tableItself),
     why: "remove the table, which no account needs any more",
-    undo: [feed(tableItself.text, "nft", "-f", "-")],
+    // If it failed before it deleted anything, the rules must not be there twice.
+    undo: [renewLine(tableItself)],
   };
 }
 
