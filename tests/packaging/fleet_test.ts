@@ -112,7 +112,7 @@ packagingTest(
   async () => {
     await using folder = await temporaryFolder();
     await using world = await World.create();
-    const packages = ["python3", "python3-apt", "sudo", "iproute2", "iptables"];
+    const packages = ["python3", "python3-apt", "sudo", "iproute2", "nftables"];
     const system = await DebianSystem.create(folder.path, world, packages);
     await system.forgetDebian();
     await system.publish(await debianPackage(folder.path));
@@ -128,7 +128,7 @@ packagingTest(
     assertEquals(await changes(play()), 4, "the key, the source, the package, the lock");
     assertEquals(await system.must("dpkg-query", "-W", "-f", "${Version}", "fishnet"), "0.1.0");
     const status = await system.must("fishnet", "firewall", "status");
-    assertMatch(status, /agent_runner +\d+ +locked/);
+    assertMatch(status, /agent_runner +\d+ +locked +nftables/); // iptables is not there
     assertEquals(await changes(play()), 0);
   },
 );
