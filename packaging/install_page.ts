@@ -36,6 +36,7 @@ checksums; Deno runs the sources under \`--allow-run=sudo --allow-env=USER\`.
     apt(project),
     brew(project),
     archive(project, version),
+    mac(project, version),
     `## The command of a clone
 
 \`\`\`sh
@@ -124,6 +125,22 @@ sudo install -m 755 "fishnet-${version}-$system/fishnet" /usr/local/bin/fishnet
 
 Completions: \`eval "$(fishnet completions bash)"\`, likewise for zsh, and
 \`fishnet completions fish | source\`.
+`;
+}
+
+function mac({ homepage }: Project, version: string): string {
+  return `## On a Mac
+
+No Mac has run this program yet: what is said of macOS is derived, and
+[docs/macos.md](${homepage}/blob/v${version}/docs/macos.md) says from what.
+
+- What a browser has downloaded is quarantined, and killed at its start. For a file whose checksum
+  you have verified: \`xattr -d com.apple.quarantine fishnet\`.
+- A restart, Internet Sharing, virtual machines and some VPNs take a lock away. Lock with
+  \`--persist\`: its LaunchDaemon puts it back at boot, and within a minute. It stands under Login
+  Items in System Settings and can be switched off there, which \`fishnet firewall status\` says.
+- Disable every account before you remove the program: nothing else takes the rules and the
+  LaunchDaemon away.
 `;
 }
 

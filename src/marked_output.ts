@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Answer } from "./lock/piece.ts";
 
 /** One output of the session, cut at its marks. */
 export class MarkedOutput {
@@ -55,4 +56,20 @@ export class MarkedOutput {
   async end(): Promise<void> {
     while (!(await this.#reader.read()).done);
   }
+}
+
+/** The answers of commands that ran one after another, each followed by the mark and its exit code. */
+export function answersIn({ stdout, stderr }: Answer, mark: string): Answer[] {
+  const errors = stderr.split(`\n${mark}\n`);
+  const [first, ...others] = stdout.split(`\n${mark} `);
+  let text = first!;
+  return others.map((other, i) => {
+    const [code, ...rest] = other.split("\n");
+    const stderr = errors[i] ?? "";
+    // dash says 127 also of a program that is there and may not be run, and the loader of one that lacks a library.
+    const isThere = code === "127" && !/(: |command )not found\s*$/.test(stderr);
+    const answer = { exitCode: isThere ? 126 : Number(code), stdout: text, stderr };
+    text = rest.join("\n");
+    return answer;
+  });
 }

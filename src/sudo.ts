@@ -9,7 +9,7 @@ import type { CommandContext } from "dax";
 import { FishnetError } from "./errors.ts";
 import { quoted, sudo } from "./lock/line.ts";
 import type { Answer, Step } from "./lock/piece.ts";
-import { MarkedOutput } from "./marked_output.ts";
+import { answersIn, MarkedOutput } from "./marked_output.ts";
 import script from "./session.sh" with { type: "text" };
 
 /**
@@ -129,15 +129,9 @@ export class Session implements AsyncDisposable {
     const input = asked.map(({ words }) => `${words.map(quoted).join(" ")} </dev/null${end}`);
     try {
       const answer = await this.#say(statement(this.#mark, ["sh"], "", input.join("\n"), LIMIT));
-      const errors = answer.stderr.split(`\n${mark}\n`);
-      const outputs = answer.stdout.split(`\n${mark} `);
-      if (outputs.length <= asked.length) throw new UnreadableError("reading took too long");
-      let text = outputs[0]!;
-      asked.forEach(({ resolve }, i) => {
-        const [code, ...rest] = outputs[i + 1]!.split("\n");
-        resolve({ exitCode: Number(code), stdout: text, stderr: errors[i] ?? "" });
-        text = rest.join("\n");
-      });
+      const answers = answersIn(answer, mark);
+      if (answers.length < asked.length) throw new UnreadableError("reading took too long");
+      asked.forEach(({ resolve }, i) => resolve(answers[i]!));
     } catch (error) {
       for (const { reject } of asked) reject(error);
     }

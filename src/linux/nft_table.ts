@@ -30,8 +30,7 @@ export function parseTable(text: string): Table {
     if (name !== undefined) chains.set(name, chain = []);
     else if (line === "}") chain = undefined;
     else if (chain !== undefined) {
-      // Older versions of nft write `icmpx type …`.
-      if (line !== "") chain.push(line.replace("icmpx type ", "icmpx "));
+      if (line !== "") chain.push(inOurWords(line));
     } else if (/^flags\b.*\bdormant\b/.test(line)) dormant = true;
   }
   const sets = text.matchAll(/^\tset (\S+) \{\n(.*?)\n\t\}$/gms);
@@ -41,6 +40,11 @@ export function parseTable(text: string): Table {
     sets: new Map([...sets].map(([, name, body]) => [name!, parseElements(body!)])),
   };
 }
+
+/** Older versions of nft write `icmpx type …`, and all of them numbers where there is no /etc/protocols. */
+const inOurWords = (rule: string) =>
+  rule.replace("icmpx type ", "icmpx ").replace("l4proto 6 ", "l4proto tcp ")
+    .replace("l4proto 132 ", "l4proto sctp ");
 
 /** Elements are separated by commas, and lines may break after one. A comment may hold either. */
 function parseElements(text: string): Element[] {

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import type { Answer, Answers } from "../lock/piece.ts";
 import { type Ask, UnreadableError } from "../sudo.ts";
 import { ANCHOR, RULES_FILE } from "./rules.ts";
 
@@ -32,8 +31,6 @@ export interface MacAccount {
 
 /** The state of a Mac, as its own tools print it. */
 export interface Machine {
-  /** What was printed, by the name of the question. */
-  readonly answers: Answers;
   /** By the name that was asked for. */
   readonly accounts: ReadonlyMap<string, MacAccount>;
   /** Names of the uids that our rules hold; a uid of nobody's is missing. */
@@ -71,20 +68,12 @@ export interface Machine {
  * @throws {UnreadableError} where sudo is refused, or pf's state cannot be read.
  */
 export async function readMachine(ask: Ask, names: readonly string[]): Promise<Machine> {
-  const answers = new Map<string, Answer>();
-  const put = async (...words: readonly string[]) => {
-    const answer = await ask(words);
-    answers.set(words.join(" "), answer);
-    return answer;
-  };
-  const list = async (words: readonly string[], missing?: RegExp) => {
-    const text = await believed(ask, words, missing);
-    answers.set(["pfctl", ...words].join(" "), { exitCode: 0, stdout: text ?? "", stderr: "" });
-    return text;
-  };
+  const list = (words: readonly string[], missing?: RegExp) => believed(ask, words, missing);
   const file = async (path: string) => {
-    const { exitCode, stdout } = await put("cat", path);
-    return exitCode === 0 ? stdout : undefined;
+    const { exitCode, stdout, stderr } = await ask(["cat", path]);
+    if (exitCode === 0) return stdout;
+    if (stderr.includes("No such file or directory")) return undefined;
+    throw new UnreadableError(`${path} could not be read: ${stderr.trim()}`);
   };
 
   // What does not depend on another answer is asked at once: then one shell of root's asks it all.
@@ -95,12 +84,12 @@ export async function readMachine(ask: Ask, names: readonly string[]): Promise<M
       list(["-a", ANCHOR, "-s", "rules"], NO_ANCHOR),
     ]),
     Promise.all([
-      put("pfctl", "-s", "info"),
-      put("pfctl", "-s", "dummynet"), // only macOS knows these, and not in every version
-      put("pfctl", "-v", "-s", "Interfaces"),
-      put("pfctl", "-s", "References"),
-      put("readlink", PF_CONF),
-      put("launchctl", "print", JOB),
+      ask(["pfctl", "-s", "info"]),
+      ask(["pfctl", "-s", "dummynet"]), // only macOS knows these, and not in every version
+      ask(["pfctl", "-v", "-s", "Interfaces"]),
+      ask(["pfctl", "-s", "References"]),
+      ask(["readlink", PF_CONF]),
+      ask(["launchctl", "print", JOB]),
     ]),
     Promise.all([PF_CONF, RULES_FILE, TOKEN_FILE, SCRIPT_FILE, PLIST_FILE].map(file)),
   ]);
@@ -121,10 +110,9 @@ export async function readMachine(ask: Ask, names: readonly string[]): Promise<M
   };
   const [anchors, people] = await Promise.all([
     Promise.all(calledIn(rules).map(called)),
-    readAccounts(put, names, `${rulesFile ?? ""}\n${loaded.join("\n")}`),
+    readAccounts(ask, names, `${rulesFile ?? ""}\n${loaded.join("\n")}`),
   ]);
   return {
-    answers,
     ...people,
     enabled: status === "Enabled",
     rules,
@@ -186,14 +174,14 @@ function tokensIn(text: string): Set<string> {
 
 /** The accounts that were asked for, those that the file names, and the names of uids in rules. */
 async function readAccounts(
-  put: (...words: readonly string[]) => Promise<Answer>,
+  ask: Ask,
   asked: readonly string[],
   rules: string,
 ): Promise<Pick<Machine, "accounts" | "names">> {
   const accounts = new Map<string, MacAccount>();
   const names = new Map<number, string>();
   const nameOf = async (uid: number) => {
-    const { exitCode, stdout } = await put("id", "-un", `${uid}`);
+    const { exitCode, stdout } = await ask(["id", "-un", `${uid}`]);
     // id prints a uid of nobody's as it is, in some versions.
     const name = stdout.trim();
     if (exitCode !== 0 || name === `${uid}`) return undefined;
@@ -202,7 +190,7 @@ async function readAccounts(
   };
   const owners = [...rules.matchAll(/^# ([A-Za-z_][\w-]*)$/gm)].map(([, name]) => name!);
   await Promise.all([...new Set([...asked, ...owners])].map(async (name) => {
-    const { exitCode, stdout } = await put("id", "-u", name);
+    const { exitCode, stdout } = await ask(["id", "-u", name]);
     const uid = exitCode === 0 && /^\d+$/.test(stdout.trim()) ? Number(stdout) : undefined;
     accounts.set(name, { uid, called: uid === undefined ? undefined : await nameOf(uid) });
   }));

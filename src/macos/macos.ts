@@ -96,19 +96,18 @@ function existing(
   { accounts }: Machine,
   holdings: Holdings<Machine>,
 ): Holder {
-  const isSomebodys = (other: string) => accounts.get(other)?.uid !== undefined;
+  const known = [called ?? name, ...holdings.namesOf(uid)];
+  // macOS finds an account by any spelling of its name. A name that somebody else has is his.
+  const isOthers = (other: string) =>
+    other.toLowerCase() !== name.toLowerCase() &&
+    (other === called || accounts.get(other)?.uid !== undefined);
   return {
     name,
     uid,
     ranges: [],
+    shared: known.some(isOthers) ? [{ first: uid, last: uid }] : [],
     exists: true,
-    // A name that somebody has is his, whatever uid was his before; another spelling is the same.
-    names: [
-      ...new Set([name, called ?? name]),
-      ...holdings.namesOf(uid).filter((other) =>
-        other !== name && other !== called && !isSomebodys(other)
-      ),
-    ],
+    names: [...new Set([name, ...known.filter((other) => !isOthers(other))])],
     formerUids: holdings.uidsOf(name).filter((former) =>
       former !== uid && holdings.namesOf(former).length === 1
     ),

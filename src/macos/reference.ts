@@ -43,7 +43,8 @@ export const reference: Part = {
     const why = "give our reference back; pf stays on while others hold one";
     const remove = { line: sudo("rm", TOKEN_FILE), why: "the token is spent" };
     if (machine === undefined) {
-      const token = `$(${sudo("sed", "-n", "s/^Token : //p", TOKEN_FILE)})`;
+      // It stands behind the one colon of the file: `Token : 1234`.
+      const token = `$(${sudo("cut", "-s", "-d", ":", "-f", "2", TOKEN_FILE)})`;
       return [
         { line: `${sudo("pfctl", "-X")} ${token}`, why, undo: [""] },
         { ...remove, undo: [""] },

@@ -224,12 +224,17 @@ export class Boot implements AsyncDisposable {
     throw new Error("the machine did not come up");
   }
 
-  /** Runs a command on the machine, as root. */
-  exec(...command: readonly string[]): Promise<Result> {
-    return run([
+  /** The words that run a command on the machine, as root. */
+  command(...command: readonly string[]): string[] {
+    return [
       ...["nsenter", "--target", this.#leader, "--mount", "--uts", "--ipc", "--net", "--pid"],
       ...["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", ...command],
-    ]);
+    ];
+  }
+
+  /** Runs a command on the machine, as root. */
+  exec(...command: readonly string[]): Promise<Result> {
+    return run(this.command(...command));
   }
 
   /** Runs a command on the machine that has to succeed. */

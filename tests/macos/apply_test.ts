@@ -225,6 +225,29 @@ standInTest(
   },
 );
 
+standInTest("to disable an account opens no uid that it shares with a locked one", async (mac) => {
+  const [passwd, entry] = [await mac.read("/etc/passwd"), ":x:64001:64001::/nonexistent:/bin/sh\n"];
+  // Whichever of the two the directory names first.
+  for (
+    const [text, lock, other] of [
+      [`${passwd}twin${entry}`, A, "twin"],
+      [`twin${entry}${passwd}`, "twin", A],
+    ] as const
+  ) {
+    await mac.write("/etc/passwd", text);
+    await mac.applied("enable", { accounts: [lock] });
+    assertEquals(await mac.applied("disable", { accounts: [other] }), "changed 0");
+    assert(await isLocked(mac, lock));
+    await mac.applied("disable", { accounts: [lock] });
+    assert(!await isLocked(mac, lock));
+  }
+  // Another spelling is the same account.
+  await mac.write("/etc/passwd", `${passwd}Agent_A${entry}`);
+  await mac.applied("enable", { accounts: [A] });
+  await mac.applied("disable", { accounts: ["Agent_A"] });
+  assert(!await isLocked(mac, A));
+});
+
 standInTest("where pf looks at no packet of an interface, enable refuses", async (mac) => {
   const before = await mac.state();
   await mac.skip("en0");

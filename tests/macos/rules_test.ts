@@ -81,6 +81,11 @@ const PASSES: readonly (readonly [string, Partial<Packet>])[] = [
   ["somebody else, inwards", { uid: SOMEBODY, direction: "in" }],
   ["somebody else's fragment", { uid: SOMEBODY, protocol: "udp", fragment: true }],
   ["root", { uid: ROOT }],
+  ["UDP from outside to the agent's socket, whose answer does not leave", {
+    direction: "in",
+    protocol: "udp",
+    port: 50000,
+  }],
   // What pf cannot decide by the user, and the README names:
   ["the agent's ping", { protocol: "icmp" }],
   ["the agent's ping over IPv6", { family: "inet6", protocol: "icmp6" }],
@@ -251,6 +256,13 @@ Deno.test("the reference page's rules fail in the ways that the README names", a
     const ruleset = { ...page(), anchors: new Map([["com.fishnet.localonly", second]]) };
     assertEquals(judge(packet(), ruleset), "pass");
   });
+  await t.step(
+    "disable removes the file and the line that both agents share: both are free",
+    () => {
+      const ruleset = page(STOCK_PF_CONF, false);
+      for (const uid of [AGENT, OTHER_AGENT]) assertEquals(judge(packet({ uid }), ruleset), "pass");
+    },
+  );
 });
 
 Deno.test("other ways to write the lock fail, which is why it is written as it is", async (t) => {
@@ -266,6 +278,11 @@ Deno.test("other ways to write the lock fail, which is why it is written as it i
     );
     assertEquals(judge(packet({ interface: "lo0", flags: "A" }), rules), "return");
     assertEquals(judge(packet({ interface: "lo0" }), rules), "pass");
+  });
+  await t.step("flags S/SA on the block: a connection from before the lock lives on", () => {
+    const rules = with_("block return out quick proto tcp from any to any user 502 flags S/SA\n");
+    assertEquals(judge(packet(), rules), "return");
+    assertEquals(judge(packet({ flags: "A" }), rules), "pass");
   });
   await t.step("without quick, a later pass wins", () => {
     const rules = with_(

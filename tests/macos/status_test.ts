@@ -249,6 +249,13 @@ Deno.test("macOS: nothing of ours is unlocked; pf that cannot be read is unknown
     UnreadableError,
     "Permission denied",
   );
+  for (const question of Object.keys(LOCKED).filter((question) => question.startsWith("cat "))) {
+    await assertRejects(
+      () => judged({ [question]: failed("Input/output error\n") }),
+      UnreadableError,
+      `${question.slice(4)} could not be read: Input/output error`,
+    );
+  }
 });
 
 Deno.test("macOS: a text that is not UTF-8 could not be put back, and is refused", async () => {

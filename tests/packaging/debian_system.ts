@@ -31,7 +31,13 @@ export class DebianSystem {
     const release = await Deno.readTextFile("/etc/os-release");
     const suite = /^VERSION_CODENAME=(.*)$/m.exec(release)![1]!;
     await must(
-      ...["mmdebstrap", "--quiet", "--variant=minbase", `--include=${packages.join(",")}`],
+      ...[
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        "--dpkgopt=force-unsafe-io",
+        `--include=${packages.join(",")}`,
+      ],
       ...[suite, system.#tree, ...await aptSources()],
     );
     await must("cp", "--dereference", "/etc/resolv.conf", `${system.#tree}/etc/resolv.conf`);

@@ -212,13 +212,10 @@ packagingTest(
       world.captured("udp", () => world.as(uid, PYTHON, PROBE, "udp", OUTSIDE_V4, "4000"));
     assert((await sent()).length > 0, "the control got out");
     const before = await world.state();
-    await system.must(
-      ...["fishnet", "firewall", "enable", "--agent-user", "agent_runner"],
-      ...["--backend", "nftables", "--apply"],
-    );
+    const account = ["--agent-user", "agent_runner"];
+    await system.must("fishnet", "firewall", "enable", ...account, "--apply");
     assertEquals(await sent(), []);
-    const status = ["firewall", "status", "--agent-user", "agent_runner"];
-    const { code, stdout } = await system.run("fishnet", ...status);
+    const { code, stdout } = await system.run("fishnet", "firewall", "status", ...account);
     assertEquals(code, 0, stdout);
     await system.must("apt-get", "remove", "--yes", "fishnet");
     assertEquals(await world.state(), before);
