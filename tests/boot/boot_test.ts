@@ -13,10 +13,17 @@ async function toldBy(boot: Boot): Promise<[state: string, survivesReboot: boole
   return [account.state, account.survivesReboot];
 }
 
-/** What others flush is put back, and what is sent after that comes from the other account alone. */
-async function holds(boot: Boot, world: World, lock: string, what: string): Promise<void> {
-  await mended(world, lock, what);
+/** While something happens, and until all is whole again, no frame of the account comes out. */
+async function holds(
+  boot: Boot,
+  world: World,
+  lock: string,
+  what: string,
+  event: () => Promise<unknown>,
+): Promise<void> {
   const frames = await world.captured("udp", async () => {
+    await event();
+    await mended(world, lock, what);
     const end = Date.now() + 20_000;
     const counted = () => boot.must("cat", `/tmp/knocks-login-${CONTROL.uid}`).then(Number);
     const first = await counted();
@@ -27,6 +34,22 @@ async function holds(boot: Boot, world: World, lock: string, what: string): Prom
   });
   assert(gotThrough(knocksOf(frames, CONTROL), 1), `${what}: ${frames.length}`);
   assertEquals(knocksOf(frames, AGENT).frames, {}, what);
+}
+
+/** Reloads a firewall; it is done when the firewall is, not only systemd. */
+async function change(boot: Boot, firewall: string, verb: string): Promise<void> {
+  if (firewall === "ufw" && verb === "reload") return void await boot.must("ufw", "reload");
+  if (firewall !== "firewalld") return void await boot.must("systemctl", verb, firewall);
+  const table = () => boot.exec("sh", "-c", "nft -a list tables | grep firewalld");
+  const before = (await table()).stdout;
+  await boot.must("systemctl", verb, firewall);
+  if (verb === "stop") return;
+  // A signal reloads it: its table is a new one then.
+  const end = Date.now() + 60_000;
+  for (let now = ""; now === "" || now === before; now = (await table()).stdout) {
+    if (Date.now() > end) throw new Error(`${verb}: firewalld did nothing`);
+  }
+  await boot.until("firewall-cmd", "-q", "--state");
 }
 
 for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftables", []]] as const) {
@@ -84,23 +107,25 @@ for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftable
         for (const firewall of ["nftables", "ufw", "firewalld"]) {
           await t.step(`it is whole after ${firewall} restarts, reloads and stops`, async () => {
             for (const verb of ["restart", "reload", "stop", "start"]) {
-              if (firewall === "ufw" && verb === "reload") await boot.must("ufw", "reload");
-              else await boot.must("systemctl", verb, firewall);
-              // For systemd it has started with its name on the bus, before it touches a rule.
-              if (firewall === "firewalld" && verb !== "stop") {
-                await boot.until("firewall-cmd", "-q", "--state");
-              }
-              await holds(boot, world, lock, `${verb} ${firewall}`);
+              await holds(
+                ...[boot, world, lock, `${verb} ${firewall}`] as const,
+                () => change(boot, firewall, verb),
+              );
             }
             if (firewall !== "firewalld") return;
-            await boot.must("firewall-cmd", "-q", "--reload");
-            await holds(boot, world, lock, "firewall-cmd --reload");
+            await holds(
+              ...[boot, world, lock, "firewall-cmd --reload"] as const,
+              () => boot.must("firewall-cmd", "-q", "--reload"),
+            );
           });
         }
         await t.step("stopping its units opens nothing", async () => {
           await boot.must("systemctl", "stop", "firewalld");
-          await boot.must("systemctl", "stop", "fishnet-*");
-          await holds(boot, world, lock, "systemctl stop fishnet-*");
+          await mended(world, lock, "stop firewalld");
+          await holds(
+            ...[boot, world, lock, "systemctl stop fishnet-*"] as const,
+            () => boot.must("systemctl", "stop", "fishnet-*"),
+          );
         });
       });
 

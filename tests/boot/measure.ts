@@ -60,7 +60,7 @@ const EVENTS: Record<string, readonly Event[]> = {
     { name: "firewall-cmd --complete-reload", run: ["firewall-cmd", "-q", "--complete-reload"] },
   ],
   "netfilter-persistent": [
-    ...operations("netfilter-persistent"),
+    ...operations("netfilter-persistent").filter(({ name }) => !name.includes("reload")),
     { name: "netfilter-persistent flush", run: ["netfilter-persistent", "flush"] },
   ],
 };
@@ -82,8 +82,9 @@ async function measure(tree: Tree, backend: string, firewall: string): Promise<v
   }
   const title = [tree.suite, backend, firewall];
   await using world = await World.create();
-  const { boot: on, frames } = await powerOn(machine, world);
-  await using boot = on;
+  const { boot, frames } = await powerOn(machine, world);
+  await using stack = new AsyncDisposableStack();
+  stack.use(boot);
   const control = knocksOf(frames, CONTROL);
   const out = knocksOf(frames, AGENT);
   row(
@@ -94,10 +95,14 @@ async function measure(tree: Tree, backend: string, firewall: string): Promise<v
   );
   const lock = await lockIn(world);
   if (!lock.includes(`${AGENT.uid}`)) throw new Error(`no lock: ${lock}`);
-  await using _ = await knocking(boot);
+  await knocking(boot);
   for (const event of EVENTS[firewall]!) {
     await measureEvent(event, boot, world, lock, title);
   }
+  if (firewall !== "none") await boot.must("systemctl", "start", firewall);
+  const last = await world.captured("udp", () => stack.disposeAsync());
+  const count = (account: typeof AGENT) => sum(knocksOf(last, account).frames);
+  row(...title, "shutdown", count(AGENT), `control ${count(CONTROL)}`);
 }
 
 async function measureEvent(

@@ -27,7 +27,16 @@ import {
   SHARED,
   wantedLinks,
 } from "./pieces.ts";
-import { AGAIN, type BootState, FOLDER, LOCK, QUESTIONS, readBoot } from "./read_boot.ts";
+import {
+  AGAIN,
+  type BootState,
+  FOLDER,
+  LOCK,
+  QUESTIONS,
+  readBoot,
+  UNITS,
+  WATCH,
+} from "./read_boot.ts";
 
 /** What keeps a lock over a reboot. */
 export const boot: Kind<Machine> = {
@@ -61,10 +70,11 @@ export const boot: Kind<Machine> = {
         }
       }
     });
-    // What runs already goes on as it was.
-    return machine !== undefined && writes && !links
-      ? [...steps, RELOAD, { ...WATCH, undo: [START] }]
-      : steps;
+    if (steps.length === 0) return [];
+    const start = links
+      ? [startStep(state, STOP)]
+      : [...(writes ? [RELOAD] : []), ...renewSteps(state, writes)];
+    return [...steps, SYNC, ...start];
   },
 
   unmake(pieces, machine) {
@@ -73,7 +83,8 @@ export const boot: Kind<Machine> = {
     const sorted = pieces.filter(isBoot).toSorted((a, b) =>
       (order(b) < 0 ? SHARED.length : order(b)) - (order(a) < 0 ? SHARED.length : order(a))
     );
-    return sorted.flatMap((piece): Step[] => {
+    const links = sorted.some(({ part }) => part === "links");
+    const steps = sorted.flatMap((piece): Step[] => {
       switch (piece.part) {
         case "folder":
           return [{
@@ -91,11 +102,12 @@ export const boot: Kind<Machine> = {
             ...(piece.file.unit === LOCK ? [RELOAD] : []),
           ];
         case "links":
-          return DISABLE;
+          return disableSteps(state);
         case "account":
           return [removeStep(piece.path, "it is not locked at boot any more", piece.text)];
       }
     });
+    return links || steps.length === 0 ? steps : [...steps, ...renewSteps(state)];
   },
 };
 
@@ -147,15 +159,38 @@ const RELOAD: Step = {
 };
 
 const ENABLE = sudo("systemctl", "enable", LOCK, AGAIN);
-const START = sudo("systemctl", "restart", "--no-block", "fishnet-watch.service");
+/** A name that was changed is in its folder, not in the file. */
+const SYNC: Step = {
+  line: sudo("sync", FOLDER, UNITS, `${UNITS}/sysinit.target.wants`),
+  why: "so that a power cut leaves the names there, too",
+  undo: [""],
+};
+
+const DISABLE = sudo("systemctl", "disable", LOCK, AGAIN);
 const STOP = sudo("systemctl", "stop", "--no-block", "fishnet-*.service");
 
 /** Not waited for: it waits itself until this run ends. */
-const WATCH: Step = {
-  line: START,
+const startLine = ({ besideActive }: BootState): string =>
+  sudo("systemctl", "restart", "--no-block", WATCH, ...besideActive);
+
+const startStep = (state: BootState, undo: string): Step => ({
+  line: startLine(state),
   why: "look after the firewalls that run already, from now on",
-  undo: [STOP],
-};
+  undo: [undo],
+});
+
+/** Waited for: what it holds, it holds until then. */
+const stopWatch = (state: BootState): Step => ({
+  line: sudo("systemctl", "stop", WATCH),
+  why: "end what holds the accounts while another firewall starts or stops",
+  undo: [startLine(state)],
+});
+
+/** What holds the accounts as they were is to hold them as they are. */
+function renewSteps(state: BootState, always = false): Step[] {
+  const active = state.units.get(WATCH)?.get("ActiveState") ?? "inactive";
+  return active === "inactive" && !always ? [] : [stopWatch(state), startStep(state, "")];
+}
 
 /** The unit of the lock names those beside it, which are enabled with it. */
 function enableSteps(state: BootState): Step[] {
@@ -165,17 +200,17 @@ function enableSteps(state: BootState): Step[] {
     {
       line: state.othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
       why: LINKS_PIECE.why,
-      undo: [missing.length === links.length ? DISABLE[0]!.line : sudo("rm", "-f", ...missing)],
+      undo: [missing.length === links.length ? DISABLE : sudo("rm", "-f", ...missing)],
     },
-    WATCH,
   ];
 }
 
-const DISABLE: readonly Step[] & Step[] = [
+const disableSteps = (state: BootState): Step[] => [
   {
-    line: sudo("systemctl", "disable", LOCK, AGAIN),
+    line: DISABLE,
     why: "systemd no longer starts the units",
     undo: [ENABLE],
   },
-  { line: STOP, why: "what still looks after other firewalls", undo: [START] },
+  stopWatch(state),
+  { line: STOP, why: "what still looks after other firewalls", undo: [startLine(state)] },
 ];
