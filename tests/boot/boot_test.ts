@@ -1,5 +1,6 @@
 /** From power-on to login, on a machine that really boots: what a persisted lock lets out. */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { must } from "../support/process.ts";
 import { World } from "../support/world.ts";
 import { gotThrough, knocking, knocksOf, lockIn, mended, powerOn } from "./knocks.ts";
 import { AGENT, type Boot, bootTest, CONTROL, Machine } from "./machine.ts";
@@ -86,7 +87,7 @@ for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftable
         assertEquals((await boot.fishnet(...args)).code, 0);
         assertEquals(await lockIn(world), lock);
 
-        await boot.must("systemctl", "-q", "enable", "nftables", "firewalld");
+        await boot.must("systemctl", "-q", "enable", "nftables");
         await boot.must("sed", "-i", "s/ENABLED=no/ENABLED=yes/", UFW);
       });
 
@@ -129,16 +130,21 @@ for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftable
         });
       });
 
-      await t.step("disable leaves nothing", async () => {
+      await t.step("it holds beside firewalld, too, and disable leaves nothing", async () => {
+        // They exclude each other: systemd would start either one.
+        await must("chroot", machine.root, "systemctl", "-q", "disable", "nftables");
+        await must("chroot", machine.root, "systemctl", "-q", "enable", "firewalld");
         await using world = await World.create();
-        await using boot = await machine.boot(world);
-        await boot.finished();
-        // firewalld may still be flushing, for all that systemd knows.
+        const { boot: on, frames } = await powerOn(machine, world);
+        await using boot = on;
+        assertEquals(knocksOf(frames, AGENT).frames, {});
+        assert(gotThrough(knocksOf(frames, CONTROL)), `${frames.length}`);
+        // It may still be flushing, for all that systemd knows.
         await boot.until("firewall-cmd", "-q", "--state");
         await mended(world, lock, "the boot");
         const disabled = await boot.fishnet("disable", ...agent, "--apply");
         assertEquals(disabled.code, 0, disabled.stderr);
-        await boot.must("systemctl", "-q", "disable", "nftables", "firewalld");
+        await boot.must("systemctl", "-q", "disable", "firewalld");
         await boot.must("sed", "-i", "s/ENABLED=yes/ENABLED=no/", UFW);
         await boot.until("sh", "-c", "! systemctl list-units --all -q 'fishnet*' | grep .");
         assertEquals(await lockIn(world), "");

@@ -333,7 +333,8 @@ watch() {
     look >&2
     case "$tries $age" in
       "21 "[0-4]) sleep 0.1 ;;
-      *" "? | *" "[0-3]?) sleep 1 ;;
+      *" "?) sleep 1 ;;
+      *" "[0-3]?) sleep 3 ;;
       *) sleep 10 ;;
     esac
     new=$(guard)
