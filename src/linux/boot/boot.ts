@@ -29,6 +29,7 @@ import {
 } from "./pieces.ts";
 import {
   AGAIN,
+  besideUnits,
   type BootState,
   FOLDER,
   LOCK,
@@ -62,7 +63,7 @@ export const boot: Kind<Machine> = {
         case "file":
           return writeShared(piece.file, state);
         case "links":
-          return enableSteps(state);
+          return [enableStep(state)];
         case "account": {
           const before = state.texts.get(piece.path);
           const back = before === undefined ? [] : [restoring(piece.path, before)] as const;
@@ -72,7 +73,7 @@ export const boot: Kind<Machine> = {
     });
     if (steps.length === 0) return [];
     const start = links
-      ? [startStep(state, STOP)]
+      ? startSteps(state, STOP)
       : [...(writes ? [RELOAD] : []), ...renewSteps(state, writes)];
     return [...steps, SYNC, ...start];
   },
@@ -158,7 +159,6 @@ const RELOAD: Step = {
   undo: [sudo("systemctl", "daemon-reload")],
 };
 
-const ENABLE = sudo("systemctl", "enable", LOCK, AGAIN);
 /** A name that was changed is in its folder, not in the file. */
 const SYNC: Step = {
   line: sudo("sync", FOLDER, UNITS, `${UNITS}/sysinit.target.wants`),
@@ -166,51 +166,53 @@ const SYNC: Step = {
   undo: [""],
 };
 
+const ENABLE = sudo("systemctl", "enable", LOCK, AGAIN);
 const DISABLE = sudo("systemctl", "disable", LOCK, AGAIN);
 const STOP = sudo("systemctl", "stop", "--no-block", "fishnet-*.service");
 
-/** Not waited for: it waits itself until this run ends. */
-const startLine = ({ besideActive }: BootState): string =>
-  sudo("systemctl", "restart", "--no-block", WATCH, ...besideActive);
+/** Not waited for: they wait themselves until this run ends. */
+const startLines = ({ othersActive }: BootState): string[] =>
+  [[WATCH], ...othersActive.map(besideUnits)].map((units) =>
+    sudo("systemctl", "restart", "--no-block", ...units)
+  );
 
-const startStep = (state: BootState, undo: string): Step => ({
-  line: startLine(state),
-  why: "look after the firewalls that run already, from now on",
-  undo: [undo],
-});
+const startSteps = (state: BootState, undo: string): Step[] =>
+  startLines(state).map((line) => ({
+    line,
+    why: "look after the firewalls that run already, from now on",
+    undo: [undo],
+  }));
 
 /** Waited for: what it holds, it holds until then. */
 const stopWatch = (state: BootState): Step => ({
   line: sudo("systemctl", "stop", WATCH),
   why: "end what holds the accounts while another firewall starts or stops",
-  undo: [startLine(state)],
+  undo: [startLines(state).join(" && ")],
 });
 
 /** What holds the accounts as they were is to hold them as they are. */
 function renewSteps(state: BootState, always = false): Step[] {
   const active = state.units.get(WATCH)?.get("ActiveState") ?? "inactive";
-  return active === "inactive" && !always ? [] : [stopWatch(state), startStep(state, "")];
+  return active === "inactive" && !always ? [] : [stopWatch(state), ...startSteps(state, "")];
 }
 
 /** The unit of the lock names those beside it, which are enabled with it. */
-function enableSteps(state: BootState): Step[] {
+function enableStep(state: BootState): Step {
   const links = wantedLinks(state);
   const missing = links.filter((link) => !state.places.has(link));
-  return [
-    {
-      line: state.othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
-      why: LINKS_PIECE.why,
-      undo: [missing.length === links.length ? DISABLE : sudo("rm", "-f", ...missing)],
-    },
-  ];
+  return {
+    line: state.othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
+    why: LINKS_PIECE.why,
+    undo: [missing.length === links.length ? DISABLE : sudo("rm", "-f", ...missing)],
+  };
 }
 
 const disableSteps = (state: BootState): Step[] => [
-  {
-    line: DISABLE,
-    why: "systemd no longer starts the units",
-    undo: [ENABLE],
-  },
+  { line: DISABLE, why: "systemd no longer starts the units", undo: [ENABLE] },
   stopWatch(state),
-  { line: STOP, why: "what still looks after other firewalls", undo: [startLine(state)] },
+  {
+    line: STOP,
+    why: "what still looks after other firewalls",
+    undo: [startLines(state).join(" && ")],
+  },
 ];

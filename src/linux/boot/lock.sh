@@ -345,4 +345,4 @@ watch() {
   done
 }
 
-if [ "${1-}" = watch ]; then watch | nft -i >/dev/null; else look; fi
+if [ "${1-}" = watch ]; then watch | { nft -i; cat; } >/dev/null; else look; fi

@@ -40,7 +40,7 @@ export const OTHERS = [
 ] as const;
 
 /** The units that hear of another firewall: before it starts, and before it stops. */
-const besideUnits = (other: string) =>
+export const besideUnits = (other: string) =>
   ["beside", "after"].map((when) => `fishnet-${when}@${other}.service`);
 
 /** The links that enable the units, and what each points to the unit of. */
@@ -89,8 +89,8 @@ export interface BootState {
   readonly places: ReadonlyMap<string, Place>;
   /** What systemd says of each unit, by the names of its properties. */
   readonly units: ReadonlyMap<string, ReadonlyMap<string, string>>;
-  /** The units that hear of the firewalls that run. */
-  readonly besideActive: readonly string[];
+  /** Those of {@link OTHERS} that run. */
+  readonly othersActive: readonly string[];
   /** What flushes at boot comes so late that waiting for it would be an ordering cycle. */
   readonly othersAreLate: boolean;
 }
@@ -117,7 +117,7 @@ export function readBoot(answers: Answers | undefined): BootState {
     texts,
     places,
     units,
-    besideActive: OTHERS.filter(isActive).flatMap(besideUnits),
+    othersActive: OTHERS.filter(isActive),
     othersAreLate: ["nftables", "netfilter-persistent"].some((other) =>
       /\b(sysinit|basic)\.target\b/.test(others.get(`${other}.service`)?.get("After") ?? "")
     ),
