@@ -28,7 +28,7 @@ async function holds(
   const frames = await world.captured("udp", async () => {
     await event();
     await mended(world, lock, what);
-    const end = Date.now() + 20_000;
+    const end = Date.now() + 60_000;
     const counted = () => boot.must("cat", `/tmp/knocks-login-${CONTROL.uid}`).then(Number);
     const first = await counted();
     // Two rounds of all nine ways, of a process that knocks beside the other one.
