@@ -103,6 +103,27 @@ Deno.test("each step says in one line why it is there, and how it is taken back"
   }
 });
 
+Deno.test("what a reboot needs is on the disk after a power cut: each file, then its folder", () => {
+  for (const { lock, action, steps } of EVERY_PLAN) {
+    if (!lock.persist || action === "disable") continue;
+    const lines = steps.map(({ line }) => unquoted(line));
+    const written = lines.flatMap((line, i) => {
+      const [, beside] = / \| sudo tee (.+\.new) >\/dev\/null$/.exec(line) ?? [];
+      return beside === undefined ? [] : [{ i, beside, path: beside.slice(0, -".new".length) }];
+    });
+    assert(written.length >= 7, `${written.length}`);
+    for (const { i, beside, path } of written) {
+      assertEquals(lines[i + 1], `sudo sync ${beside}`);
+      assertEquals(lines[i + 2], `sudo mv ${beside} ${path}`);
+    }
+    const changes = (line: string) => /^sudo (mv|mkdir|systemctl enable) /.test(line);
+    const last = lines.slice(lines.findLastIndex(changes) + 1).find((line) => /sync/.test(line));
+    const folders = last?.split(" ").slice(2);
+    for (const { path } of written) assert(folders?.includes(path.replace(/\/[^/]*$/, "")), path);
+    assert(folders?.includes("/etc/systemd/system/sysinit.target.wants"), "the links");
+  }
+});
+
 Deno.test("disable is the same list backwards", () => {
   for (const { lock, action, steps } of EVERY_PLAN) {
     if (action === "disable") continue;

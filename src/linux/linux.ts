@@ -54,6 +54,7 @@ const QUESTIONS = {
   // Where it is a module, any account's first socket loads it: then it has to be locked by then.
   "ipv6 module": ["modprobe", "-q", "net-pf-10"],
   ipv6: ["test", "-e", "/proc/net/if_inet6"],
+  "nft version": ["nft", "--version"],
   ...savedQuestions,
 };
 

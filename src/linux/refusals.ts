@@ -32,6 +32,7 @@ export function refuse(
   refuseOtherName(lock, holdings);
   refuseWithoutLoopback(account, machine);
   refuseLowRanges(lock);
+  if (lock.backend === "nftables") refuseOldNft(machine);
   if (lock.persist) refusePersist(machine);
   refuseLog(machine, lock);
 }
@@ -85,6 +86,18 @@ function refuseLowRanges({ name, backend, ranges }: Lock): void {
       printRange(low)
     } of '${name}' lie among ordinary uids, where nftables ` +
       "does not look for them: use --backend iptables",
+  );
+}
+
+/** Refuses an nft that cannot read our table: `reset tcp option` came with 1.0.3. */
+function refuseOldNft({ answers }: Machine): void {
+  const version = /\bv(\d+)\.(\d+)(?:\.(\d+))?/.exec(answers.get("nft version")!.stdout);
+  if (version === null) return;
+  const [major, minor, patch] = version.slice(1).map((part) => Number(part ?? 0));
+  if (major! > 1 || (major === 1 && (minor! > 0 || patch! >= 3))) return;
+  throw new FishnetError(
+    `--backend nftables needs nft 1.0.3, and here is ${version[0].slice(1)}: ` +
+      "use --backend iptables, or a newer nftables",
   );
 }
 

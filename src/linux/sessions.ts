@@ -14,7 +14,7 @@ import { feed, sudo } from "../lock/line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import { ownRange, ownUids } from "./accounts.ts";
 import { asked } from "./boot/files.ts";
-import { FOLDER, parseBootFile, readBoot } from "./boot/read_boot.ts";
+import { FOLDER, parseBootFile, readBoot, unitsShown } from "./boot/read_boot.ts";
 import type { Machine } from "./machine.ts";
 import probe from "./sessions_probe.sh" with { type: "text" };
 
@@ -45,7 +45,7 @@ export const sessions: Kind<Machine> = {
 
   found(machine) {
     const files = filesOf(machine);
-    const shown = shownOf(machine);
+    const shown = unitsShown(machine.answers.get("sessions: slices")?.stdout ?? "");
     return [...readBoot(machine.answers).texts].flatMap(([path, text]): Found[] => {
       const uid = new RegExp(`^${FOLDER}/(\\d+)\\.account$`).exec(path)?.[1];
       const account = parseBootFile(text);
@@ -159,18 +159,4 @@ function filesOf({ answers }: Machine): Map<string, Map<string, string>> {
     slices.set(slice, files.set(name!, `${files.get(name!) ?? ""}${text}\n`));
   }
   return slices;
-}
-
-/** What systemd says of the slices that it has loaded. */
-function shownOf({ answers }: Machine): Map<string, Map<string, string>> {
-  const blocks = (answers.get("sessions: slices")?.stdout ?? "").trim().split("\n\n");
-  return new Map(blocks.map((block) => {
-    const properties = new Map(
-      block.split("\n").map((line): [string, string] => {
-        const at = line.indexOf("=");
-        return [line.slice(0, at), line.slice(at + 1)];
-      }),
-    );
-    return [properties.get("Id") ?? "", properties];
-  }));
 }

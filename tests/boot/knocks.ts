@@ -80,7 +80,7 @@ export async function lockIn(world: World): Promise<string> {
 
 /** Waits until a lock is as it was. */
 export async function mended(world: World, lock: string, what: string): Promise<void> {
-  const end = Date.now() + 20_000;
+  const end = Date.now() + 60_000;
   let now = await lockIn(world);
   while (now !== lock) {
     if (Date.now() > end) throw new Error(`not whole after ${what}:\n${now}\ninstead of\n${lock}`);

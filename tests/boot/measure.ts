@@ -29,6 +29,25 @@ const operations = (unit: string): Event[] => [
     run: ["systemctl", verb, unit],
   })),
 ];
+/** What the package iptables-services of Fedora and its kin does, which Debian has not got. */
+const SERVICE = `[Unit]
+Wants=network-pre.target
+Before=network-pre.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh /opt/iptables.sh -restore
+ExecReload=/bin/sh /opt/iptables.sh -restore
+ExecStop=/bin/sh /opt/iptables.sh
+[Install]
+WantedBy=basic.target
+`;
+const SERVICE_SCRIPT = `for i in iptables ip6tables; do
+  if [ "$1" = -restore ]; then printf "*mangle\\nCOMMIT\\n*filter\\nCOMMIT\\n" | $i-restore
+  else for table in mangle filter; do $i -t $table -F; $i -t $table -X; done; fi
+done
+`;
+
 const EVENTS: Record<string, readonly Event[]> = {
   none: [
     { name: "nft flush ruleset", run: ["nft", "flush", "ruleset"] },
@@ -59,8 +78,9 @@ const EVENTS: Record<string, readonly Event[]> = {
     { name: "firewall-cmd --reload", run: ["firewall-cmd", "-q", "--reload"] },
     { name: "firewall-cmd --complete-reload", run: ["firewall-cmd", "-q", "--complete-reload"] },
   ],
+  iptables: operations("iptables"),
   "netfilter-persistent": [
-    ...operations("netfilter-persistent"),
+    ...operations("netfilter-persistent").filter(({ name }) => !name.includes("reload")),
     { name: "netfilter-persistent flush", run: ["netfilter-persistent", "flush"] },
   ],
 };
@@ -75,6 +95,10 @@ const sum = (frames: Readonly<Record<string, number>>) =>
 async function measure(tree: Tree, backend: string, firewall: string): Promise<void> {
   await using machine = await Machine.create("200M", tree);
   await persist(machine, backend);
+  if (firewall === "iptables") {
+    await Deno.writeTextFile(`${machine.root}/etc/systemd/system/iptables.service`, SERVICE);
+    await Deno.writeTextFile(`${machine.root}/opt/iptables.sh`, SERVICE_SCRIPT);
+  }
   if (firewall === "ufw") {
     await must("sed", "-i", "s/ENABLED=no/ENABLED=yes/", `${machine.root}/etc/ufw/ufw.conf`);
   } else if (firewall !== "none") {
@@ -82,8 +106,9 @@ async function measure(tree: Tree, backend: string, firewall: string): Promise<v
   }
   const title = [tree.suite, backend, firewall];
   await using world = await World.create();
-  const { boot: on, frames } = await powerOn(machine, world);
-  await using boot = on;
+  const { boot, frames } = await powerOn(machine, world);
+  await using stack = new AsyncDisposableStack();
+  stack.use(boot);
   const control = knocksOf(frames, CONTROL);
   const out = knocksOf(frames, AGENT);
   row(
@@ -94,10 +119,14 @@ async function measure(tree: Tree, backend: string, firewall: string): Promise<v
   );
   const lock = await lockIn(world);
   if (!lock.includes(`${AGENT.uid}`)) throw new Error(`no lock: ${lock}`);
-  await using _ = await knocking(boot);
+  await knocking(boot);
   for (const event of EVENTS[firewall]!) {
     await measureEvent(event, boot, world, lock, title);
   }
+  if (firewall !== "none") await boot.must("systemctl", "start", firewall);
+  const last = await world.captured("udp", () => stack.disposeAsync());
+  const count = (account: typeof AGENT) => sum(knocksOf(last, account).frames);
+  row(...title, "shutdown", count(AGENT), `control ${count(CONTROL)}`);
 }
 
 async function measureEvent(
@@ -136,7 +165,7 @@ async function measureEvent(
 const only = Deno.args;
 for (const suite of ["bookworm", "trixie"] as const) {
   for (const backend of ["iptables", "nftables"]) {
-    for (const firewall of ["none", "nftables", "ufw", "firewalld", "netfilter-persistent"]) {
+    for (const firewall of Object.keys(EVENTS)) {
       if (!only.every((word) => [suite, backend, firewall].includes(word))) continue;
       const tree: Tree = {
         suite,

@@ -74,6 +74,9 @@ bootedTest(
 
     assertEquals((await disable(boot, CONTROL.name)).code, 0);
     assertEquals(await boot.must("ls", FOLDER), `${AGENT.uid}.account\nlock.sh\n`);
+    // Nor is it held while other firewalls start, which goes on for the other one.
+    const held = await boot.exec("nft", "list", "table", "inet", "fishnet_guard");
+    assert(!held.stdout.includes(`${CONTROL.uid}`), held.stdout);
     // Uids that adjoin would share a routing rule: these do not.
     assertEquals(await world.state(), agentAlone);
     for (const unit of ["fishnet-lock", "fishnet-again", "fishnet-beside@nftables"]) {
@@ -138,6 +141,7 @@ bootedTest(
       "systemctl show -p ActiveState fishnet-watch | grep -x ActiveState=inactive",
     );
     assertEquals((await boot.exec("pgrep", "--full", "fishnet-firewall")).code, 1);
+    assertEquals(await boot.must("nft", "list", "tables", "inet"), "", "what it held");
   },
 );
 

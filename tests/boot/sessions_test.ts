@@ -1,5 +1,6 @@
 /** The layer by cgroup, on a machine with a systemd that may, or may not, load BPF programs. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { must } from "../support/process.ts";
 import { World } from "../support/world.ts";
 import { AGENT, type Boot, bootTest, CONTROL, Machine } from "./machine.ts";
 
@@ -9,27 +10,87 @@ const WITH_BPF = ["--system-call-filter=bpf", "--capability=all"];
 const ENABLE = ["enable", "--agent-user", AGENT.name, "--persist", "--sessions", "--apply"];
 const SLICE = `user-${AGENT.uid}.slice`;
 
-/** Sends a packet from a login session of the account, through a program that is setuid root. */
-async function throughHelper(boot: Boot, account: typeof AGENT): Promise<void> {
-  const send = `import os, socket; os.setuid(0); ` +
-    `socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("10.77.0.2", ${account.uid}))`;
-  await boot.exec(
-    ...["systemd-run", "--quiet", "--wait", "--collect", "-p", "PAMName=login"],
-    ...["--uid", account.name, "/opt/setuid-python", "-c", send],
+type Account = typeof AGENT;
+
+/** Runs a command in a login session of the account, which PAM makes for login as for ssh. */
+const inSession = ({ name }: Account, ...command: readonly string[]) => [
+  ...["systemd-run", "--quiet", "--wait", "--collect", "-p", "PAMName=login"],
+  ...["--uid", name, ...command],
+];
+
+const SEND = (port: number) =>
+  `import os, socket; os.setuid(0); ` +
+  `socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("10.77.0.2", ${port}))`;
+const HELPER = "/opt/setuid-python";
+
+/** How a packet leaves with the uid of root, one port each: a session is what all have in common. */
+const WAYS: readonly ((account: Account, port: number) => string[])[] = [
+  (account, port) => inSession(account, HELPER, "-c", SEND(port)),
+  (account, port) => inSession(account, "sudo", "-n", "/usr/bin/python3", "-c", SEND(port)),
+  // Somebody else becomes the account: su asks PAM for a session as well.
+  ({ name }, port) => [
+    ...["systemd-run", "--quiet", "--wait", "--collect", "su", "-", name, "-c"],
+    `${HELPER} -c '${SEND(port)}'`,
+  ],
+];
+
+/** Receives, and leaves a note that it did. */
+const RECEIVE = ({ uid }: Account) => `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", ${uid}))
+open("/tmp/bound-${uid}", "w").close()
+while True:
+    s.recv(9)
+    open("/tmp/got-${uid}", "w").close()
+`;
+
+/** Data from outside reaches these accounts, and no other, in a login session. */
+async function assertReached(world: World, boot: Boot, ...these: readonly Account[]) {
+  await boot.must("sh", "-c", "rm -f /tmp/bound-* /tmp/got-*");
+  const units = [AGENT, CONTROL].map(({ name }) => `receives-${name}`);
+  for (const [i, account] of [AGENT, CONTROL].entries()) {
+    await boot.must(
+      ...["systemd-run", "--quiet", "--collect", "-p", "PAMName=login", `--unit=${units[i]}`],
+      ...["--uid", account.name, "/usr/bin/python3", "-c", RECEIVE(account)],
+    );
+    await boot.until("test", "-e", `/tmp/bound-${account.uid}`);
+  }
+  // The control gets it last: by then the other one has got it, or never will.
+  for (const { uid } of [AGENT, CONTROL]) {
+    await must(
+      ...["ip", "netns", "exec", world.outside, "/usr/bin/python3", "-c"],
+      `import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); ` +
+        `[s.sendto(b"x", ("10.77.0.1", ${uid})) for _ in range(3)]`,
+    );
+  }
+  for (const { uid } of these) await boot.until("test", "-e", `/tmp/got-${uid}`);
+  for (const account of [AGENT, CONTROL]) {
+    const { code } = await boot.exec("test", "-e", `/tmp/got-${account.uid}`);
+    assertEquals(code === 0, these.includes(account), account.name);
+  }
+  await boot.must("systemctl", "stop", ...units);
+}
+
+/** The accounts of which a packet came out, and which way. */
+async function escaped(world: World, boot: Boot): Promise<string[]> {
+  const accounts = [AGENT, CONTROL];
+  const frames = await world.captured("udp", async () => {
+    for (const account of accounts) {
+      for (const [i, way] of WAYS.entries()) await boot.exec(...way(account, account.uid + i));
+    }
+  });
+  return accounts.flatMap(({ name, uid }) =>
+    WAYS.flatMap((_, i) => frames.some((frame) => frame.includes(`.${uid + i}: `)) ? [name] : [])
   );
 }
 
-/** The accounts of which a packet came out. */
-async function escaped(world: World, boot: Boot): Promise<string[]> {
-  const frames = await world.captured("udp", async () => {
-    for (const account of [AGENT, CONTROL]) await throughHelper(boot, account);
-  });
-  return [AGENT, CONTROL].filter(({ uid }) => frames.some((frame) => frame.includes(`.${uid}: `)))
-    .map(({ name }) => name);
-}
+/** What comes out of the sessions of these accounts, where nothing stops it. */
+const allOf = (...accounts: readonly Account[]) =>
+  accounts.flatMap(({ name }) => WAYS.map(() => name));
 
 bootTest(
-  "--sessions shuts setuid helpers in the account's sessions, also after a reboot",
+  "--sessions shuts setuid helpers, sudo, su and inbound data, also after a reboot",
   async (t) => {
     await using machine = await Machine.create();
     let etc = "";
@@ -38,16 +99,20 @@ bootTest(
       await using world = await World.create();
       await using boot = await machine.boot(world, WITH_BPF);
       await boot.finished();
-      await boot.must("install", "-m", "4755", "/usr/bin/python3", "/opt/setuid-python");
+      await boot.must("install", "-m", "4755", "/usr/bin/python3", HELPER);
+      const sudoers = [AGENT, CONTROL].map(({ name }) => `${name} ALL=(ALL) NOPASSWD: ALL`);
+      await boot.must("sh", "-c", `printf '%s\\n' '${sudoers.join("' '")}' >/etc/sudoers.d/test`);
       // An administrator's own setting for the same slice, which has to survive.
       const own = `/etc/systemd/system/${SLICE}.d`;
       await boot.must("mkdir", own);
       await boot.must("sh", "-c", `printf '[Slice]\\nTasksMax=99\\n' >${own}/own.conf`);
       etc = await machine.etc();
-      assertEquals(await escaped(world, boot), [AGENT.name, CONTROL.name]);
+      assertEquals(await escaped(world, boot), allOf(AGENT, CONTROL));
+      await assertReached(world, boot, AGENT, CONTROL);
       const enabled = await boot.fishnet(...ENABLE);
       assertEquals(enabled.code, 0, enabled.stderr);
-      assertEquals(await escaped(world, boot), [CONTROL.name]);
+      assertEquals(await escaped(world, boot), allOf(CONTROL));
+      await assertReached(world, boot, CONTROL);
       assertEquals(JSON.parse((await boot.fishnet(...ENABLE, "--json")).stdout).changed, false);
     });
 
@@ -55,11 +120,14 @@ bootTest(
       await using world = await World.create();
       await using boot = await machine.boot(world, WITH_BPF);
       await boot.finished();
-      assertEquals(await escaped(world, boot), [CONTROL.name]);
+      assertEquals(await escaped(world, boot), allOf(CONTROL));
+      await boot.must("systemctl", "restart", "systemd-logind");
+      assertEquals(await escaped(world, boot), allOf(CONTROL));
+      await assertReached(world, boot, CONTROL);
       const disabled = await boot.fishnet("disable", "--agent-user", AGENT.name, "--apply");
       assertEquals(disabled.code, 0, disabled.stderr);
       assertEquals(await machine.etc(), etc);
-      assertEquals(await escaped(world, boot), [AGENT.name, CONTROL.name]);
+      assertEquals(await escaped(world, boot), allOf(AGENT, CONTROL));
       const limit = await boot.must("systemctl", "show", "--value", "-p", "TasksMax", SLICE);
       assertEquals(limit, "99\n", "the administrator's own setting");
     });

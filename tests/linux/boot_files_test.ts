@@ -1,7 +1,7 @@
 /** What runs at boot: the script and the units, as they lie in the source tree. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { must, run } from "../support/process.ts";
-import { type Variant, type World, worldTest } from "../support/world.ts";
+import { linesOf, must, run } from "../support/process.ts";
+import { PYTHON, type Variant, type World, worldTest } from "../support/world.ts";
 
 const BOOT = new URL("../../src/linux/boot/", import.meta.url).pathname;
 const SCRIPT = `${BOOT}lock.sh`;
@@ -61,7 +61,15 @@ async function prepared(
   world: World,
   accounts: Readonly<Record<number, string>>,
   subuid: string,
-): Promise<AsyncDisposable & { lock: (shell?: readonly string[]) => ReturnType<typeof run> }> {
+): Promise<
+  AsyncDisposable & {
+    lock: (shell?: readonly string[]) => ReturnType<typeof run>;
+    /** What takes the place of the file whose lock keeps other runs out. */
+    sudoers: string;
+    /** Watches until the world ends. */
+    watch: () => void;
+  }
+> {
   const folder = await Deno.makeTempDir({ prefix: "fishnet-lock-" });
   await must("cp", SCRIPT, `${folder}/lock.sh`);
   for (const table of ["fishnet", "fishnet_loopback"]) {
@@ -73,13 +81,19 @@ async function prepared(
   // An /etc of its own: whoever adds an account renames a new file onto /etc/subuid, and what was
   // mounted there is gone then.
   await must("mkdir", `${folder}/etc`);
-  const needed = ["alternatives", "ld.so.cache", "passwd", "group"].map((name) => `/etc/${name}`);
-  await world.must("cp", "-a", ...needed, `${folder}/etc`);
+  const needed = ["alternatives", "ld.so.cache", "passwd", "group", "sudoers"];
+  await world.must("cp", "-a", ...needed.map((name) => `/etc/${name}`), `${folder}/etc`);
   await Deno.writeTextFile(`${folder}/etc/subuid`, subuid);
   const mounted = `mount --bind ${folder}/etc /etc && exec "$@"`;
   return {
     lock: (shell = ["sh"]) =>
       world.exec("unshare", "--mount", "sh", "-c", mounted, "sh", ...shell, `${folder}/lock.sh`),
+    sudoers: `${folder}/etc/sudoers`,
+    watch: () =>
+      void world.start(world.command(
+        ...["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", mounted, "sh"],
+        ...["sh", `${folder}/lock.sh`, "watch"],
+      )),
     [Symbol.asyncDispose]: async () => void await must("rm", "-r", folder),
   };
 }
@@ -316,3 +330,66 @@ worldTest("a table of ours that was damaged is whole again, with what is in it",
     assertEquals(await world.state(), sound);
   }
 });
+
+/** Sends to a neighbour by a socket that is bound to a device, and so asks no routing rule. */
+const BOUND = `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"out0")
+s.sendto(b"x", ("10.77.0.2", 4000))
+`;
+/** Listens on loopback until its input ends. */
+const LISTENER = `
+import socket, sys
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listening", flush=True)
+sys.stdin.read()
+`;
+const TO_PORT = `
+import socket
+socket.create_connection(("127.0.0.1", 3778), 2)
+`;
+
+for (const backend of ["iptables", "nftables"]) {
+  worldTest(
+    `${backend}: while it watches, a flush of all rules lets nothing out`,
+    async (world) => {
+      await using script = await prepared(world, account(backend, "3777"), "");
+      const listener = world.start(
+        world.command(PYTHON, "-c", LISTENER, "3778"),
+        { stdin: "piped" },
+      );
+      const lines = linesOf(listener.stdout);
+      assertEquals((await lines.read()).value, "listening");
+      lines.releaseLock();
+      const sent = async (uid: number) => {
+        const frames = await world.captured("udp port 4000", async () => {
+          await world.as(`${uid}`, PYTHON, "-c", BOUND);
+        });
+        const { code } = await world.as(`${uid}`, PYTHON, "-c", TO_PORT);
+        return [frames.length, code];
+      };
+      assertEquals(await sent(UID), [1, 0], "without a lock");
+      // What was flushed stays so: whoever puts it back waits for this one.
+      const other = world.start(
+        world.command("flock", script.sudoers, "sh", "-c", "echo held; cat"),
+        { stdin: "piped" },
+      );
+      const held = linesOf(other.stdout);
+      assertEquals((await held.read()).value, "held");
+      held.releaseLock();
+      script.watch();
+      const end = Date.now() + 20_000;
+      while ((await world.exec("nft", "list", "table", "inet", "fishnet_guard")).code !== 0) {
+        assert(Date.now() < end, "no guard");
+      }
+      await world.must("nft", "flush", "ruleset");
+      const tables = await world.must("nft", "list", "tables");
+      assertEquals(tables, "table inet fishnet_guard\n");
+      assertEquals(await sent(UID), [0, 1], backend);
+      assertEquals(await sent(UID + 1), [1, 0], "the control");
+      await Promise.all([other.stdin.close(), listener.stdin.close()]);
+      await Promise.all([other.status, listener.status]);
+    },
+  );
+}

@@ -1,7 +1,7 @@
 /** What `--apply` refuses before anything is changed. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { must } from "../support/process.ts";
-import { type World, worldTest } from "../support/world.ts";
+import { program, type World, worldTest } from "../support/world.ts";
 
 const change = (world: World, action: string, name: string, ...more: string[]) =>
   world.fishnet("firewall", action, "--agent-user", name, "--apply", ...more);
@@ -109,6 +109,56 @@ worldTest("overlapping ranges of the account itself are no reason to refuse", as
       await done(world, "disable", agent, "--backend", backend);
     }
   });
+});
+
+/** Runs a change where a program of the system is another one, which only that run sees. */
+async function changeWith(world: World, tool: string, script: string, ...args: string[]) {
+  const folder = await Deno.makeTempDir({ prefix: "fishnet-old-" });
+  try {
+    await must("cp", tool, `${folder}/real`);
+    await Deno.writeTextFile(`${folder}/fake`, script.replace("REAL", `${folder}/real`));
+    await must("chmod", "755", folder, `${folder}/fake`);
+    return await world.exec(
+      ...["sh", "-c", `mount --bind ${folder}/fake ${tool} && exec "$@"`, "sh", ...program()],
+      ...["firewall", "enable", "--agent-user", ...args, "--apply"],
+    );
+  } finally {
+    await must("rm", "-r", folder);
+  }
+}
+
+worldTest(
+  "an nft that is too old for the table is refused with the one it takes",
+  async (world) => {
+    const agent = await world.account();
+    const before = await world.state();
+    for (const [version, code] of [["0.9.8", 1], ["1.0.2", 1], ["1.0.3", 0], ["1.1", 0]] as const) {
+      const old = `#!/bin/sh\ncase $1 in --version) echo "nftables v${version} (A Name)" ;; ` +
+        '*) exec REAL "$@" ;; esac\n';
+      const nft = (await must("realpath", "/usr/sbin/nft")).trim();
+      const enabled = await changeWith(world, nft, old, agent, "--backend", "nftables");
+      assertEquals(enabled.code, code, enabled.stderr);
+      if (code === 0) await done(world, "disable", agent);
+      else assertMatch(enabled.stderr, new RegExp(`needs nft 1.0.3, and here is ${version}: use`));
+      assertEquals(await world.state(), before);
+      // The other backend does not ask.
+      const other = await changeWith(world, nft, old, agent, "--backend", "iptables");
+      assertEquals(other.code, 0, other.stderr);
+      await done(world, "disable", agent);
+    }
+  },
+);
+
+worldTest("a sudo that cannot start the session is told with the one it takes", async (world) => {
+  const agent = await world.account();
+  const before = await world.state();
+  // What sudo-rs 0.2.5 answers to an option that it does not have.
+  const old = "#!/bin/sh\necho 'usage: sudo -h | -K | -k | -V' >&2\nexit 1\n";
+  const sudo = (await must("realpath", "/usr/bin/sudo")).trim();
+  const { code, stderr } = await changeWith(world, sudo, old, agent);
+  assertEquals(code, 1);
+  assertMatch(stderr, /this sudo has no -b: sudo 1\.8 is needed, or sudo-rs 0\.2\.12/);
+  assertEquals(await world.state(), before);
 });
 
 for (const [one, two] of [["iptables", "nftables"], ["nftables", "iptables"]] as const) {

@@ -70,7 +70,7 @@ done
 ip -4 rule show
 ip -6 rule show
 tables=$(nft list tables)
-echo "$tables" | grep fishnet | sort | while read -r words; do nft list $words; done
+echo "$tables" | grep fishnet | grep -v fishnet_guard | sort | while read -r words; do nft list $words; done
 `;
 
 let worlds = 0;

@@ -27,7 +27,17 @@ import {
   SHARED,
   wantedLinks,
 } from "./pieces.ts";
-import { AGAIN, type BootState, FOLDER, LOCK, QUESTIONS, readBoot } from "./read_boot.ts";
+import {
+  AGAIN,
+  besideUnits,
+  type BootState,
+  FOLDER,
+  LOCK,
+  QUESTIONS,
+  readBoot,
+  UNITS,
+  WATCH,
+} from "./read_boot.ts";
 
 /** What keeps a lock over a reboot. */
 export const boot: Kind<Machine> = {
@@ -53,7 +63,7 @@ export const boot: Kind<Machine> = {
         case "file":
           return writeShared(piece.file, state);
         case "links":
-          return enableSteps(state);
+          return [enableStep(state)];
         case "account": {
           const before = state.texts.get(piece.path);
           const back = before === undefined ? [] : [restoring(piece.path, before)] as const;
@@ -61,10 +71,11 @@ export const boot: Kind<Machine> = {
         }
       }
     });
-    // What runs already goes on as it was.
-    return machine !== undefined && writes && !links
-      ? [...steps, RELOAD, { ...WATCH, undo: [START] }]
-      : steps;
+    if (steps.length === 0) return [];
+    const start = links
+      ? startSteps(state, STOP)
+      : [...(writes ? [RELOAD] : []), ...renewSteps(state, writes)];
+    return [...steps, SYNC, ...start];
   },
 
   unmake(pieces, machine) {
@@ -73,7 +84,8 @@ export const boot: Kind<Machine> = {
     const sorted = pieces.filter(isBoot).toSorted((a, b) =>
       (order(b) < 0 ? SHARED.length : order(b)) - (order(a) < 0 ? SHARED.length : order(a))
     );
-    return sorted.flatMap((piece): Step[] => {
+    const links = sorted.some(({ part }) => part === "links");
+    const steps = sorted.flatMap((piece): Step[] => {
       switch (piece.part) {
         case "folder":
           return [{
@@ -91,11 +103,12 @@ export const boot: Kind<Machine> = {
             ...(piece.file.unit === LOCK ? [RELOAD] : []),
           ];
         case "links":
-          return DISABLE;
+          return disableSteps(state);
         case "account":
           return [removeStep(piece.path, "it is not locked at boot any more", piece.text)];
       }
     });
+    return links || steps.length === 0 ? steps : [...steps, ...renewSteps(state)];
   },
 };
 
@@ -146,36 +159,60 @@ const RELOAD: Step = {
   undo: [sudo("systemctl", "daemon-reload")],
 };
 
-const ENABLE = sudo("systemctl", "enable", LOCK, AGAIN);
-const START = sudo("systemctl", "restart", "--no-block", "fishnet-watch.service");
-const STOP = sudo("systemctl", "stop", "--no-block", "fishnet-*.service");
-
-/** Not waited for: it waits itself until this run ends. */
-const WATCH: Step = {
-  line: START,
-  why: "look after the firewalls that run already, from now on",
-  undo: [STOP],
+/** A name that was changed is in its folder, not in the file. */
+const SYNC: Step = {
+  line: sudo("sync", FOLDER, UNITS, `${UNITS}/sysinit.target.wants`),
+  why: "so that a power cut leaves the names there, too",
+  undo: [""],
 };
 
-/** The unit of the lock names those beside it, which are enabled with it. */
-function enableSteps(state: BootState): Step[] {
-  const links = wantedLinks(state);
-  const missing = links.filter((link) => !state.places.has(link));
-  return [
-    {
-      line: state.othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
-      why: LINKS_PIECE.why,
-      undo: [missing.length === links.length ? DISABLE[0]!.line : sudo("rm", "-f", ...missing)],
-    },
-    WATCH,
-  ];
+const ENABLE = sudo("systemctl", "enable", LOCK, AGAIN);
+const DISABLE = sudo("systemctl", "disable", LOCK, AGAIN);
+const STOP = sudo("systemctl", "stop", "--no-block", "fishnet-*.service");
+
+/** Not waited for: they wait themselves until this run ends. */
+const startLines = ({ othersActive }: BootState): string[] =>
+  [[WATCH], ...othersActive.map(besideUnits)].map((units) =>
+    sudo("systemctl", "restart", "--no-block", ...units)
+  );
+
+const startSteps = (state: BootState, undo: string): Step[] =>
+  startLines(state).map((line) => ({
+    line,
+    why: "look after the firewalls that run already, from now on",
+    undo: [undo],
+  }));
+
+/** Waited for: what it holds, it holds until then. */
+const stopWatch = (state: BootState): Step => ({
+  line: sudo("systemctl", "stop", WATCH),
+  why: "end what holds the accounts while another firewall starts or stops",
+  undo: [startLines(state).join(" && ")],
+});
+
+/** What holds the accounts as they were is to hold them as they are. */
+function renewSteps(state: BootState, always = false): Step[] {
+  const active = state.units.get(WATCH)?.get("ActiveState") ?? "inactive";
+  return active === "inactive" && !always ? [] : [stopWatch(state), ...startSteps(state, "")];
 }
 
-const DISABLE: readonly Step[] & Step[] = [
+/** The unit of the lock names those beside it, which are enabled with it. */
+function enableStep(state: BootState): Step {
+  const links = wantedLinks(state);
+  const missing = links.filter((link) => !state.places.has(link));
+  return {
+    line: state.othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
+    why: LINKS_PIECE.why,
+    undo: [missing.length === links.length ? DISABLE : sudo("rm", "-f", ...missing)],
+  };
+}
+
+const disableSteps = (state: BootState): Step[] => [
+  { line: DISABLE, why: "systemd no longer starts the units", undo: [ENABLE] },
+  stopWatch(state),
   {
-    line: sudo("systemctl", "disable", LOCK, AGAIN),
-    why: "systemd no longer starts the units",
-    undo: [ENABLE],
+    line: STOP,
+    why: "what still looks after other firewalls",
+    undo: [startLines(state).join(" && ")],
   },
-  { line: STOP, why: "what still looks after other firewalls", undo: [START] },
 ];

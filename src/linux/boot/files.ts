@@ -5,6 +5,7 @@
  */
 import { feed, printed, sudo } from "../../lock/line.ts";
 import type { Step } from "../../lock/piece.ts";
+import afterUnit from "./fishnet-after@.service" with { type: "text" };
 import againUnit from "./fishnet-again.service" with { type: "text" };
 import besideUnit from "./fishnet-beside@.service" with { type: "text" };
 import lockUnit from "./fishnet-lock.service" with { type: "text" };
@@ -54,8 +55,9 @@ export const SHARED_FILES: readonly SharedFile[] = [
   },
   unit("fishnet-lock.service", lockUnit, "locks at boot, before anything runs for an account"),
   unit("fishnet-again.service", againUnit, "the same after what flushes the rules at boot"),
-  unit("fishnet-beside@.service", besideUnit, "hears when another firewall starts, reloads, stops"),
-  unit("fishnet-watch.service", watchUnit, "puts back what that firewall flushes, for a while"),
+  unit("fishnet-beside@.service", besideUnit, "holds before another firewall starts"),
+  unit("fishnet-after@.service", afterUnit, "holds before it stops"),
+  unit("fishnet-watch.service", watchUnit, "holds, and puts back what that firewall flushes"),
 ];
 
 /**

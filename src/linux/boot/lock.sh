@@ -2,9 +2,8 @@
 # Puts the lock of every account in force that fishnet firewall enable --persist has left a file of:
 #   /etc/fishnet-firewall/UID.account
 # The units fishnet-*.service run it, as root: at boot, and whenever another firewall starts, reloads or stops; with
-# "watch" it looks for a while. What is in force already stays as it is.
-# It holds no single quote and no backslash, so that a person can print it with echo. It starts as few programs as it
-# can: until the first rule is there again, packets leave.
+# "watch" it stays for a while. What is in force already stays as it is.
+# It holds no single quote and no backslash, so that a person can print it with echo.
 
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 umask 077
@@ -51,7 +50,7 @@ cut() {
   parts=$rest
 }
 
-# Sets $ranges to the subordinate uids of the account, FIRST-LAST each and each uid once, out of /etc/subuid, which has
+# Sets $ranges to the subordinate uids of one account, FIRST-LAST each and each uid once, out of /etc/subuid, which has
 # lines NAME:FIRST:COUNT and UID:FIRST:COUNT. A line that is none of these is said, and hides no other.
 read_ranges() {
   ranges=
@@ -76,7 +75,7 @@ read_ranges() {
 # ip: all that is to be locked, of every account, where no rule has it yet. $1: the family.
 routing_rules() {
   rules=$(ip -"$1" rule show) || { say "cannot list the routing rules of IPv$1"; return; }
-  parts=$(merged "$wanted")
+  parts=$(merged)
   while read -r preference from all uidrange range prohibit rest; do
     case "$preference $from $all $uidrange $prohibit $rest" in
       "77: from all uidrange prohibit " | "77: from all uidrange prohibit proto "*) cut "$range" ;;
@@ -89,26 +88,22 @@ END
   done
 }
 
-# Prints ranges, each in a line of $1, in order, and what overlaps or adjoins as one.
+# Prints the ranges of $wanted in order, and what overlaps or adjoins as one.
 merged() {
-  echo "$1" | sort -n | {
-    low="" high=""
+  echo "$wanted" | sort -n | {
+    IFS=- read -r low high
     while IFS=- read -r first last; do
-      if [ -n "$low" ] && [ "$first" -le $((high + 1)) ]; then
-        if [ "$last" -gt "$high" ]; then high=$last; fi
-      else
-        [ -z "$low" ] || echo "$low-$high"
+      if [ "$first" -gt $((high + 1)) ]; then
+        echo "$low-$high"
         low=$first high=$last
-      fi
+      elif [ "$last" -gt "$high" ]; then high=$last; fi
     done
     echo "$low-$high"
   }
 }
 
 # Notes one command of a transaction.
-note() {
-  changes=$changes${changes:+$newline}$1
-}
+note() { changes=$changes${changes:+$newline}$1; }
 
 # Does what was noted, by $1: all of it at once, or else, since half a lock is better than none, each by itself.
 change() {
@@ -120,15 +115,9 @@ $changes
 END
 }
 
-# Both families at once.
 lock_with_iptables() {
-  (
-    lock_family iptables icmp-port-unreachable
-    exit $failed
-  ) &
-  job=$!
+  lock_family iptables icmp-port-unreachable
   [ "$families" = 4 ] || lock_family ip6tables icmp6-port-unreachable
-  wait $job || failed=1
 }
 
 # The tables of one family: first that where packets leave. Each rule is as iptables lists it, and goes on top of its
@@ -197,17 +186,11 @@ make_chain() {
   note ":fishnet - [0:0]$newline$chain"
 }
 
-restore() {
-  "$tool-restore" -w 30 --noflush <<END
-*$table
-$1
-COMMIT
-END
-}
+restore() { echo "*$table$newline$1${newline}COMMIT" | "$tool-restore" -w 30 --noflush; }
 
 lock_with_nftables() {
   tool=nft
-  if read_table fishnet 10; then
+  if read_table fishnet; then
     element locked "$uid-$uid"
     for one in $ranges; do
       if [ "${one%-*}" -lt 65536 ]; then say "subordinate uids below 65536 need --backend iptables: $name has $one"; fi
@@ -215,7 +198,7 @@ lock_with_nftables() {
     done
     change feed_nft
   fi
-  if [ -z "$ports" ] || ! read_table fishnet_loopback 6; then return; fi
+  if [ -z "$ports" ] || ! read_table fishnet_loopback; then return; fi
   for allowed in $ports; do element allowed "$uid-$uid" "$allowed"; done
   for one in $ranges; do
     for allowed in $ports; do element allowed_subordinate "$one" "$allowed"; done
@@ -224,27 +207,14 @@ lock_with_nftables() {
   change feed_nft
 }
 
-# Notes what has to be done for a table: to make it, or its rules again, out of its file; what is in its sets stays.
-# $1: its name, $2: how many rules it has.
+# Sets $listed to the table $1, and notes to make it, or its rules again; what is in its sets stays.
 read_table() {
-  table=$1 changes="include $quote$folder/$1.nft$quote" rules=0
-  if ! listed=$(nft list table inet "$1" 2>&1); then
-    case $listed in
-      *"No such file or directory"*) return 0 ;;
-    esac
-    say "nft cannot list the table inet $1: $listed"
-    return 1
-  fi
-  while IFS= read -r line; do
-    case $line in
-      *comment*) ;;
-      *"flags dormant"*) rules=-99 ;;
-      *@* | *"reject with"* | *"reset tcp option"* | *accept | *drop) rules=$((rules + 1)) ;;
-    esac
-  done <<END
-$listed
-END
-  if [ $rules -eq "$2" ]; then changes=; else changes="flush table inet $1; $changes"; fi
+  table=$1 changes="include $quote$folder/$1.nft$quote"
+  if listed=$(nft list table inet "$1" 2>&1); then changes="flush table inet $1; $changes"; return; fi
+  case $listed in
+    *"No such file or directory"*) ;;
+    *) say "nft cannot list the table inet $1: $listed"; return 1 ;;
+  esac
 }
 
 # Notes what of the range $2 is not in the set $1 yet, since no uid can be there twice. $3: the port beside it, if any.
@@ -265,15 +235,11 @@ element() {
   done
 }
 
-feed_nft() {
-  nft -f - <<END
-$1
-END
-}
+feed_nft() { echo "$1" | nft -f -; }
 
-# Locks the account of one file.
-lock_account() {
-  uid=${1##*/} name="" backend="" ports="" commas=""
+# Reads $file, of one account; fails where it is none that can be locked.
+read_account() {
+  uid=${file##*/} name="" backend="" ports="" commas="" owners=""
   uid=${uid%.account}
   while IFS="=" read -r key value; do
     case $key in
@@ -281,29 +247,37 @@ lock_account() {
       backend) backend=$value ;;
       ports) ports=$value ;;
     esac
-  done <"$1"
-  case $name in
-    "" | *[!A-Za-z0-9_-]*) say "$1 names no account"; return ;;
+  done <"$file"
+  case $name=$ports in
+    =* | *[!A-Za-z0-9_-]*=*) say "$file names no account"; return 1 ;;
+    *=*[!0-9" "]*) say "$file has ports that are no numbers"; return 1 ;;
   esac
-  case $ports in
-    *[!0-9" "]*) say "$1 has ports that are no numbers"; return ;;
-  esac
-  if ! is_uid "$uid" || [ "$uid" -eq 0 ]; then say "$1 is of no uid that can be locked"; return; fi
+  if ! is_uid "$uid" || [ "$uid" -eq 0 ]; then say "$file is of no uid that can be locked"; return 1; fi
   for port in $ports; do commas=$commas${commas:+,}$port; done
   read_ranges
-  owners=
   for range in $uid-$uid $ranges; do
     print "$range"
-    owners="$owners $word" wanted=$wanted${wanted:+$newline}$range
+    owners="$owners${owners:+ }$word" wanted=$wanted${wanted:+$newline}$range
   done
+}
+
+# Does $1 for each account, whether or not another failed.
+each_account() {
+  set +f
+  for file in "$folder"/*.account; do
+    set -f
+    if [ -e "$file" ] && read_account; then $1; fi
+  done
+}
+
+lock_account() {
   case $backend in
-    iptables) lock_with_iptables ;;
-    nftables) lock_with_nftables ;;
-    *) say "$1 names no backend" ;;
+    iptables | nftables) "lock_with_$backend" ;;
+    *) say "$file names no backend" ;;
   esac
 }
 
-# One look at all of them, each whether or not another failed; no other run of this, nor of the program, at a time.
+# One look at all of them; no other run of this, nor of the program, at a time.
 look() (
   lock=/etc/sudoers
   [ -e $lock ] || lock=/root
@@ -311,74 +285,64 @@ look() (
   flock 9 || { say "cannot get the lock $lock"; exit 1; }
   failed=0 families="4 6" wanted=""
   # A kernel without IPv6 has none to lock; one that has not loaded it yet does so now.
-  [ -e /proc/net/if_inet6 ] || modprobe -q net-pf-10
-  [ -e /proc/net/if_inet6 ] || families=4
-  set +f
-  set -- "$folder"/*.account
-  set -f
-  for file; do
-    if [ -e "$file" ]; then lock_account "$file"; fi
-  done
-  [ -n "$wanted" ] || families=
-  for family in $families; do routing_rules "$family"; done
+  [ -e /proc/net/if_inet6 ] || { modprobe -q net-pf-10; [ -e /proc/net/if_inet6 ]; } || families=4
+  each_account lock_account
+  [ -z "$wanted" ] || for family in $families; do routing_rules "$family"; done
   exit $failed
 )
 
-# Looks for 40 s, every second and whenever nft tells of a change, whoever made it. Of changes by iptables-legacy nothing
-# tells: then it looks every 0.1 s for the first 5 s, in which another firewall starts. It goes on for as long as
-# firewalld runs beside rules of iptables, because nobody else hears firewall-cmd --reload.
-watch() {
-  told=yes
-  case $(iptables --version 2>&1) in
-    *legacy*) told=no ;;
-  esac
-  start_others &
-  keep_looking | listen
-  look
+# Prints, for nft, in one line, a table of what the accounts may not send; its process alone can take it away.
+guard() {
+  wanted="" limits="" table="table inet fishnet_guard { flags owner; }"
+  each_account limit
+  ranges=
+  for part in $(merged); do
+    print "$part"
+    ranges="$ranges${ranges:+, }$word"
+  done
+  table="$table; delete ${table%% {*}; ${table%?} set held { type uid; flags interval; elements = { $ranges }; };"
+  table="$table chain post { type filter hook postrouting priority 200; oif != lo meta skuid @held drop;"
+  table="$table oif lo meta skuid @held meta l4proto sctp drop; oif lo meta skuid @held tcp option mptcp exists drop;"
+  echo "$table $limits }; }"
 }
 
-# Others that run already get the unit that hears of them. Nobody waits for longer, whether nft can be heard or not.
-start_others() {
-  sleep 5
-  systemd-notify --ready
-  for other in nftables ufw firewalld netfilter-persistent iptables ip6tables; do
-    unit=fishnet-beside@$other # it starts this anew: one that failed would do so for ever
-    if systemctl --quiet is-active $other && ! systemctl --quiet is-failed $unit; then systemctl --no-block start $unit; fi
+# What its ports do not allow.
+limit() {
+  [ -n "$commas" ] || return 0
+  for owner in $owners; do
+    owner="oif lo ct direction original meta skuid $owner"
+    limits="$limits $owner tcp dport != { $commas } drop; $owner meta l4proto != tcp drop;"
   done
 }
 
-keep_looking() {
-  nft monitor &
-  monitor=$! age=0
+# From before another firewall starts, reloads or stops, for 40 s: whatever it flushes, the guard holds, and what was
+# flushed is put back. It goes on while firewalld runs beside rules of iptables: nobody hears firewall-cmd --reload.
+watch() {
+  age=0 tries=0 last=$(guard)
+  echo "$last"
+  # Not every kernel has such tables, and not every nft reads commands: then there is only haste.
+  until [ $tries -gt 20 ] || nft list table inet fishnet_guard >/dev/null; do
+    tries=$((tries + 1))
+    sleep 0.1
+  done
+  systemd-notify --ready
   read -r start _ </proc/uptime
-  while [ $age -lt 40 ] || firewalld_flushes; do
+  while [ $age -lt 40 ] || {
+    grep -rqsx --include=*.account backend=iptables "$folder" && systemctl --quiet is-active firewalld
+  }; do
     look >&2
-    kill -0 $monitor || told=no
-    case $told$age in
-      no[0-4]) sleep 0.1 ;;
-      yes[4-9]? | yes???*) sleep 30 ;;
-      *) sleep 1 ;;
+    case "$tries $age" in
+      "21 "[0-4]) sleep 0.1 ;;
+      *" "?) sleep 1 ;;
+      *" "[0-3]?) sleep 3 ;;
+      *) sleep 10 ;;
     esac
+    new=$(guard)
+    [ "$new" = "$last" ] || echo "$new"
+    last=$new
     read -r now _ </proc/uptime
     age=$((${now%.*} - ${start%.*}))
   done
-  kill $monitor
 }
 
-firewalld_flushes() {
-  grep -rqsx --include=*.account backend=iptables "$folder" && systemctl --quiet is-active firewalld
-}
-
-# Says that it is ready when an event of its own has come: from then on it misses none, and other firewalls may start.
-listen() {
-  while nft "add table inet fishnet_ready; delete table inet fishnet_ready"; do sleep 0.1; done &
-  poke=$!
-  grep --line-buffered "^# new generation" | {
-    read -r _
-    kill $poke
-    systemd-notify --ready
-    while read -r _; do look; done
-  }
-}
-
-if [ "${1-}" = watch ]; then watch; else look; fi
+if [ "${1-}" = watch ]; then watch | { nft -i; cat; } >/dev/null; else look; fi

@@ -17,15 +17,19 @@ export const PACKAGED_UNITS = "/usr/lib/systemd/system";
 export const LOCK = "fishnet-lock.service";
 export const AGAIN = "fishnet-again.service";
 
+/** What puts back what other firewalls flush, for a while. */
+export const WATCH = "fishnet-watch.service";
+
 /** The units, in the order in which they start. */
 export const UNIT_NAMES = [
   LOCK,
   AGAIN,
   "fishnet-beside@.service",
-  "fishnet-watch.service",
+  "fishnet-after@.service",
+  WATCH,
 ] as const;
 
-/** The services that may flush what is ours, in Debian, Fedora and their kin; lock.sh has them too. */
+/** The services that may flush what is ours, in Debian, Fedora and their kin. */
 export const OTHERS = [
   "nftables",
   "ufw",
@@ -35,15 +39,19 @@ export const OTHERS = [
   "ip6tables",
 ] as const;
 
-const BESIDE = OTHERS.map((other) => `fishnet-beside@${other}.service`);
+/** The units that hear of another firewall: before it starts, and before it stops. */
+export const besideUnits = (other: string) =>
+  ["beside", "after"].map((when) => `fishnet-${when}@${other}.service`);
 
 /** The links that enable the units, and what each points to the unit of. */
 export const LINKS: readonly string[] = [
   ...[LOCK, AGAIN].map((name) => `${UNITS}/sysinit.target.wants/${name}`),
-  ...OTHERS.map((other, i) => `${UNITS}/${other}.service.wants/${BESIDE[i]}`),
+  ...OTHERS.flatMap((other) =>
+    besideUnits(other).map((unit) => `${UNITS}/${other}.service.wants/${unit}`)
+  ),
 ];
 
-const SHOWN = "Id,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths";
+const SHOWN = "Id,ActiveState,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths";
 
 /** What root is asked. */
 export const QUESTIONS: Questions = {
@@ -60,9 +68,9 @@ export const QUESTIONS: Questions = {
   "boot: units": [
     ...["systemctl", "show", "-p", SHOWN],
     ...UNIT_NAMES.filter((name) => !name.includes("@")),
-    ...BESIDE,
+    ...OTHERS.flatMap(besideUnits),
   ],
-  "boot: order": ["systemctl", "show", "-p", "After", "nftables", "netfilter-persistent"],
+  "boot: others": ["systemctl", "show", "-p", "Id,ActiveState,After", ...OTHERS],
 };
 
 /** A file, a folder or a link. */
@@ -81,6 +89,8 @@ export interface BootState {
   readonly places: ReadonlyMap<string, Place>;
   /** What systemd says of each unit, by the names of its properties. */
   readonly units: ReadonlyMap<string, ReadonlyMap<string, string>>;
+  /** Those of {@link OTHERS} that run. */
+  readonly othersActive: readonly string[];
   /** What flushes at boot comes so late that waiting for it would be an ordering cycle. */
   readonly othersAreLate: boolean;
 }
@@ -99,18 +109,34 @@ export function readBoot(answers: Answers | undefined): BootState {
     if (path === undefined) continue;
     places.set(path, { type: type!, mode: mode!, uid: Number(uid), target: target! });
   }
-  const units = new Map<string, Map<string, string>>();
-  for (const block of said("units").split("\n\n")) {
-    const properties = new Map(
-      block.split("\n").map((line): [string, string] => {
-        const at = line.indexOf("=");
-        return [line.slice(0, at), line.slice(at + 1)];
-      }),
-    );
-    units.set(properties.get("Id") ?? "", properties);
-  }
-  const othersAreLate = /\b(sysinit|basic)\.target\b/.test(said("order"));
-  return { texts, places, units, othersAreLate };
+  const units = unitsShown(said("units"));
+  const others = unitsShown(said("others"));
+  const isActive = (other: string) =>
+    others.get(`${other}.service`)?.get("ActiveState") === "active";
+  return {
+    texts,
+    places,
+    units,
+    othersActive: OTHERS.filter(isActive),
+    othersAreLate: ["nftables", "netfilter-persistent"].some((other) =>
+      /\b(sysinit|basic)\.target\b/.test(others.get(`${other}.service`)?.get("After") ?? "")
+    ),
+  };
+}
+
+/** Parses what `systemctl show` prints, with `Id`: the properties by the names of their units. */
+export function unitsShown(shown: string): Map<string, Map<string, string>> {
+  return new Map(
+    shown.trim().split("\n\n").map((block) => {
+      const properties = new Map(
+        block.split("\n").map((line): [string, string] => {
+          const at = line.indexOf("=");
+          return [line.slice(0, at), line.slice(at + 1)];
+        }),
+      );
+      return [properties.get("Id") ?? "", properties];
+    }),
+  );
 }
 
 /** What an account's file says. */
