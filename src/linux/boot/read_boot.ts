@@ -51,7 +51,8 @@ export const LINKS: readonly string[] = [
   ),
 ];
 
-const SHOWN = "Id,ActiveState,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths";
+const SHOWN =
+  "Id,ActiveState,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths,After";
 
 /** What root is asked. */
 export const QUESTIONS: Questions = {
@@ -68,9 +69,8 @@ export const QUESTIONS: Questions = {
   "boot: units": [
     ...["systemctl", "show", "-p", SHOWN],
     ...UNIT_NAMES.filter((name) => !name.includes("@")),
-    ...OTHERS.flatMap(besideUnits),
+    ...OTHERS.flatMap((other) => [other, ...besideUnits(other)]),
   ],
-  "boot: others": ["systemctl", "show", "-p", "Id,ActiveState,After", ...OTHERS],
 };
 
 /** A file, a folder or a link. */
@@ -110,16 +110,15 @@ export function readBoot(answers: Answers | undefined): BootState {
     places.set(path, { type: type!, mode: mode!, uid: Number(uid), target: target! });
   }
   const units = unitsShown(said("units"));
-  const others = unitsShown(said("others"));
-  const isActive = (other: string) =>
-    others.get(`${other}.service`)?.get("ActiveState") === "active";
+  const saysOf = (other: string, property: string) =>
+    units.get(`${other}.service`)?.get(property) ?? "";
   return {
     texts,
     places,
     units,
-    othersActive: OTHERS.filter(isActive),
+    othersActive: OTHERS.filter((other) => saysOf(other, "ActiveState") === "active"),
     othersAreLate: ["nftables", "netfilter-persistent"].some((other) =>
-      /\b(sysinit|basic)\.target\b/.test(others.get(`${other}.service`)?.get("After") ?? "")
+      /\b(sysinit|basic)\.target\b/.test(saysOf(other, "After"))
     ),
   };
 }
