@@ -117,7 +117,7 @@ async function measure(tree: Tree, backend: string, firewall: string): Promise<v
     sum(out.frames),
     gotThrough(control) ? "control ok" : JSON.stringify(control),
   );
-  const lock = await lockIn(world);
+  const lock = await lockIn(world, boot);
   if (!lock.includes(`${AGENT.uid}`)) throw new Error(`no lock: ${lock}`);
   await knocking(boot);
   for (const event of EVENTS[firewall]!) {
@@ -137,6 +137,8 @@ async function measureEvent(
   title: readonly string[],
 ): Promise<void> {
   let healed = true;
+  // Nobody hears it once what listened to the last firewall that started has ended.
+  if (title.includes("none")) await boot.must("systemctl", "stop", "fishnet-watch");
   const frames = await world.captured("udp", async () => {
     await boot.must(...run);
     if (name.includes("firewalld") && !name.includes("stop")) {
@@ -144,7 +146,7 @@ async function measureEvent(
     }
     // What somebody flushes by hand, nobody mends.
     if (!title.includes("none")) {
-      await mended(world, lock, name).catch((error) => {
+      await mended(world, lock, name, boot).catch((error) => {
         healed = false;
         console.error(error.message);
       });
@@ -153,7 +155,7 @@ async function measureEvent(
   });
   if (title.includes("none")) {
     await boot.fishnet("enable", "--agent-user", AGENT.name, "--apply");
-    await mended(world, lock, "enable");
+    await mended(world, lock, "enable", boot);
   }
   // What came out is counted; that nothing does any more is the point.
   const afterwards = await world.captured("udp", () => new Promise((r) => setTimeout(r, 500)));
