@@ -72,19 +72,24 @@ export async function knocking(boot: Boot): Promise<AsyncDisposable> {
 }
 
 /** What the system's own tools show of the accounts' locks, in no order. */
-export async function lockIn(world: World): Promise<string> {
-  const lines = (await world.state()).split("\n");
+export async function lockIn(world: World, by: Pick<World, "must"> = world): Promise<string> {
+  const lines = (await world.state(by)).split("\n");
   return lines.filter((line) => /fishnet|uid-owner|uidrange|skuid|elements/.test(line))
     .sort().join("\n");
 }
 
 /** Waits until a lock is as it was. */
-export async function mended(world: World, lock: string, what: string): Promise<void> {
+export async function mended(
+  world: World,
+  lock: string,
+  what: string,
+  by: Pick<World, "must"> = world,
+): Promise<void> {
   const end = Date.now() + 60_000;
-  let now = await lockIn(world);
+  let now = await lockIn(world, by);
   while (now !== lock) {
     if (Date.now() > end) throw new Error(`not whole after ${what}:\n${now}\ninstead of\n${lock}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
-    now = await lockIn(world);
+    now = await lockIn(world, by);
   }
 }

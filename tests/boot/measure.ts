@@ -68,7 +68,7 @@ const EVENTS: Record<string, readonly Event[]> = {
       ],
     },
   ],
-  nftables: operations("nftables"),
+  "nftables.service": operations("nftables"),
   ufw: [
     ...operations("ufw").filter(({ name }) => !name.includes("reload")),
     { name: "ufw reload", run: ["ufw", "reload"] },
@@ -78,7 +78,7 @@ const EVENTS: Record<string, readonly Event[]> = {
     { name: "firewall-cmd --reload", run: ["firewall-cmd", "-q", "--reload"] },
     { name: "firewall-cmd --complete-reload", run: ["firewall-cmd", "-q", "--complete-reload"] },
   ],
-  iptables: operations("iptables"),
+  "iptables.service": operations("iptables"),
   "netfilter-persistent": [
     ...operations("netfilter-persistent").filter(({ name }) => !name.includes("reload")),
     { name: "netfilter-persistent flush", run: ["netfilter-persistent", "flush"] },
@@ -95,7 +95,7 @@ const sum = (frames: Readonly<Record<string, number>>) =>
 async function measure(tree: Tree, backend: string, firewall: string): Promise<void> {
   await using machine = await Machine.create("200M", tree);
   await persist(machine, backend);
-  if (firewall === "iptables") {
+  if (firewall === "iptables.service") {
     await Deno.writeTextFile(`${machine.root}/etc/systemd/system/iptables.service`, SERVICE);
     await Deno.writeTextFile(`${machine.root}/opt/iptables.sh`, SERVICE_SCRIPT);
   }
@@ -117,7 +117,7 @@ async function measure(tree: Tree, backend: string, firewall: string): Promise<v
     sum(out.frames),
     gotThrough(control) ? "control ok" : JSON.stringify(control),
   );
-  const lock = await lockIn(world);
+  const lock = await lockIn(world, boot);
   if (!lock.includes(`${AGENT.uid}`)) throw new Error(`no lock: ${lock}`);
   await knocking(boot);
   for (const event of EVENTS[firewall]!) {
@@ -137,17 +137,26 @@ async function measureEvent(
   title: readonly string[],
 ): Promise<void> {
   let healed = true;
+  // Nobody hears it once what listened to the last firewall that started has ended.
+  if (title.includes("none")) await boot.must("systemctl", "stop", "fishnet-watch");
   const frames = await world.captured("udp", async () => {
     await boot.must(...run);
     if (name.includes("firewalld") && !name.includes("stop")) {
       await boot.until("firewall-cmd", "-q", "--state");
     }
-    await mended(world, lock, name).catch((error) => {
-      healed = false;
-      console.error(error.message);
-    });
+    // What somebody flushes by hand, nobody mends.
+    if (!title.includes("none")) {
+      await mended(world, lock, name, boot).catch((error) => {
+        healed = false;
+        console.error(error.message);
+      });
+    }
     await new Promise((resolve) => setTimeout(resolve, 2000));
   });
+  if (title.includes("none")) {
+    await boot.fishnet("enable", "--agent-user", AGENT.name, "--apply");
+    await mended(world, lock, "enable", boot);
+  }
   // What came out is counted; that nothing does any more is the point.
   const afterwards = await world.captured("udp", () => new Promise((r) => setTimeout(r, 500)));
   const left = sum(knocksOf(afterwards, AGENT).frames);

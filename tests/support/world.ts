@@ -331,10 +331,12 @@ export class World implements AsyncDisposable {
    * All that a lock touches inside, as the system's own tools print it: the
    * rules of both families and both variants, the routing rules, our tables. An
    * empty built-in table that iptables-nft leaves behind is no difference.
+   *
+   * @param by whose tools: those of a newer system write what older ones cannot read
    */
-  async state(): Promise<string> {
+  async state(by: Pick<World, "must"> = this): Promise<string> {
     // A set is a hash: nft prints its elements in the order of their buckets.
-    return (await this.must("sh", "-ec", STATE)).replace(
+    return (await by.must("sh", "-ec", STATE)).replace(
       /elements = \{((?:[^}"]|"[^"]*")*)\}/g,
       (_, elements: string) =>
         `elements = { ${elements.split(",").map((one) => one.trim()).sort().join(", ")} }`,
