@@ -111,7 +111,7 @@ async function change(command: Changing): Promise<void> {
       onStep: ({ line, why }) => {
         if (!json) output.printCommand(line, command.explain ? why : undefined);
       },
-      onLong: ({ line }) => output.printWaiting(line.split("\n")[0]!),
+      onLong: ({ line }) => output.printWaiting(withoutText(line)),
     },
   );
   const notCovered = kind === "enable" ? system.notCovered : [];
@@ -201,6 +201,11 @@ async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
     if (loss !== undefined) output.printOutcome([loss]);
     if (isLast && refusals.length === 0) output.printOutcome(["nothing was refused in that time"]);
   });
+}
+
+/** The command that reads a text of many lines. */
+function withoutText(line: string): string {
+  return line.includes("\n") ? line.slice(line.lastIndexOf("' | sudo ") + "' | ".length) : line;
 }
 
 if (import.meta.main) {

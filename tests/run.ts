@@ -1,5 +1,6 @@
 /**
- * `deno task test`: every test but the long groups, as many files side by side as there are cores.
+ * `deno task test`: every test but the groups that have a task of their own, or those groups that are
+ * named, as many files side by side as there are cores.
  *
  * What runs side by side must not meet: each run has an /etc, a /run and process ids of its own, so
  * that nobody's account has the uid of another's. What they start is the program as it is compiled,
@@ -48,7 +49,10 @@ function filesIn(folder: string): string[] {
 }
 
 /** Files that are run together, in the order in which they begin. */
-function jobs(): string[][] {
+function jobs(groups: readonly string[]): string[][] {
+  if (groups.length > 0) {
+    return groups.flatMap((group) => filesIn(`tests/${group}`)).map((file) => [file]);
+  }
   const left = filesIn("tests").filter((file) => ![...LONGEST, ...ALONE].includes(file));
   const folders = Map.groupBy(left, (file) => file.slice(0, file.lastIndexOf("/")));
   return [...LONGEST.map((file) => [file]), ...folders.values()];
@@ -94,7 +98,7 @@ try {
   if (bundled) Deno.env.set("FISHNET_BUNDLE", `${folder}/main.js`);
   else print(`${text}from the sources, then, which takes longer\n`);
   const apart = Deno.build.os === "linux" && (await output(...LANE, "true")).success;
-  const queue = jobs();
+  const queue = jobs(Deno.args);
   const worker = async () => {
     for (let files = queue.shift(); files !== undefined; files = queue.shift()) {
       print(`${files[0]}${files.length > 1 ? ` and ${files.length - 1} more` : ""} …\n`);
@@ -102,7 +106,7 @@ try {
     }
   };
   await Promise.all(Array.from({ length: apart ? navigator.hardwareConcurrency : 1 }, worker));
-  await test(ALONE, []);
+  if (Deno.args.length === 0) await test(ALONE, []);
 } finally {
   await Deno.remove(folder, { recursive: true });
 }

@@ -37,7 +37,7 @@ worldTest(
       }
       const { code } = await run.status;
       const waiting = said.find((line) => line.startsWith("[fishnet] waiting: "));
-      assertMatch(waiting ?? said.join("\n"), /waiting: sudo iptables -w /);
+      assertMatch(waiting ?? said.join("\n"), /waiting: sudo iptables(-restore)? -w /);
       if (end === "released") {
         assertEquals(code, 0, said.join("\n"));
         const disabled = await world.fishnet(
