@@ -12,12 +12,17 @@
 /** Groups of their own: see CONTRIBUTING.md. */
 const OTHER_TASKS = ["boot", "kernel", "long", "packaging", "stress"];
 
-/** The longest first, each by itself; what is left goes by its folder. */
-const LONGEST = [
-  "tests/linux/leaks_test.ts",
-  "tests/linux/lock_test.ts",
-  "tests/lock/difference_test.ts",
-  "tests/linux/only_port_test.ts",
+/** The longest first. */
+const LONGEST = ["tests/linux/leaks_test.ts", "tests/macos/apply_test.ts"];
+
+/** What `long` runs besides its own folder: whole files, and the older variant of iptables. */
+const LONG = [
+  ["tests/lock/difference_test.ts"],
+  ["tests/macos/failures_test.ts"],
+  ...["leaks", "doors", "only_port", "routing", "lock"].map((name) => [
+    `tests/linux/${name}_test.ts`,
+    "--filter=legacy",
+  ]),
 ];
 
 /** The kernel's audit has no namespace: these have the machine to themselves, at the end. */
@@ -51,11 +56,23 @@ function filesIn(folder: string): string[] {
 /** Files that are run together, in the order in which they begin. */
 function jobs(groups: readonly string[]): string[][] {
   if (groups.length > 0) {
-    return groups.flatMap((group) => filesIn(`tests/${group}`)).map((file) => [file]);
+    return groups.flatMap((group) => [
+      ...filesIn(`tests/${group}`).map((file) => [file]),
+      ...(group === "long" ? LONG : []),
+    ]);
   }
-  const left = filesIn("tests").filter((file) => ![...LONGEST, ...ALONE].includes(file));
-  const folders = Map.groupBy(left, (file) => file.slice(0, file.lastIndexOf("/")));
-  return [...LONGEST.map((file) => [file]), ...folders.values()];
+  const elsewhere = [...LONGEST, ...ALONE, ...LONG.filter(({ length }) => length === 1).flat()];
+  const left = filesIn("tests").filter((file) => !elsewhere.includes(file));
+  // What makes worlds, or Macs, takes long; of the rest a folder together.
+  const isLong = (file: string) => /^tests\/(linux|macos|[^/]+$)/.test(file);
+  const folders = Map.groupBy(
+    left.filter((file) => !isLong(file)),
+    (file) => file.slice(0, file.lastIndexOf("/")),
+  );
+  return [
+    ...[...LONGEST, ...left.filter(isLong)].map((file) => [file]),
+    ...folders.values(),
+  ];
 }
 
 async function output(...[command, ...args]: readonly string[]) {
@@ -99,6 +116,7 @@ try {
   else print(`${text}from the sources, then, which takes longer\n`);
   const apart = Deno.build.os === "linux" && (await output(...LANE, "true")).success;
   const queue = jobs(Deno.args);
+  if (Deno.args.length === 0) Deno.env.set("FISHNET_WITHOUT_LEGACY", "1");
   const worker = async () => {
     for (let files = queue.shift(); files !== undefined; files = queue.shift()) {
       print(`${files[0]}${files.length > 1 ? ` and ${files.length - 1} more` : ""} …\n`);
