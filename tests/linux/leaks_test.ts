@@ -30,6 +30,9 @@ const PLAIN: Way[] = [
   ...bothFamilies("ping", "ping", "icmp", "icmp6 and ip6[40] == 128"),
 ];
 
+/** Reserved for documentation (RFC 5737): beyond the outside's own network, and nobody's. */
+const FAR = "198.51.100.9";
+
 const GROUP_V4 = "239.77.0.1";
 const GROUP_V6 = "ff02::7777";
 
@@ -47,6 +50,8 @@ async function waysOf(world: World): Promise<Way[]> {
     ...bothFamilies("UDP-Lite", "udplite", "ip proto 136", "ip6 proto 136"),
     ...bothFamilies("TCP fast open", "tcp_fast_open", "tcp", "ip6 and tcp"),
     ...bothFamilies("UDP bound to the device", "udp_to_device", "udp", "ip6 and udp"),
+    ["UDP bound to the device, to a far address", "udp_to_device", FAR, `ip dst ${FAR} and udp`],
+    ...bothFamilies("UDP by IP_UNICAST_IF", "udp_unicast_if", "udp", "ip6 and udp"),
     ["UDP to a link-local address", "link_local", neighbour, `ip6 dst ${neighbour} and udp`],
     ["TCP to a link-local address", "link_local_tcp", neighbour, `ip6 dst ${neighbour} and tcp`],
     ["multicast over IPv4", "multicast", GROUP_V4, `ip dst ${GROUP_V4} and udp`],

@@ -70,6 +70,16 @@ def udp_to_device(address, port):
     return "sent"
 
 
+def udp_unicast_if(address, port):
+    """IP_UNICAST_IF and IPV6_UNICAST_IF (linux/in.h, linux/in6.h): the device without binding to it."""
+    six = ":" in address
+    level, option = (socket.IPPROTO_IPV6, 76) if six else (socket.IPPROTO_IP, 50)
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as s:
+        s.setsockopt(level, option, struct.pack("!I", socket.if_nametoindex("out0")))
+        s.sendto(b"x", (address, port))
+    return "sent"
+
+
 def ping(address, _port):
     six = ":" in address
     protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
