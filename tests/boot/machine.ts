@@ -24,7 +24,7 @@ export const TREE: Tree = { suite: "bookworm", firewall: "ufw" };
 
 const PACKAGES = [
   ...["systemd-sysv", "dbus", "libpam-systemd", "sudo", "cron", "procps", "uidmap", "passwd"],
-  ...["iptables", "nftables", "iproute2", "firewalld", "python3"],
+  ...["iptables", "nftables", "iproute2", "firewalld", "python3", "openssh-server"],
 ];
 
 const ROOT = new URL("../../", import.meta.url).pathname;
@@ -79,7 +79,7 @@ ln -s ../knock.service "$1/etc/systemd/user/default.target.wants/knock.service"
 echo machine >"$1/etc/hostname"
 echo "127.0.0.1 localhost machine" >"$1/etc/hosts"
 : >"$1/etc/resolv.conf"
-chroot "$1" systemctl -q disable firewalld nftables
+chroot "$1" systemctl -q disable firewalld nftables ssh
 test ! -e "$1/lib/systemd/system/netfilter-persistent.service" ||
   chroot "$1" systemctl -q disable netfilter-persistent
 chroot "$1" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer

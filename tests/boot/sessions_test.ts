@@ -32,7 +32,19 @@ const WAYS: readonly ((account: Account, port: number) => string[])[] = [
     ...["systemd-run", "--quiet", "--wait", "--collect", "su", "-", name, "-c"],
     `${HELPER} -c '${SEND(port)}'`,
   ],
+  ({ name }, port) => [
+    ...["ssh", "-q", "-i", KEY, "-o", "StrictHostKeyChecking=no", `${name}@127.0.0.1`],
+    `${HELPER} -c '${SEND(port)}'`,
+  ],
 ];
+
+const KEY = "/root/key";
+
+/** Lets root in by ssh, as whoever it asks for. */
+const ALLOW_SSH = `
+ssh-keygen -q -t ed25519 -N "" -f ${KEY}
+cp ${KEY}.pub /etc/ssh/everybodys_keys
+echo "AuthorizedKeysFile /etc/ssh/everybodys_keys" >/etc/ssh/sshd_config.d/test.conf`;
 
 /** Receives, and leaves a note that it did. */
 const RECEIVE = ({ uid }: Account) => `
@@ -90,7 +102,7 @@ const allOf = (...accounts: readonly Account[]) =>
   accounts.flatMap(({ name }) => WAYS.map(() => name));
 
 bootTest(
-  "--sessions shuts setuid helpers, sudo, su and inbound data, also after a reboot",
+  "--sessions shuts setuid helpers, sudo, su, ssh and inbound data, also after a reboot",
   async (t) => {
     await using machine = await Machine.create();
     let etc = "";
@@ -106,6 +118,8 @@ bootTest(
       const own = `/etc/systemd/system/${SLICE}.d`;
       await boot.must("mkdir", own);
       await boot.must("sh", "-c", `printf '[Slice]\\nTasksMax=99\\n' >${own}/own.conf`);
+      await boot.must("sh", "-ec", ALLOW_SSH);
+      await boot.must("systemctl", "start", "ssh");
       etc = await machine.etc();
       assertEquals(await escaped(world, boot), allOf(AGENT, CONTROL));
       await assertReached(world, boot, AGENT, CONTROL);
@@ -120,6 +134,7 @@ bootTest(
       await using world = await World.create();
       await using boot = await machine.boot(world, WITH_BPF);
       await boot.finished();
+      await boot.must("systemctl", "start", "ssh");
       assertEquals(await escaped(world, boot), allOf(CONTROL));
       await boot.must("systemctl", "restart", "systemd-logind");
       assertEquals(await escaped(world, boot), allOf(CONTROL));
