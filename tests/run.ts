@@ -13,7 +13,9 @@
 const OTHER_TASKS = ["boot", "kernel", "long", "packaging", "stress"];
 
 /** The longest first. */
-const LONGEST = ["tests/linux/leaks_test.ts", "tests/macos/apply_test.ts"];
+const LONGEST = ["linux/preflight", "linux/leaks", "macos/apply"].map((name) =>
+  `tests/${name}_test.ts`
+);
 
 /** What `long` runs besides its own folder: whole files, and the older variant of iptables. */
 const LONG = [
