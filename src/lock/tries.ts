@@ -25,24 +25,24 @@ export interface Person {
   readonly groups: readonly number[];
 }
 
-/** One thing to try. */
-export type Ask =
-  & { readonly as: Person }
-  & (
-    | { readonly kind: "tcp" | "udp"; readonly host: string; readonly port: number }
-    /** UDP by one device, whatever the routes say. */
-    | {
-      readonly kind: "device";
-      readonly host: string;
-      readonly port: number;
-      readonly device: string;
-    }
-    | { readonly kind: "http"; readonly host: string; readonly port: number; readonly path: string }
-    /** May it write to this file or Unix socket? */
-    | { readonly kind: "write"; readonly path: string }
-    /** May it call this name on the bus that listens on this Unix socket? */
-    | { readonly kind: "bus"; readonly host: string; readonly name: string }
-  );
+/** One thing to try, whoever tries it. */
+export type What =
+  | { readonly kind: "tcp" | "udp"; readonly host: string; readonly port: number }
+  /** UDP by one device, whatever the routes say. */
+  | {
+    readonly kind: "device";
+    readonly host: string;
+    readonly port: number;
+    readonly device: string;
+  }
+  | { readonly kind: "http"; readonly host: string; readonly port: number; readonly path: string }
+  /** May it write to this file or Unix socket? */
+  | { readonly kind: "write"; readonly path: string }
+  /** May it call this name on the bus that listens on this Unix socket? */
+  | { readonly kind: "bus"; readonly host: string; readonly name: string };
+
+/** One thing to try, as somebody. */
+export type Ask = { readonly as: Person } & What;
 
 /** What the very call said. */
 export interface Answer {

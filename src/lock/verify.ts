@@ -20,7 +20,7 @@ import {
   type Verification,
   type Way,
 } from "./judge.ts";
-import { type Ask, type Person, type RunAsRoot, tryAll } from "./tries.ts";
+import { type Ask, type Person, type RunAsRoot, tryAll, type What } from "./tries.ts";
 
 /** The account that is verified, with what `status` says of it. */
 export interface Verified extends Person {
@@ -196,14 +196,7 @@ async function outside(
 }
 
 /** What may be sent outside, whoever sends it. */
-type Sending =
-  | { readonly kind: "tcp" | "udp"; readonly host: string; readonly port: number }
-  | {
-    readonly kind: "device";
-    readonly host: string;
-    readonly port: number;
-    readonly device: string;
-  };
+type Sending = Extract<What, { readonly kind: "tcp" | "udp" | "device" }>;
 
 /** What is not tried without a target: a packet of an account that nothing would hold back. */
 function notSent({ name: by }: Person, route: Attempt | undefined): Attempt {
@@ -232,25 +225,28 @@ async function resolvers(
     seconds: 3,
   });
   const there = new Set(stdout.split("\n"));
+  const both = bothOf(account, control);
   return resolvers.filter(({ socket }) => there.has(socket)).flatMap(({ socket: path, call }) => [
     {
       what: `the resolver's socket ${path}`,
-      own: { as: account, kind: "write", path },
-      control: { as: control, kind: "write", path },
+      ...both({ kind: "write", path }),
       judge: judgeRefusal,
-    } satisfies Planned,
+    },
     ...(call !== undefined && there.has(call.bus)
-      ? [
-        {
-          what: `the resolver's name ${call.name} on D-Bus`,
-          own: { as: account, kind: "bus", host: call.bus, name: call.name },
-          control: { as: control, kind: "bus", host: call.bus, name: call.name },
-          judge: judgeCall,
-        } satisfies Planned,
-      ]
+      ? [{
+        what: `the resolver's name ${call.name} on D-Bus`,
+        ...both({ kind: "bus", host: call.bus, name: call.name }),
+        judge: judgeCall,
+      }]
       : []),
   ]);
 }
+
+/** The same thing to try, as each of the two. */
+const bothOf = (account: Person, control: Person) => (what: What) => ({
+  own: { as: account, ...what },
+  control: { as: control, ...what },
+});
 
 async function loopback(
   account: Verified,
@@ -259,10 +255,7 @@ async function loopback(
   const addresses = await resolve(run, proxy.hostname.replace(/^\[|\]$/g, ""), system);
   const host = [...addresses.values()][0]!;
   const port = Number(proxy.port || 80);
-  const both = (ask: Sending | { kind: "http"; host: string; port: number; path: string }) => ({
-    own: { as: account, ...ask },
-    control: { as: control, ...ask },
-  });
+  const both = bothOf(account, control);
   const path = proxy.pathname + proxy.search;
   const isLimited = account.onlyPorts.length > 0;
   const isAllowed = !isLimited || account.onlyPorts.includes(port);
