@@ -27,8 +27,12 @@ const LONG = [
   ]),
 ];
 
-/** The kernel's audit has no namespace: these have the machine to themselves, at the end. */
-const ALONE = ["tests/linux/log_test.ts", "tests/linux/audit_test.ts", "tests/readme_test.ts"];
+/**
+ * The kernel's audit, and its word of every process that changes its uid, have no namespace: these
+ * have the machine to themselves, at the end.
+ */
+const ALONE = ["linux/hostile_account", "linux/log", "linux/audit", "readme"]
+  .map((name) => `tests/${name}_test.ts`);
 
 const DENO = Deno.execPath();
 const TEST = [DENO, "test", "--lock=tests/deno.lock", "--no-prompt", "--allow-all", "--no-check"];
