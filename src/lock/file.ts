@@ -10,7 +10,7 @@ import type { Step } from "./piece.ts";
  * Writes a file: beside its place, to the disk, then into it. A file that was there comes back by
  * the undo, with its text.
  *
- * @param text without single quotes or backslashes, and ends without a newline: echo adds it
+ * @param text without single quotes or backslashes; echo adds its last newline
  * @param before the text that is there now, if any, as it is
  */
 export function writeFile(path: string, text: string, why: string, before?: string): Step {
@@ -18,11 +18,7 @@ export function writeFile(path: string, text: string, why: string, before?: stri
     line: `${feed(text, "tee", `${path}.new`)} >/dev/null && ${sudo("sync", `${path}.new`)} && ` +
       sudo("mv", `${path}.new`, path),
     why,
-    undo: [
-      sudo("rm", "-f", `${path}.new`),
-      "",
-      before === undefined ? sudo("rm", "-f", path) : restoreFile(path, before),
-    ],
+    undo: [sudo("rm", "-f", `${path}.new`), "", restoreFile(path, before)],
   };
 }
 
@@ -31,7 +27,9 @@ export function removeFile(path: string, text: string, why: string): Step {
   return { line: sudo("rm", path), why, undo: [restoreFile(path, text)] };
 }
 
-/** The line that puts a text back, whatever it holds: `printf %s` prints it as it is. */
-export function restoreFile(path: string, text: string): string {
-  return `${printed(text)} | ${sudo("tee", path)} >/dev/null`;
+/** The line that puts a text back, whatever it holds; without one, there was no file. */
+export function restoreFile(path: string, text: string | undefined): string {
+  return text === undefined
+    ? sudo("rm", "-f", path)
+    : `${printed(text)} | ${sudo("tee", path)} >/dev/null`;
 }
