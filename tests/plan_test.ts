@@ -107,15 +107,16 @@ Deno.test("what a reboot needs is on the disk after a power cut: each file, then
   for (const { lock, action, steps } of EVERY_PLAN) {
     if (!lock.persist || action === "disable") continue;
     const lines = steps.map(({ line }) => unquoted(line));
-    const written = lines.flatMap((line) => {
-      const [, path, then] = / \| sudo tee (.+)\.new >\/dev\/null && (.*)$/.exec(line) ?? [];
-      return path === undefined ? [] : [{ path, then }];
+    const written = lines.flatMap((line, i) => {
+      const [, beside] = / \| sudo tee (.+\.new) >\/dev\/null$/.exec(line) ?? [];
+      return beside === undefined ? [] : [{ i, beside, path: beside.slice(0, -".new".length) }];
     });
     assert(written.length >= 7, `${written.length}`);
-    for (const { path, then } of written) {
-      assertEquals(then, `sudo sync ${path}.new && sudo mv ${path}.new ${path}`);
+    for (const { i, beside, path } of written) {
+      assertEquals(lines[i + 1], `sudo sync ${beside}`);
+      assertEquals(lines[i + 2], `sudo mv ${beside} ${path}`);
     }
-    const changes = (line: string) => /\bsudo (mv|install|systemctl enable) /.test(line);
+    const changes = (line: string) => /^sudo (mv|install|systemctl enable) /.test(line);
     const last = lines.slice(lines.findLastIndex(changes) + 1).find((line) => /sync/.test(line));
     const folders = last?.split(" ").slice(2);
     for (const { path } of written) assert(folders?.includes(path.replace(/\/[^/]*$/, "")), path);

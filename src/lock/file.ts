@@ -4,22 +4,21 @@
  * @module
  */
 import { feed, printed, sudo } from "./line.ts";
-import type { Step } from "./piece.ts";
+import type { Answers, Step } from "./piece.ts";
 
 /**
- * Writes a file: beside its place, to the disk, then into it. A file that was there comes back by
- * the undo, with its text.
+ * Writes a file: beside its place, to the disk, then into it.
  *
  * @param text without single quotes or backslashes; echo adds its last newline
- * @param before the text that is there now, if any, as it is
+ * @param back the line that puts back what is there now, as {@link restoreFile} gives it
  */
-export function writeFile(path: string, text: string, why: string, before?: string): Step {
-  return {
-    line: `${feed(text, "tee", `${path}.new`)} >/dev/null && ${sudo("sync", `${path}.new`)} && ` +
-      sudo("mv", `${path}.new`, path),
-    why,
-    undo: [sudo("rm", "-f", `${path}.new`), "", restoreFile(path, before)],
-  };
+export function writeFile(path: string, text: string, why: string, back: string): Step[] {
+  const beside = `${path}.new`;
+  return [
+    { line: `${feed(text, "tee", beside)} >/dev/null`, why, undo: [sudo("rm", "-f", beside)] },
+    { line: sudo("sync", beside), why: "so that a power cut leaves it whole", undo: [""] },
+    { line: sudo("mv", beside, path), why: "into its place, at once", undo: [back] },
+  ];
 }
 
 /** Removes a file; the undo puts its text back. */
@@ -32,4 +31,14 @@ export function restoreFile(path: string, text: string | undefined): string {
   return text === undefined
     ? sudo("rm", "-f", path)
     : `${printed(text)} | ${sudo("tee", path)} >/dev/null`;
+}
+
+/** The texts of files by their paths, of an answer of `grep -H`: PATH:LINE for each line. */
+export function textsIn(answers: Answers | undefined, name: string): Map<string, string> {
+  const texts = new Map<string, string>();
+  for (const line of (answers?.get(name)?.stdout ?? "").split("\n")) {
+    const [, path, text] = /^([^:]+):(.*)$/s.exec(line) ?? [];
+    if (path !== undefined) texts.set(path, `${texts.get(path) ?? ""}${text}\n`);
+  }
+  return texts;
 }

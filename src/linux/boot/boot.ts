@@ -13,7 +13,7 @@
  * @module
  */
 import { FishnetError } from "../../errors.ts";
-import { removeFile, writeFile } from "../../lock/file.ts";
+import { removeFile, restoreFile, writeFile } from "../../lock/file.ts";
 import { sudo } from "../../lock/line.ts";
 import type { Kind, Step } from "../../lock/piece.ts";
 import type { Machine } from "../machine.ts";
@@ -53,7 +53,7 @@ export const boot: Kind<Machine> = {
     const start = own.some(({ part }) => part === "links")
       ? startSteps(state, STOP)
       : [...(writes ? [RELOAD] : []), ...renewSteps(state, writes)];
-    return [...own.map((piece) => makeStep(piece, state)), SYNC, ...start];
+    return [...own.flatMap((piece) => makeSteps(piece, state)), SYNC, ...start];
   },
 
   unmake(pieces, machine) {
@@ -67,15 +67,16 @@ export const boot: Kind<Machine> = {
   },
 };
 
-function makeStep(piece: BootPiece, state: BootState): Step {
+function makeSteps(piece: BootPiece, state: BootState): Step[] {
   if (piece.part !== "file") {
-    return piece.part === "folder" ? folderStep(piece, state) : enableStep(piece, state);
+    return [piece.part === "folder" ? folderStep(piece, state) : enableStep(piece, state)];
   }
   const { path, text, why } = piece;
   const place = state.places.get(path);
-  const step = writeFile(path, text.trimEnd(), why, place && (state.texts.get(path) ?? ""));
-  if (place?.type !== "l") return step;
-  return { ...step, undo: step.undo.with(-1, sudo("ln", "-sfT", place.target, path)) };
+  const back = place?.type === "l"
+    ? sudo("ln", "-sfT", place.target, path)
+    : restoreFile(path, place && (state.texts.get(path) ?? ""));
+  return writeFile(path, text.trimEnd(), why, back);
 }
 
 function unmakeSteps(piece: BootPiece, state: BootState): Step[] {

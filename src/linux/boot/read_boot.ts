@@ -4,6 +4,7 @@
  * @module
  */
 import type { Backend } from "../../account.ts";
+import { textsIn } from "../../lock/file.ts";
 import { sudo } from "../../lock/line.ts";
 import type { Answers, Lock, Questions } from "../../lock/piece.ts";
 
@@ -104,11 +105,6 @@ export interface BootState {
 /** Reads the answers to {@link QUESTIONS}; without any, nothing is there. */
 export function readBoot(answers: Answers | undefined): BootState {
   const said = (name: string) => answers?.get(`boot: ${name}`)?.stdout ?? "";
-  const texts = new Map<string, string>();
-  for (const line of said("texts").split("\n")) {
-    const [, path, text] = /^([^:]+):(.*)$/s.exec(line) ?? [];
-    if (path !== undefined) texts.set(path, (texts.get(path) ?? "") + `${text}\n`);
-  }
   const places = new Map<string, Place>();
   for (const line of said("places").split("\n")) {
     const [, type, mode, uid, path, target] = /^(\S) (\d+) (\d+) (\S+) (.*)$/.exec(line) ?? [];
@@ -119,7 +115,7 @@ export function readBoot(answers: Answers | undefined): BootState {
   const saysOf = (other: string, property: string) =>
     units.get(`${other}.service`)?.get(property) ?? "";
   return {
-    texts,
+    texts: textsIn(answers, "boot: texts"),
     places,
     units,
     othersActive: OTHERS.filter((other) => saysOf(other, "ActiveState") === "active"),
