@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { restoreFile, textsIn, writeFile } from "../lock/file.ts";
+import { restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../lock/line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import type { Resolver } from "../lock/verify.ts";
@@ -35,9 +35,6 @@ export const RESOLVERS: readonly Resolver[] = [
 
 /** The account may call none of these on the system bus. */
 const RESOLVER_NAMES = RESOLVERS.flatMap(({ call }) => call?.name ?? []);
-
-/** Under this name root is asked for the texts of our files. */
-const ANSWER = "resolver files";
 
 const POLICY = "D-Bus policy against name look-ups";
 const AT_BOOT = "access lists against name look-ups at boot";
@@ -72,11 +69,8 @@ export const resolver: Kind<Machine> = {
   questions: {
     // All of them fail where one is missing: what there is, is printed all the same.
     "resolver lists": ["getfacl", "--numeric", "--absolute-names", BUS, ...FOLDERS],
-    [ANSWER]: [
-      ...["find", "/etc/dbus-1/system.d", "/etc/tmpfiles.d", "-maxdepth", "1"],
-      ...["-name", "fishnet-*.conf", "-exec", "grep", "-H", "^", "{}", "+"],
-    ],
   },
+  files: ["/etc/dbus-1/system.d/fishnet-*.conf", "/etc/tmpfiles.d/fishnet-*.conf"],
 
   // A dry-run shows none of it: which of these services there are, only the machine tells.
   wanted({ name: owner, uid, onlyPorts, persist }: Lock, machine?: Machine): Piece[] {
@@ -96,7 +90,7 @@ export const resolver: Kind<Machine> = {
   found(machine: Machine): Found[] {
     const folders = foldersOf(machine);
     return [
-      ...[...textsIn(machine.answers, ANSWER)].flatMap(([path, text]): Found[] => {
+      ...[...machine.files].flatMap(([path, text]): Found[] => {
         const uid = Number(/\/fishnet-(\d{1,10})\.conf$/.exec(path)?.[1]);
         const owner = /^# fishnet:([\w-]+)$/m.exec(text)?.[1];
         const isPolicy = path === policyPath(uid);
@@ -182,8 +176,7 @@ const RELOAD: Step = { line: RELOAD_BUS, why: "the bus reads its policies", undo
 const policyBack = (uid: number, machine: Machine) =>
   `${back(policyPath(uid), machine)} && ${RELOAD_BUS}`;
 
-const back = (path: string, { answers }: Machine) =>
-  restoreFile(path, textsIn(answers, ANSWER).get(path));
+const back = (path: string, { files }: Machine) => restoreFile(path, files.get(path));
 
 /** A folder of a service, and its access list. */
 interface Folder {

@@ -73,6 +73,7 @@ export async function makeChange<M>(
   for (const { lock, holder } of wishes) {
     system.refuse(sight.machine, sight.holdings, lock, holder);
   }
+  await system.refuseTools?.(session.ask, wishes.map(({ lock }) => lock));
   const freed = change.kind === "enable"
     ? []
     : change.accounts.map((name) => holderToFree(sight, name));
@@ -87,7 +88,13 @@ export async function makeChange<M>(
   const kinds = there.filter(({ kind, found }) =>
     found.length > 0 || wishes.some(({ lock }) => kind.wanted(lock, machine).length > 0)
   ).map(({ kind }) => kind);
-  const after = steps.length === 0 ? sight : await read({ machine, kinds });
+  const enabling = change.kind === "enable";
+  // Asked at once, they are one command of root's.
+  const [after, doors, reachable] = await Promise.all([
+    steps.length === 0 ? sight : read({ machine, kinds }),
+    enabling ? system.doors?.(session.ask, machine, change.accounts) : undefined,
+    enabling ? system.reachable?.(session.ask) : undefined,
+  ]);
   const fault = steps.length === 0 ? undefined : system.verifyAfter?.(sight.machine, after.machine);
   if (fault !== undefined) throw await rolledBack(run, fault);
   await session.commit(`${change.kind} ${change.accounts.join(" ")}`.slice(0, 200));
@@ -108,8 +115,8 @@ export async function makeChange<M>(
       ...wholeness(accounts),
       ...systemAccounts(accounts, system.firstOrdinaryUid),
       ...lostAtReboot(accounts),
-      ...await system.reachable?.(session.ask, accounts) ?? [],
-      ...await system.doors(session.ask, after.machine, accounts),
+      ...reachable?.(accounts) ?? [],
+      ...doors?.(accounts) ?? [],
     ],
   };
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { feed, printed, sudo } from "./line.ts";
-import type { Answers, Step } from "./piece.ts";
+import type { Step } from "./piece.ts";
 
 /**
  * Writes a file: beside its place, to the disk, then into it.
@@ -31,14 +31,4 @@ export function restoreFile(path: string, text: string | undefined): string {
   return text === undefined
     ? sudo("rm", "-f", path)
     : `${printed(text)} | ${sudo("tee", path)} >/dev/null`;
-}
-
-/** The texts of files by their paths, of an answer of `grep -H`: PATH:LINE for each line. */
-export function textsIn(answers: Answers | undefined, name: string): Map<string, string> {
-  const texts = new Map<string, string>();
-  for (const line of (answers?.get(name)?.stdout ?? "").split("\n")) {
-    const [, path, text] = /^([^:]+):(.*)$/s.exec(line) ?? [];
-    if (path !== undefined) texts.set(path, `${texts.get(path) ?? ""}${text}\n`);
-  }
-  return texts;
 }

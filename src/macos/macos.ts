@@ -66,8 +66,6 @@ export const macos: System<Machine> = {
 
   verifyAfter,
 
-  doors: () => Promise.resolve([]),
-
   async whyAsk(ask, name) {
     const rights = await ask(["sudo", "-n", "-l", "-U", name]);
     if (/\bmay run the following commands\b/.test(rights.stdout)) return "it may use sudo";

@@ -23,6 +23,7 @@ import {
   AGAIN,
   besideUnits,
   type BootState,
+  FILES,
   FOLDER,
   LOCK,
   QUESTIONS,
@@ -36,6 +37,7 @@ import {
 export const boot: Kind<Machine> = {
   goesLast: true,
   questions: QUESTIONS,
+  files: FILES,
 
   wanted(lock) {
     if (!lock.persist) return [];
@@ -43,10 +45,10 @@ export const boot: Kind<Machine> = {
     return [...SHARED.filter(({ serves }) => serves?.(own) ?? true), own];
   },
 
-  found: ({ answers }) => foundAtBoot(answers),
+  found: foundAtBoot,
 
   make(pieces, machine) {
-    const state = readBoot(machine?.answers);
+    const state = readBoot(machine);
     const own = pieces.filter(isBoot);
     if (own.length === 0) return [];
     const writes = own.some(({ part, uids }) => part === "file" && uids === undefined);
@@ -57,7 +59,7 @@ export const boot: Kind<Machine> = {
   },
 
   unmake(pieces, machine) {
-    const state = readBoot(machine?.answers);
+    const state = readBoot(machine);
     const own = pieces.filter(isBoot);
     const shared = SHARED.filter((piece) => own.some(({ is }) => is === piece.is)).toReversed();
     const steps = [...own.filter(({ uids }) => uids !== undefined), ...shared]
