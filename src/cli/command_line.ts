@@ -28,8 +28,8 @@ interface AboutAccounts {
   readonly json: boolean;
 }
 
-/** What `enable` and `disable` have in common. */
-interface Change extends AboutAccounts {
+/** What `enable` and `disable` have in common; a `disable` asks for nothing of a lock. */
+interface Change extends AboutAccounts, Omit<LockOptions, "backend"> {
   readonly apply: boolean;
   /** Undefined where the user left the choice to the program. */
   readonly backend: Backend | undefined;
@@ -41,7 +41,7 @@ export type Command =
   | { readonly kind: "help"; readonly topic: Topic }
   | { readonly kind: "version" }
   | { readonly kind: "completions"; readonly shell: Shell }
-  | { readonly kind: "enable" } & Change & Omit<LockOptions, "backend">
+  | { readonly kind: "enable" } & Change
   | { readonly kind: "disable" } & Change
   | { readonly kind: "status"; readonly explain: boolean } & AboutAccounts
   | { readonly kind: "verify" } & AboutAccounts & Pick<VerifyOptions, "target" | "proxy">
@@ -115,7 +115,6 @@ function commandOf(kind: FirewallCommand, options: Options, around: Surroundings
   const explain = options.has("explain");
   switch (kind) {
     case "enable":
-      return { kind, ...changeOf(options, about), ...lockOf(options, system) };
     case "disable":
       return { kind, ...changeOf(options, about) };
     case "status":
@@ -161,29 +160,28 @@ function accountsOf(
 }
 
 function changeOf(options: Options, about: AboutAccounts): Change {
+  const isMac = about.system === "macos";
   const apply = options.has("apply") || options.has("apply-system");
   if (options.has("os") && apply) {
     throw new FishnetError("--os only shows the plan for another system: leave out --apply");
   }
   const backend = valueOf(options, "backend") as Backend | undefined;
-  if (backend !== undefined && about.system === "macos") {
+  if (backend !== undefined && isMac) {
     throw new FishnetError("--backend is for Linux; macOS has pf alone");
   }
   about.accounts.forEach(refuseRoot);
-  return { ...about, apply, backend, explain: options.has("explain") };
-}
-
-function lockOf(options: Options, system: System): Omit<LockOptions, "backend"> {
   const [persist, sessions] = [options.has("persist"), options.has("sessions")];
-  const log = options.has("log");
   if (sessions && !persist) throw new FishnetError("--sessions needs --persist: give both");
-  if (sessions && system === "macos") {
+  if (sessions && isMac) {
     throw new FishnetError("--sessions is for Linux with systemd: leave it out");
   }
-  if (log && system === "macos") {
+  const log = options.has("log");
+  if (log && isMac) {
     throw new FishnetError("--log is for Linux, whose audit records it: leave it out");
   }
-  return { onlyPorts: portsOf(options.get("only-port") ?? []), persist, sessions, log };
+  const onlyPorts = portsOf(options.get("only-port") ?? []);
+  const explain = options.has("explain");
+  return { ...about, apply, backend, onlyPorts, persist, sessions, log, explain };
 }
 
 function logOf(options: Options, system: System) {

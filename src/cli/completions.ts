@@ -14,7 +14,7 @@ import {
   SHELLS,
 } from "./options.ts";
 
-/** The script that a shell reads to complete `fishnet`, ending in a newline. */
+/** The script that a shell reads to complete `fishnet`. */
 export function completionScript(shell: Shell): string {
   switch (shell) {
     case "bash":
@@ -88,8 +88,7 @@ ${proposeOptions.join("\n")}
   fi
   COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }
-complete -F _fishnet fishnet
-`;
+complete -F _fishnet fishnet`;
 }
 
 function zsh(): string {
@@ -146,8 +145,7 @@ ${
     esac
   fi
 }
-if [[ $funcstack[1] == _fishnet ]]; then _fishnet "$@"; else compdef _fishnet fishnet; fi
-`;
+if [[ $funcstack[1] == _fishnet ]]; then _fishnet "$@"; else compdef _fishnet fishnet; fi`;
 }
 
 function fish(): string {
@@ -182,6 +180,5 @@ function fish(): string {
     `${shells} -a ${quote(SHELLS.join(" "))}`,
     `${topics} -a ${quote("firewall completions")}`,
     ...proposeOptions,
-    "",
   ].join("\n");
 }

@@ -33,6 +33,9 @@ export function warningText({ account, reason, remedy }: Warning): string {
   return `${whose}${shown(reason)}; ${shown(remedy, Infinity)}`;
 }
 
+/** What is said of a plan without a command. */
+export const NOTHING_TO_DO = { enable: "already in force", disable: "nothing to take away" };
+
 /** More names than this are counted: a line stays one that is read. */
 const MAX_NAMES = 5;
 

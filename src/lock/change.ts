@@ -4,38 +4,40 @@
  *
  * @module
  */
-import type { Backend } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import type { Again, System } from "../system.ts";
 import { Session } from "../sudo.ts";
-import { carryOut, NOTHING_CHANGED, rolledBack, SignalTrap } from "./apply.ts";
+import { carryOut, NOTHING_CHANGED, rolledBack, SignalTrap, type Watcher } from "./apply.ts";
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
-import type { Lock, LockOptions, Step } from "./piece.ts";
-import { holderOf, lockFound, lockToBe, type Sight, sightOf, statusIn } from "./status.ts";
-import type { AccountStatus } from "./report.ts";
+import type { Action, Asked, Lock, Step } from "./piece.ts";
+import type { AccountStatus, Warning } from "./report.ts";
+import {
+  holderOf,
+  lockFound,
+  lockToBe,
+  optionWords,
+  piecesOf,
+  type Sight,
+  sightOf,
+  statusIn,
+} from "./status.ts";
 import { lostAtReboot, systemAccounts, wholeness } from "./warnings.ts";
-import type { Warning } from "./report.ts";
 
 /** What is to be changed, and for whom. */
 export interface Change {
-  readonly kind: "enable" | "disable";
+  readonly kind: Action;
   readonly accounts: readonly string[];
   /** Whether the accounts were named, and not taken from $USER. */
   readonly accountsGiven: boolean;
-  /** What was asked for of an enable; what is left out stays as it is. */
-  readonly asked: Partial<LockOptions>;
+  readonly asked: Asked;
 }
 
 /** How a change is watched from outside. */
-export interface ChangeWatcher {
+export interface ChangeWatcher extends Watcher {
   /** Another run holds the lock: this one waits. */
   onWaiting(): void;
   /** Called once, when the plan is known and before its first command. */
   onPlan(steps: readonly Step[]): void;
-  /** Called before each command. */
-  onStep(step: Step): void;
-  /** Called when a command takes long. */
-  onLong(step: Step): void;
 }
 
 /** What came of a change. */
@@ -63,47 +65,53 @@ export async function makeChange<M>(
   using signals = new SignalTrap();
   await using session = await Session.open();
   await session.lockOutOtherRuns(watcher.onWaiting, signals.stopped);
-  const stopped = () => new FishnetError(`${signals.caught}\n${NOTHING_CHANGED}`);
-  if (signals.caught !== undefined) throw stopped();
-  if (change.kind === "enable" && !change.accountsGiven) await refuseOwn(system, change, session);
+  const goOn = () => {
+    if (signals.caught !== undefined) {
+      throw new FishnetError(`${signals.caught}\n${NOTHING_CHANGED}`);
+    }
+  };
+  goOn();
+  const { kind, accounts: names, asked } = change;
+  const enabling = kind === "enable";
+  if (enabling && !change.accountsGiven) await refuseOwn(system, names, session);
   const read = async (again?: Again<M>) =>
-    sightOf(system, await system.read(session.ask, change.accounts, again));
+    sightOf(system, await system.read(session.ask, names, again));
   const [sight] = await Promise.all([read(), session.prepare()]);
-  const wishes = change.kind === "enable" ? wishesOf(sight, change) : [];
-  for (const { lock, holder } of wishes) {
-    system.refuse(sight.machine, sight.holdings, lock, holder);
-  }
-  const freed = change.kind === "enable"
-    ? []
-    : change.accounts.map((name) => holderToFree(sight, name));
-  const steps = change.kind === "enable"
-    ? stepsToEnable(sight.there, sight.machine, wishes)
-    : stepsToDisable(sight.there, sight.machine, freed);
-  if (signals.caught !== undefined) throw stopped();
-  watcher.onPlan(steps);
-  const run = { session, signals, before: sight.there, look: async () => (await read()).there };
-  await carryOut(steps, run, watcher);
-  const { machine, there } = sight;
-  const kinds = there.filter(({ kind, found }) =>
-    found.length > 0 || wishes.some(({ lock }) => kind.wanted(lock, machine).length > 0)
-  ).map(({ kind }) => kind);
-  const after = steps.length === 0 ? sight : await read({ machine, kinds });
-  const fault = steps.length === 0 ? undefined : system.verifyAfter?.(sight.machine, after.machine);
-  if (fault !== undefined) throw await rolledBack(run, fault);
-  await session.commit(`${change.kind} ${change.accounts.join(" ")}`.slice(0, 200));
+  const { there, machine } = sight;
+  const wishes = enabling ? names.map((name) => wishOf(sight, name, asked)) : [];
   const locks = wishes.map(({ lock }) => lock);
-  if (change.kind === "disable") {
+  const freed = enabling
+    ? []
+    : names.map((name) => holderOf(sight, name, ", and no rule remembers it"));
+  const steps = enabling
+    ? stepsToEnable(there, machine, wishes)
+    : stepsToDisable(there, machine, freed);
+  goOn();
+  watcher.onPlan(steps);
+  const run = { session, signals, before: there, look: async () => (await read()).there };
+  await carryOut(steps, run, watcher);
+  let after = sight;
+  if (steps.length > 0) {
+    const kinds = there.filter(({ kind, found }) =>
+      found.length > 0 || locks.some((lock) => kind.wanted(lock, machine).length > 0)
+    ).map(({ kind }) => kind);
+    after = await read({ machine, kinds });
+    const fault = system.verifyAfter?.(machine, after.machine);
+    if (fault !== undefined) throw await rolledBack(run, fault);
+  }
+  await session.commit(`${kind} ${names.join(" ")}`.slice(0, 200));
+  if (!enabling) {
     const stays = freed.flatMap((holder) =>
       system.savedElsewhere?.(after.machine, holder).map((note) => `${holder.name}: ${note}`) ?? []
     );
     return { steps, locks, accounts: [], stays, warnings: [] };
   }
-  const { accounts } = statusIn(after, change.accounts);
+  const { accounts } = statusIn(after, names);
   return {
     steps,
     locks,
     accounts,
-    stays: wishes.flatMap((wish) => staysOf(wish, change.asked)),
+    stays: wishes.flatMap(staysOf),
     warnings: [
       ...wholeness(accounts),
       ...systemAccounts(accounts, system.firstOrdinaryUid),
@@ -115,9 +123,13 @@ export async function makeChange<M>(
 }
 
 /** Nobody locks himself out by accident: an account that was not named is not an operator's. */
-async function refuseOwn<M>(system: System<M>, change: Change, session: Session): Promise<void> {
-  for (const name of change.accounts) {
-    const why = await system.whyAsk(session.ask, name);
+async function refuseOwn<M>(
+  system: System<M>,
+  names: readonly string[],
+  { ask }: Session,
+): Promise<void> {
+  for (const name of names) {
+    const why = await system.whyAsk(ask, name);
     if (why === undefined) continue;
     throw new FishnetError(
       `refusing to lock '${name}', your own account ($USER): ${why}; ` +
@@ -126,43 +138,19 @@ async function refuseOwn<M>(system: System<M>, change: Change, session: Session)
   }
 }
 
-function wishesOf<M>(sight: Sight<M>, { accounts, asked }: Change): Wish[] {
+/** @throws {FishnetError} for the first reason not to lock an account so. */
+export function wishOf<M>(sight: Sight<M>, name: string, asked: Asked): Wish {
   const { system, machine, holdings } = sight;
-  return accounts.map((name) => {
-    const holder = system.holder(machine, holdings, name);
-    if (holder === undefined || !holder.exists) {
-      throw new FishnetError(`the account '${name}' does not exist: create it first`);
-    }
-    const own = [...holdings.of(holder).values()].flat();
-    const fallback = (): Backend => system.backend(machine);
-    const found = lockFound(holder, own, "iptables");
-    return {
-      lock: lockToBe(holder, found, asked, fallback),
-      holder,
-      asked: {
-        backend: asked.backend !== undefined,
-        onlyPorts: (asked.onlyPorts ?? []).length > 0,
-      },
-    };
-  });
-}
-
-function holderToFree<M>(sight: Sight<M>, name: string) {
-  try {
-    return holderOf(sight, name);
-  } catch (error) {
-    if (!(error instanceof FishnetError)) throw error;
-    throw new FishnetError(`the account '${name}' does not exist, and no rule remembers it`);
-  }
+  const holder = holderOf(sight, name, ": create it first");
+  const found = lockFound(holder, piecesOf(sight, holder));
+  const lock = lockToBe(holder, found, asked, () => system.backend(machine));
+  system.refuse(machine, holdings, lock, holder);
+  return { lock, holder, asked };
 }
 
 /** An enable loosens nothing that it was not asked to loosen, and says so. */
-function staysOf({ lock }: Wish, asked: Partial<LockOptions>): string[] {
-  const kept = [
-    ...(asked.onlyPorts?.length ? [] : lock.onlyPorts.map((port) => `--only-port ${port}`)),
-    ...(lock.persist && !asked.persist ? ["--persist"] : []),
-    ...(lock.sessions && !asked.sessions ? ["--sessions"] : []),
-    ...(lock.log && !asked.log ? ["--log"] : []),
-  ];
+function staysOf({ lock, asked }: Wish): string[] {
+  const kept = optionWords(lock)
+    .filter((word) => !optionWords(asked).includes(word));
   return kept.length === 0 ? [] : [`${lock.name}: ${kept.join(" ")} stays as it was`];
 }

@@ -31,6 +31,12 @@ export interface LockOptions {
   readonly log: boolean;
 }
 
+/** What was asked for of a lock; what is left out stays as it is. */
+export type Asked = { readonly [Option in keyof LockOptions]?: LockOptions[Option] | undefined };
+
+/** What becomes of locks. */
+export type Action = "enable" | "disable";
+
 /**
  * The uids of a piece: `name` in a dry-run stands for the account's own uid, and `ranges` for each of
  * its subordinate ranges.
