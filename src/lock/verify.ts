@@ -8,7 +8,9 @@
  *
  * @module
  */
-import { type Attempt, attemptOf, type Family, resolve, routeOf, type System } from "./attempt.ts";
+import type { System } from "../account.ts";
+import type { Ask } from "../sudo.ts";
+import { type Attempt, attemptOf, type Family, resolve, routeOf } from "./attempt.ts";
 import {
   isProven,
   judgeCall,
@@ -20,11 +22,12 @@ import {
   type Verification,
   type Way,
 } from "./judge.ts";
-import { type Ask, type Person, type RunAsRoot, tryAll, type What } from "./tries.ts";
+import type { LockState } from "./report.ts";
+import { type Attempted, type Endpoint, type Person, tryAll, type What } from "./tries.ts";
 
 /** The account that is verified, with what `status` says of it. */
 export interface Verified extends Person {
-  readonly state: Verification["state"];
+  readonly state: LockState;
   /** The TCP ports that loopback is limited to; none means that all of it is open. */
   readonly onlyPorts: readonly number[];
 }
@@ -32,13 +35,13 @@ export interface Verified extends Person {
 /** What to try, and through whom. */
 export interface VerifyOptions {
   readonly system: System;
-  readonly target: { readonly host: string; readonly port: number } | undefined;
+  readonly target: Endpoint | undefined;
   readonly proxy: URL;
   /** Services that look names up for whoever asks, which a lock with ports shuts. */
   readonly resolvers?: readonly Resolver[];
   /** Somebody who is not locked. */
   readonly control: Person;
-  readonly run: RunAsRoot;
+  readonly ask: Ask;
 }
 
 /** A service that looks names up: its socket, and its name on the bus that has one of its own. */
@@ -50,8 +53,8 @@ export interface Resolver {
 /** A try before it is made: what is asked as each of the two, or what is known without. */
 interface Planned {
   readonly what: string;
-  readonly own: Ask | Attempt;
-  readonly control: Ask | Attempt;
+  readonly own: Attempted | Attempt;
+  readonly control: Attempted | Attempt;
   readonly judge: (what: string, own: Attempt, control: Attempt) => Try;
   readonly part?: { readonly family: Family; readonly way: Way };
 }
@@ -72,9 +75,9 @@ const MULTICAST = "ff02::db8:0:9";
  * @throws {FishnetError} for a target or proxy that nothing resolves.
  */
 export async function verify(account: Verified, options: VerifyOptions): Promise<Verification> {
-  const { run, system, target } = options;
-  const targets = target && await resolve(run, target.host, system);
-  const families = await familiesOf(run, system, targets);
+  const { ask, system, target } = options;
+  const targets = target && await resolve(ask, target.host, system);
+  const families = await familiesOf(ask, system, targets);
   const planned = [
     ...await outside(account, families, targets, options),
     ...families.includes(6) || system === "macos" ? [] : [NO_IPV6],
@@ -82,8 +85,8 @@ export async function verify(account: Verified, options: VerifyOptions): Promise
     ...await resolvers(account, options),
   ];
   const asks = planned.flatMap(({ own, control }) => [own, control]).filter(isAsk);
-  const { answers, complaint } = await tryAll(run, asks);
-  const did = (side: Ask | Attempt): Attempt =>
+  const { answers, complaint } = await tryAll(ask, asks);
+  const did = (side: Attempted | Attempt): Attempt =>
     isAsk(side) ? attemptOf(side.as, answers[asks.indexOf(side)], complaint, system) : side;
   const judged: Judged[] = planned.map(({ what, own, control, judge, part }) => ({
     ...judge(what, did(own), did(control)),
@@ -91,12 +94,7 @@ export async function verify(account: Verified, options: VerifyOptions): Promise
   }));
   const ways: Way[] = system === "linux" ? ["tcp", "udp", "device"] : ["tcp", "udp"];
   const proven = isProven(account.state, judged, families, ways);
-  const tries = judged.map(({ what, expected, verdict, did }) => ({
-    what,
-    expected,
-    verdict,
-    did,
-  }));
+  const tries = judged.map(({ part: _, ...one }) => one);
   return { name: account.name, state: account.state, proven, tries };
 }
 
@@ -114,7 +112,7 @@ const NO_IPV6: Planned = {
   }),
 };
 
-const isAsk = (side: Ask | Attempt): side is Ask => "as" in side;
+const isAsk = (side: Attempted | Attempt): side is Attempted => "as" in side;
 
 type Targets = ReadonlyMap<Family, string> | undefined;
 
@@ -122,9 +120,9 @@ type Targets = ReadonlyMap<Family, string> | undefined;
  * The families that a device other than loopback has an address of; on macOS, where no route can be
  * asked for, those of the target.
  */
-async function familiesOf(run: RunAsRoot, system: System, targets: Targets): Promise<Family[]> {
+async function familiesOf(ask: Ask, system: System, targets: Targets): Promise<Family[]> {
   if (system === "macos") return [...targets?.keys() ?? [4, 6] as const];
-  const { exitCode, stdout, stderr } = await run(["cat", "/proc/net/if_inet6"], { seconds: 3 });
+  const { exitCode, stdout, stderr } = await ask(["cat", "/proc/net/if_inet6"], { seconds: 3 });
   const isThere = exitCode === 0
     ? stdout.split("\n").some((line) => line !== "" && !/\slo$/.test(line))
     : !stderr.includes("No such file"); // what could not be asked may be there
@@ -135,14 +133,14 @@ async function outside(
   account: Verified,
   families: readonly Family[],
   targets: Targets,
-  { control, target, system, run }: VerifyOptions,
+  { control, target, system, ask }: VerifyOptions,
 ): Promise<Planned[]> {
   const asked = [...new Set([...families, ...targets?.keys() ?? []])];
   const routes = new Map(
     await Promise.all(asked.map(async (family) => {
       const address = targets?.get(family) ?? NOBODYS[family];
       const [own, others] = system === "linux"
-        ? await Promise.all([account, control].map((who) => routeOf(run, who, family, address)))
+        ? await Promise.all([account, control].map((who) => routeOf(ask, who, family, address)))
         : [];
       return [family, { address, own, others }] as const;
     })),
@@ -154,16 +152,16 @@ async function outside(
     const port = isTarget ? target!.port : 443;
     const device = others?.device ?? anyDevice;
     const label = `IPv${family}`;
-    const planned = (what: string, way: Way, ask: Sending, counts = true): Planned => {
+    const planned = (what: string, way: Way | undefined, sent: Sending): Planned => {
       // A socket bound to a device asks no route: the word of the kernel does not hold it back.
       const isHeld = own?.outcome === "refused" && (way !== "device" || account.state === "locked");
       return {
         what: `${label}: ${what}`,
-        own: isTarget || isHeld ? { as: account, ...ask } : notSent(account, own),
+        own: isTarget || isHeld ? { as: account, ...sent } : notSent(account, own),
         // By default the control is the kernel's word, and no packet.
-        control: isTarget ? { as: control, ...ask } : others ?? notSent(control, own),
+        control: isTarget ? { as: control, ...sent } : others ?? notSent(control, own),
         judge: judgeRefusal,
-        ...(counts ? { part: { family, way } } : {}),
+        ...(way === undefined ? {} : { part: { family, way } }),
       };
     };
     const byDevice = family === 6 ? MULTICAST : address;
@@ -176,12 +174,11 @@ async function outside(
       }]),
       planned(`TCP to ${address} port ${port}`, "tcp", { kind: "tcp", host: address, port }),
       planned(`UDP to ${address} port ${port}`, "udp", { kind: "udp", host: address, port }),
-      planned(
-        `DNS over UDP to ${address} port 53`,
-        "udp",
-        { kind: "udp", host: address, port: 53 },
-        false,
-      ),
+      planned(`DNS over UDP to ${address} port 53`, undefined, {
+        kind: "udp",
+        host: address,
+        port: 53,
+      }),
       ...(system === "macos" ? [] : [
         device === undefined
           ? noDevice(`${label}: UDP by a device alone`, account, control)
@@ -208,20 +205,19 @@ function notSent({ name: by }: Person, route: Attempt | undefined): Attempt {
 }
 
 function noDevice(what: string, account: Person, control: Person): Planned {
-  const none = ({ name: by }: Person): Attempt => {
-    return { by, outcome: "broken", said: "not tried: no device leads outside" };
-  };
+  const said = "not tried: no device leads outside";
+  const none = ({ name: by }: Person): Attempt => ({ by, outcome: "broken", said });
   return { what, own: none(account), control: none(control), judge: judgeRefusal };
 }
 
 /** The doors to the resolver that are there: no packet is needed for them. */
 async function resolvers(
   account: Verified,
-  { control, run, resolvers = [] }: VerifyOptions,
+  { control, ask, resolvers = [] }: VerifyOptions,
 ): Promise<Planned[]> {
   if (account.onlyPorts.length === 0 || resolvers.length === 0) return [];
   const places = resolvers.flatMap(({ socket, call }) => call ? [socket, call.bus] : [socket]);
-  const { stdout } = await run(["find", ...new Set(places), "-maxdepth", "0", "-type", "s"], {
+  const { stdout } = await ask(["find", ...new Set(places), "-maxdepth", "0", "-type", "s"], {
     seconds: 3,
   });
   const there = new Set(stdout.split("\n"));
@@ -250,9 +246,9 @@ const bothOf = (account: Person, control: Person) => (what: What) => ({
 
 async function loopback(
   account: Verified,
-  { control, proxy, system, run }: VerifyOptions,
+  { control, proxy, system, ask }: VerifyOptions,
 ): Promise<Planned[]> {
-  const addresses = await resolve(run, proxy.hostname.replace(/^\[|\]$/g, ""), system);
+  const addresses = await resolve(ask, proxy.hostname.replace(/^\[|\]$/g, ""), system);
   const host = [...addresses.values()][0]!;
   const port = Number(proxy.port || 80);
   const both = bothOf(account, control);
