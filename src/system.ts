@@ -34,7 +34,7 @@ export interface System<M> {
   /** Every account that anything of a lock is there for. */
   holders(machine: M, holdings: Holdings<M>): Holder[];
   /** What holds uids of no account. */
-  leftOver(machine: M, holdings: Holdings<M>): Found[];
+  leftOver(machine: M, holdings: Holdings<M>): readonly Found[];
   /** The backend for an account that has none; an error where the machine has none either. */
   backend(machine: M): Backend;
   /** @throws {FishnetError} for the first reason not to make this lock, before anything changes. */
