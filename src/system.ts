@@ -7,8 +7,7 @@
 import type { Backend } from "./account.ts";
 import type { Holder, Holdings } from "./lock/holder.ts";
 import type { Found, Kind, Lock } from "./lock/piece.ts";
-import type { AccountStatus } from "./lock/report.ts";
-import type { Warning } from "./lock/report.ts";
+import type { AccountStatus, Warning } from "./lock/report.ts";
 import type { Resolver } from "./lock/verify.ts";
 import type { Ask } from "./sudo.ts";
 

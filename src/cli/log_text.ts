@@ -4,7 +4,7 @@
  * @module
  */
 import type { Refusal } from "../lock/report.ts";
-import { json, shown } from "../shown.ts";
+import { json, shown, someOf } from "../shown.ts";
 
 /** How each layer's refusal is told. */
 const HOW = { routing: "no route", filter: "packet filter" } as const;
@@ -45,10 +45,8 @@ export function summaryLines(refusals: readonly Refusal[]): string[] {
   const all = summaryOf(refusals);
   const width = `${all[0]?.count ?? ""}`.length;
   return all.map(({ count, programs, last, ...where }) => {
-    const more = programs.length > 3 ? ` and ${programs.length - 3} more` : "";
-    return `${`${count}`.padStart(width)}  ${destination(where)}  ` +
-      `${programs.slice(0, 3).map((one) => shown(one, PROGRAM)).join(", ")}${more}  ` +
-      `last ${clock(last)}`;
+    const names = someOf(programs.map((one) => shown(one, PROGRAM)), 3);
+    return `${`${count}`.padStart(width)}  ${destination(where)}  ${names}  last ${clock(last)}`;
   });
 }
 

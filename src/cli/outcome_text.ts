@@ -4,9 +4,8 @@
  *
  * @module
  */
-import type { AccountStatus } from "../lock/report.ts";
-import type { Warning } from "../lock/report.ts";
-import { shown } from "../shown.ts";
+import type { AccountStatus, Warning } from "../lock/report.ts";
+import { shown, someOf } from "../shown.ts";
 
 /** Where the Fishnet proxy listens. */
 const PROXY_PORT = 3777;
@@ -36,9 +35,6 @@ export function warningText({ account, reason, remedy }: Warning): string {
 /** What is said of a plan without a command. */
 export const NOTHING_TO_DO = { enable: "already in force", disable: "nothing to take away" };
 
-/** More names than this are counted: a line stays one that is read. */
-const MAX_NAMES = 5;
-
 /**
  * What is in force after an enable, a line for all accounts of which the same is true:
  * `agent_runner (uid 1002): locked; loopback open; lost at reboot`.
@@ -65,12 +61,10 @@ function byText<T extends Pick<AccountStatus, "name" | "uid">>(
   accounts: readonly T[],
   textOf: (account: T) => string,
 ): string[] {
-  const groups = Map.groupBy(accounts, textOf);
-  return [...groups].map(([text, group]) => {
-    const names = group.slice(0, MAX_NAMES).map(({ name, uid }) =>
+  return [...Map.groupBy(accounts, textOf)].map(([text, group]) => {
+    const names = group.map(({ name, uid }) =>
       `${shown(name)}${uid === undefined ? "" : ` (uid ${uid})`}`
     );
-    const more = group.length > MAX_NAMES ? ` and ${group.length - MAX_NAMES} more` : "";
-    return `${names.join(", ")}${more}: ${text}`;
+    return `${someOf(names, 5)}: ${text}`;
   });
 }

@@ -5,9 +5,9 @@
  */
 import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
 import { mostUrgentFirst } from "../lock/warnings.ts";
-import type { Warning } from "../lock/report.ts";
 import { type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
+import type { Warning } from "../lock/report.ts";
 import type { Action, Step } from "../lock/piece.ts";
 import { json } from "../shown.ts";
 

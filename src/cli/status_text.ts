@@ -5,9 +5,14 @@
  * @module
  */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
-import type { AccountStatus, LockState, PieceStatus, StatusReport } from "../lock/report.ts";
+import type {
+  AccountStatus,
+  LockState,
+  PieceStatus,
+  StatusReport,
+  Warning,
+} from "../lock/report.ts";
 import { mostUrgentFirst } from "../lock/warnings.ts";
-import type { Warning } from "../lock/report.ts";
 import { table, type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
 import { shown } from "../shown.ts";
