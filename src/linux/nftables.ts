@@ -12,7 +12,7 @@ import { feed, printed, sudo } from "../lock/line.ts";
 import type { Answer, Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { UnreadableError } from "../sudo.ts";
-import { ownerWord, ownUids, subordinateUids } from "./accounts.ts";
+import { allUids, ownerWord, ownUids, subordinateUids } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
 import { defectOf, type Element, parseTable, type Table } from "./nft_table.ts";
 import lockText from "./table_fishnet.nft" with { type: "text" };
@@ -69,7 +69,7 @@ export const lockTable: Kind<Machine> = kindOf(LOCK, (lock) => {
 /** The table for `--only-port`. */
 export const loopbackTable: Kind<Machine> = kindOf(LOOPBACK, (lock) => {
   if (lock.onlyPorts.length === 0) return [];
-  return [ownUids(lock), ...subordinateUids(lock)].flatMap((uids): ElementPiece[] => [
+  return allUids(lock).flatMap((uids): ElementPiece[] => [
     ...lock.onlyPorts.map((port) => allowedPiece(uids, lock.name, port)),
     {
       is: `loopback limited in table ${LOOPBACK.name}`,
