@@ -186,12 +186,13 @@ async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
     : json
     ? text.logJson
     : text.logLines;
-  await showLog(command, (refusals, { lost, isLast }) => {
+  let count = 0;
+  const lost = await showLog(command, (refusals) => {
+    count += refusals.length;
     if (refusals.length > 0) output.printLines(() => linesOf(refusals));
-    const loss = text.lossLine(lost);
-    if (loss !== undefined) output.printOutcome([loss]);
-    if (isLast && refusals.length === 0) output.printOutcome(["nothing was refused in that time"]);
   });
+  if (lost > 0) output.printOutcome([text.lossLine(lost)]);
+  if (count === 0 && !command.follow) output.printOutcome(["nothing was refused in that time"]);
 }
 
 /** The command that reads a text of many lines. */

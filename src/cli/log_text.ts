@@ -65,11 +65,9 @@ export function summaryJson(refusals: readonly Refusal[]): string[] {
 }
 
 /** What a person has to know of the log itself, where records were lost. */
-export function lossLine(lost: number): string | undefined {
-  return lost === 0
-    ? undefined
-    : `the kernel lost ${lost} audit records of this machine since it started: ` +
-      `some refusals may be missing`;
+export function lossLine(lost: number): string {
+  return `the kernel lost ${lost} audit records of this machine since it started: ` +
+    `some refusals may be missing`;
 }
 
 function destination(
