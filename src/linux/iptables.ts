@@ -16,7 +16,7 @@ import {
   CHAIN,
   DROP,
   type Layer,
-  LAYERS,
+  layerOf,
   LIMITS,
   LOOPBACK_TCP,
   MARK,
@@ -168,9 +168,7 @@ function foundRule(
   variant: Variant,
   chainFault: string | undefined,
 ): FoundRule[] {
-  const layer = rule.narrower || rule.owner === undefined
-    ? undefined
-    : LAYERS.find(({ matches }) => matches(rule));
+  const layer = layerOf(rule);
   if (layer === undefined) return [];
   const command = commandOf(family, variant);
   const fault = shadow === undefined
