@@ -159,8 +159,9 @@ const sorted = (calls: string) => calls.split(",").sort().join(",");
  */
 export function refuseLog(machine: Machine, lock: Lock): void {
   if (!lock.log) return;
-  const trouble = troubleOf(machine) ?? (lacksRule(machine, lock) ? LOCKED : undefined);
-  if (trouble === undefined || (trouble === LOCKED && !isLocked(machine))) return;
+  const cannot = isLocked(machine) && lacksRule(machine, lock) ? LOCKED : undefined;
+  const trouble = troubleOf(machine) ?? cannot;
+  if (trouble === undefined) return;
   throw new FishnetError(`--log is not possible: ${trouble.reason}: ${trouble.remedy}`);
 }
 

@@ -33,8 +33,12 @@ export interface Verification {
 /** The ways out, each of which has to be shut in every family. */
 export type Way = "tcp" | "udp" | "device";
 
-/** A try with what it is part of the proof for. */
-export type Judged = Try & { readonly part?: { readonly family: Family; readonly way: Way } };
+/** What a try is part of the proof for. */
+export interface Part {
+  readonly family: Family;
+  readonly way: Way;
+}
+export type Judged = Try & { readonly part?: Part | undefined };
 
 /**
  * Whether the tries show what the state says: none failed or stayed open, and every way out of

@@ -18,6 +18,7 @@ import {
   judgeReach,
   judgeRefusal,
   judgeReset,
+  type Part,
   type Try,
   type Verification,
   type Way,
@@ -56,7 +57,7 @@ interface Planned {
   readonly own: Attempted | Attempt;
   readonly control: Attempted | Attempt;
   readonly judge: (what: string, own: Attempt, control: Attempt) => Try;
-  readonly part?: { readonly family: Family; readonly way: Way };
+  readonly part?: Part | undefined;
 }
 
 /** Addresses reserved for documentation (RFC 5737, RFC 3849): nobody has them. */
@@ -78,38 +79,33 @@ export async function verify(account: Verified, options: VerifyOptions): Promise
   const { ask, system, target } = options;
   const targets = target && await resolve(ask, target.host, system);
   const families = await familiesOf(ask, system, targets);
-  const planned = [
+  const planned: (Planned | Try)[] = [
     ...await outside(account, families, targets, options),
     ...families.includes(6) || system === "macos" ? [] : [NO_IPV6],
     ...await loopback(account, options),
     ...await resolvers(account, options),
   ];
-  const asks = planned.flatMap(({ own, control }) => [own, control]).filter(isAsk);
+  const asks = planned.flatMap((one) => "verdict" in one ? [] : [one.own, one.control])
+    .filter(isAsk);
   const { answers, complaint } = await tryAll(ask, asks);
   const did = (side: Attempted | Attempt): Attempt =>
     isAsk(side) ? attemptOf(side.as, answers[asks.indexOf(side)], complaint, system) : side;
-  const judged: Judged[] = planned.map(({ what, own, control, judge, part }) => ({
-    ...judge(what, did(own), did(control)),
-    ...(part === undefined ? {} : { part }),
-  }));
+  const judged = planned.map((one): Judged => {
+    if ("verdict" in one) return one;
+    const { what, own, control, judge, part } = one;
+    return { ...judge(what, did(own), did(control)), part };
+  });
   const ways: Way[] = system === "linux" ? ["tcp", "udp", "device"] : ["tcp", "udp"];
   const proven = isProven(account.state, judged, families, ways);
   const tries = judged.map(({ part: _, ...one }) => one);
   return { name: account.name, state: account.state, proven, tries };
 }
 
-const NOWHERE: Attempt = { by: "nobody", outcome: "broken", said: "" };
-
-const NO_IPV6: Planned = {
+const NO_IPV6: Try = {
   what: "IPv6",
-  own: NOWHERE,
-  control: NOWHERE,
-  judge: (what) => ({
-    what,
-    expected: "refused",
-    verdict: "note",
-    did: "no device but loopback has an IPv6 address, so there is no way out to try",
-  }),
+  expected: "refused",
+  verdict: "note",
+  did: "no device but loopback has an IPv6 address, so there is no way out to try",
 };
 
 const isAsk = (side: Attempted | Attempt): side is Attempted => "as" in side;
@@ -136,18 +132,15 @@ async function outside(
   { control, target, system, ask }: VerifyOptions,
 ): Promise<Planned[]> {
   const asked = [...new Set([...families, ...targets?.keys() ?? []])];
-  const routes = new Map(
-    await Promise.all(asked.map(async (family) => {
-      const address = targets?.get(family) ?? NOBODYS[family];
-      const [own, others] = system === "linux"
-        ? await Promise.all([account, control].map((who) => routeOf(ask, who, family, address)))
-        : [];
-      return [family, { address, own, others }] as const;
-    })),
-  );
-  const anyDevice = [...routes.values()].find(({ others }) => others?.device)?.others?.device;
-  return asked.flatMap((family) => {
-    const { address, own, others } = routes.get(family)!;
+  const routes = await Promise.all(asked.map(async (family) => {
+    const address = targets?.get(family) ?? NOBODYS[family];
+    const [own, others] = system === "linux"
+      ? await Promise.all([account, control].map((who) => routeOf(ask, who, family, address)))
+      : [];
+    return { family, address, own, others };
+  }));
+  const anyDevice = routes.find(({ others }) => others?.device)?.others?.device;
+  return routes.flatMap(({ family, address, own, others }) => {
     const isTarget = targets?.has(family) ?? false;
     const port = isTarget ? target!.port : 443;
     const device = others?.device ?? anyDevice;
@@ -161,10 +154,13 @@ async function outside(
         // By default the control is the kernel's word, and no packet.
         control: isTarget ? { as: control, ...sent } : others ?? notSent(control, own),
         judge: judgeRefusal,
-        ...(way === undefined ? {} : { part: { family, way } }),
+        part: way && { family, way },
       };
     };
-    const byDevice = family === 6 ? MULTICAST : address;
+    const to = { host: address, port };
+    const dns = { kind: "udp", host: address, port: 53 } as const;
+    const byDevice = { host: family === 6 ? MULTICAST : address, port: 9 };
+    const none = (who: Person) => notTried(who, "not tried: no device leads outside");
     return [
       ...(own === undefined || others === undefined ? [] : [{
         what: `${label}: a route to ${address}, asked of the kernel`,
@@ -172,22 +168,23 @@ async function outside(
         control: others,
         judge: judgeRefusal,
       }]),
-      planned(`TCP to ${address} port ${port}`, "tcp", { kind: "tcp", host: address, port }),
-      planned(`UDP to ${address} port ${port}`, "udp", { kind: "udp", host: address, port }),
-      planned(`DNS over UDP to ${address} port 53`, undefined, {
-        kind: "udp",
-        host: address,
-        port: 53,
-      }),
-      ...(system === "macos" ? [] : [
-        device === undefined
-          ? noDevice(`${label}: UDP by a device alone`, account, control)
-          : planned(
-            `UDP by ${device} alone, which no routing rule sees`,
-            "device",
-            { kind: "device", host: byDevice, port: 9, device },
-          ),
-      ]),
+      planned(`TCP to ${address} port ${port}`, "tcp", { kind: "tcp", ...to }),
+      planned(`UDP to ${address} port ${port}`, "udp", { kind: "udp", ...to }),
+      planned(`DNS over UDP to ${address} port 53`, undefined, dns),
+      ...(system === "macos" ? [] : device === undefined
+        ? [{
+          what: `${label}: UDP by a device alone`,
+          own: none(account),
+          control: none(control),
+          judge: judgeRefusal,
+        }]
+        : [
+          planned(`UDP by ${device} alone, which no routing rule sees`, "device", {
+            kind: "device",
+            ...byDevice,
+            device,
+          }),
+        ]),
     ];
   });
 }
@@ -196,19 +193,19 @@ async function outside(
 type Sending = Extract<What, { readonly kind: "tcp" | "udp" | "device" }>;
 
 /** What is not tried without a target: a packet of an account that nothing would hold back. */
-function notSent({ name: by }: Person, route: Attempt | undefined): Attempt {
-  if (route?.outcome === "reached") {
-    const said = `not sent: the kernel would have let it go (${route.said})`;
-    return { by, outcome: "reached", said };
+function notSent(who: Person, route: Attempt | undefined): Attempt {
+  if (route?.outcome !== "reached") {
+    return notTried(who, "not sent: give --target HOST:PORT to try it for real");
   }
-  return { by, outcome: "broken", said: "not sent: give --target HOST:PORT to try it for real" };
+  const said = `not sent: the kernel would have let it go (${route.said})`;
+  return { by: who.name, outcome: "reached", said };
 }
 
-function noDevice(what: string, account: Person, control: Person): Planned {
-  const said = "not tried: no device leads outside";
-  const none = ({ name: by }: Person): Attempt => ({ by, outcome: "broken", said });
-  return { what, own: none(account), control: none(control), judge: judgeRefusal };
-}
+const notTried = ({ name: by }: Person, said: string): Attempt => ({
+  by,
+  outcome: "broken",
+  said,
+});
 
 /** The doors to the resolver that are there: no packet is needed for them. */
 async function resolvers(
