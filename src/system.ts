@@ -61,11 +61,6 @@ export interface System<M> {
    * 1970; undefined where nothing is recorded.
    */
   recordedTries?(ask: Ask, machine: M, name: string, from: number): Promise<number | undefined>;
-  /**
-   * Why it would be no good to take this account's network without being asked to by its name: it
-   * has a session from outside, or may use sudo. Undefined where it would do.
-   */
-  whyAsk(ask: Ask, name: string): Promise<string | undefined>;
   /** The uids below this are the system's own (login.defs(5), dscl(1)). */
   readonly firstOrdinaryUid: number;
   /** Whether a lock may be carried by one of two rule sets. */

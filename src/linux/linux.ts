@@ -201,16 +201,6 @@ export const linux: System<Machine> = {
     return isRecorded(machine, name) ? await recordedTries(ask, name, from) : undefined;
   },
 
-  async whyAsk(ask, name) {
-    const rights = await ask(["sudo", "-n", "-l", "-U", name]);
-    if (/\bmay run the following commands\b/.test(rights.stdout)) return "it may use sudo";
-    const sessions = await ask(["who"]);
-    // NAME LINE TIME (HOST): a display of this machine begins with a colon (who(1)).
-    const outside = sessions.stdout.split("\n")
-      .find((line) => line.split(/\s/)[0] === name && /\([^:)][^)]*\)$/.test(line.trim()));
-    return outside === undefined ? undefined : "it has a session from outside";
-  },
-
   resolvers: RESOLVERS,
 
   firstOrdinaryUid: 1000,

@@ -38,9 +38,9 @@ export interface Attempt {
 const SENDING = ["connect", "send"];
 
 /**
- * The words of a refusal, which each system has of its own. Linux answers with the first two where a rule rejects or prohibits. On macOS
- * pf answers a blocked connection with a reset, and the kernel does not send a blocked datagram
- * (EHOSTUNREACH: xnu, pf_af_hook). Others may say the same: a control must get through.
+ * The words of a refusal. Linux answers so where a rule rejects or prohibits. On macOS pf answers a
+ * blocked connection with a reset, and the kernel does not send a blocked datagram (EHOSTUNREACH:
+ * xnu, pf_af_hook). Others may say the same: a control must get through.
  */
 const REFUSALS: Readonly<Record<System, readonly string[]>> = {
   linux: ["EACCES", "EPERM"],

@@ -6,7 +6,7 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Again, System } from "../system.ts";
-import { Session } from "../sudo.ts";
+import { type Ask, Session } from "../sudo.ts";
 import { carryOut, NOTHING_CHANGED, rolledBack, SignalTrap, type Watcher } from "./apply.ts";
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
 import type { Action, Asked, Lock, Step } from "./piece.ts";
@@ -73,7 +73,9 @@ export async function makeChange<M>(
   goOn();
   const { kind, accounts: names, asked } = change;
   const enabling = kind === "enable";
-  if (enabling && !change.accountsGiven) await refuseOwn(system, names, session);
+  if (enabling && !change.accountsGiven) {
+    for (const name of names) await refuseOwn(name, session.ask);
+  }
   const read = async (again?: Again<M>) =>
     sightOf(system, await system.read(session.ask, names, again));
   const [sight] = await Promise.all([read(), session.prepare()]);
@@ -122,20 +124,25 @@ export async function makeChange<M>(
   };
 }
 
-/** Nobody locks himself out by accident: an account that was not named is not an operator's. */
-async function refuseOwn<M>(
-  system: System<M>,
-  names: readonly string[],
-  { ask }: Session,
-): Promise<void> {
-  for (const name of names) {
-    const why = await system.whyAsk(ask, name);
-    if (why === undefined) continue;
-    throw new FishnetError(
-      `refusing to lock '${name}', your own account ($USER): ${why}; ` +
-        `name the agent's account with --agent-user, or '${name}' itself if you mean it`,
-    );
-  }
+/**
+ * Nobody locks himself out by accident: an account that was not named is not to have sudo, or a
+ * session from outside.
+ */
+async function refuseOwn(name: string, ask: Ask): Promise<void> {
+  const [rights, who] = await Promise.all([ask(["sudo", "-n", "-l", "-U", name]), ask(["who"])]);
+  // NAME LINE TIME (HOST): a display of this machine begins with a colon (who(1)).
+  const isOutside = (line: string) =>
+    line.split(/\s/)[0] === name && /\([^:)][^)]*\)$/.test(line.trim());
+  const why = /\bmay run the following commands\b/.test(rights.stdout)
+    ? "it may use sudo"
+    : who.stdout.split("\n").some(isOutside)
+    ? "it has a session from outside"
+    : undefined;
+  if (why === undefined) return;
+  throw new FishnetError(
+    `refusing to lock '${name}', your own account ($USER): ${why}; ` +
+      `name the agent's account with --agent-user, or '${name}' itself if you mean it`,
+  );
 }
 
 /** @throws {FishnetError} for the first reason not to lock an account so. */

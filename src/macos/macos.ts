@@ -68,16 +68,6 @@ export const macos: System<Machine> = {
 
   doors: () => Promise.resolve([]),
 
-  async whyAsk(ask, name) {
-    const rights = await ask(["sudo", "-n", "-l", "-U", name]);
-    if (/\bmay run the following commands\b/.test(rights.stdout)) return "it may use sudo";
-    // NAME LINE TIME (HOST), where somebody came from elsewhere (who(1)).
-    const sessions = (await ask(["who"])).stdout.split("\n");
-    const isOutside = (line: string) =>
-      line.split(/\s/)[0] === name && /\([^)]+\)$/.test(line.trim());
-    return sessions.some(isOutside) ? "it has a session from outside" : undefined;
-  },
-
   firstOrdinaryUid: 501,
   hasBackends: false,
 
