@@ -6,7 +6,7 @@
  */
 import type { Backend } from "./account.ts";
 import type { Holder, Holdings } from "./lock/holder.ts";
-import type { Found, Kind, Lock } from "./lock/piece.ts";
+import type { Found, Kind, LockOfAccount } from "./lock/piece.ts";
 import type { AccountStatus, Warning } from "./lock/report.ts";
 import type { Resolver } from "./lock/verify.ts";
 import type { Ask } from "./sudo.ts";
@@ -37,8 +37,8 @@ export interface System<M> {
   /** The backend for an account that has none; an error where the machine has none either. */
   backend(machine: M): Backend;
   /** @throws {FishnetError} for the first reason not to make this lock, before anything changes. */
-  refuse(machine: M, holdings: Holdings<M>, lock: Lock, holder: Holder): void;
-  /** What is worth knowing of an account's lock, and changes no state. */
+  refuse(machine: M, holdings: Holdings<M>, lock: LockOfAccount): void;
+  /** What is worth knowing of an account's lock, and changes no state, beside what status knows. */
   notes(machine: M, holder: Holder, own: readonly Found[]): string[];
   /** Faults of a lock that no kind of piece knows, with what mends them. */
   faults(machine: M, holder: Holder): { is: string; fault: string; mend: string }[];

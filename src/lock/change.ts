@@ -150,8 +150,18 @@ export function wishOf<M>(sight: Sight<M>, name: string, asked: Asked): Wish {
   const { system, machine, holdings } = sight;
   const holder = holderOf(sight, name, ": create it first");
   const found = lockFound(holder, piecesOf(sight, holder));
+  const { exists, uid } = holder;
+  if (!exists || uid === undefined) {
+    throw new FishnetError(`the account '${name}' does not exist: create it first`);
+  }
+  if (uid === 0) {
+    throw new FishnetError(
+      `refusing to lock '${name}', which has uid 0 and is root under another name: ` +
+        "name the agent's own account",
+    );
+  }
   const lock = lockToBe(holder, found, asked, () => system.backend(machine));
-  system.refuse(machine, holdings, lock, holder);
+  system.refuse(machine, holdings, { ...lock, uid });
   return { lock, holder, asked };
 }
 

@@ -17,6 +17,9 @@ export interface Lock extends LockOptions {
   readonly ranges?: readonly UidRange[];
 }
 
+/** A lock of an account that exists. */
+export type LockOfAccount = Lock & { readonly uid: number };
+
 /** What a lock consists of. */
 export interface LockOptions {
   /** Linux: which rule set carries it. */

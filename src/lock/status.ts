@@ -131,8 +131,12 @@ export function optionWords({ onlyPorts = [], ...flags }: Asked): string[] {
   ];
 }
 
+/** The call that takes a lock away. */
+export const disableLine = (name: string) =>
+  `fishnet firewall disable --agent-user ${name} --apply`;
+
 /** The call that makes a lock. */
-export function enableLine(lock: Lock): string {
+function enableLine(lock: Lock): string {
   const backend = lock.backend === "nftables" ? ["--backend nftables"] : [];
   const words = [...backend, ...optionWords(lock), "--apply"];
   return `fishnet firewall enable --agent-user ${lock.name} ${words.join(" ")}`;
@@ -146,12 +150,17 @@ function judge<M>(
   const { system, machine } = sight;
   const own = piecesOf(sight, holder);
   const lock = lockFound(holder, own);
-  const { name, uid } = holder;
-  const notes = system.notes(machine, holder, own);
+  const { name, uid, exists, formerUids } = holder;
+  const disable = disableLine(name);
+  const notes = [
+    ...(exists ? [] : [`the account no longer exists, its rules do: ${disable} removes them`]),
+    ...formerUids.map((uid) =>
+      `rules of uid ${uid}, which it had, are left: ${disable} removes them, then enable again`
+    ),
+    ...system.notes(machine, holder, own),
+  ];
   if (lock === undefined) return { ...NO_LOCK, name, uid, state: "unlocked", notes };
-  const remedy = holder.exists
-    ? enableLine(lock)
-    : `fishnet firewall disable --agent-user ${name} --apply`;
+  const remedy = exists ? enableLine(lock) : disable;
   const statuses = (kinds: readonly Kind<M>[]) =>
     kinds.flatMap((kind) =>
       kind.wanted(lock, machine)
