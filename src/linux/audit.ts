@@ -52,15 +52,12 @@ export const audit: Kind<Machine> = {
 
   wanted(lock) {
     if (!lock.log) return [];
-    return allUids(lock).flatMap((uids) =>
-      RULES.map((rule, i): RulePiece => ({
-        is: rule.is,
-        why: rule.why,
-        uids,
-        owner: lock.name,
-        words: rulesFor(lock.name, uids)[i]!,
-      }))
-    );
+    return allUids(lock).flatMap((uids) => {
+      const words = rulesFor(lock.name, uids);
+      return RULES.map(({ is, why }, i): RulePiece => (
+        { is, why, uids, owner: lock.name, words: words[i]! }
+      ));
+    });
   },
 
   found(machine) {
