@@ -58,18 +58,22 @@ export class MarkedOutput {
   }
 }
 
-/** The answers of commands that ran one after another, each followed by the mark and its exit code. */
-export function answersIn({ stdout, stderr }: Answer, mark: string): Answer[] {
-  const errors = stderr.split(`\n${mark}\n`);
-  const [first, ...others] = stdout.split(`\n${mark} `);
-  let text = first!;
-  return others.map((other, i) => {
-    const [code, ...rest] = other.split("\n");
-    const stderr = errors[i] ?? "";
+/**
+ * The answers of commands that ran one after another: of each what it printed, a line of the mark and
+ * the exit code, the errors, and a line of the mark.
+ */
+export function answersIn(text: string, mark: string): Answer[] {
+  const parts = text.split(`\n${mark}`);
+  return Array.from({ length: Math.floor(parts.length / 2) }, (_, i): Answer => {
+    const [code, ...errors] = parts[2 * i + 1]!.trimStart().split("\n");
+    const stderr = errors.join("\n");
     // dash says 127 also of a program that is there and may not be run, and the loader of one that lacks a library.
     const isThere = code === "127" && !/(: |command )not found\s*$/.test(stderr);
-    const answer = { exitCode: isThere ? 126 : Number(code), stdout: text, stderr };
-    text = rest.join("\n");
-    return answer;
+    const stdout = parts[2 * i]!;
+    return {
+      exitCode: isThere ? 126 : Number(code),
+      stdout: i === 0 ? stdout : stdout.slice(1),
+      stderr,
+    };
   });
 }

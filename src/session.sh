@@ -53,13 +53,14 @@ back() {
   answer $?
 }
 
-# commit WHAT: what was changed stays, and the system's log has it, where there is one.
+# commit WHAT: what was changed stays, and the system's log has it, where there is one. Nobody waits
+# for that.
 commit() {
   if [ $changes -gt 0 ]; then
     printf "%s" "$changed" | while IFS= read -r line; do
       printf "%.900s\n" "${SUDO_USER:-root}: $1: $line"
-    done | limited 5 logger -t fishnet 2>/dev/null # where there is a log
-  fi
+    done | limited 5 logger -t fishnet
+  fi >/dev/null 2>&1 9<&- &
   changes=0
   changed=
   answer 0

@@ -125,13 +125,12 @@ export class Session implements AsyncDisposable {
   async #askTogether(): Promise<void> {
     const asked = this.#asked.splice(0);
     const mark = crypto.randomUUID();
-    const end = `; printf "\\n%s %s\\n" ${mark} $?; printf "\\n%s\\n" ${mark} >&2`;
-    const input = asked.map(({ words }) => `${words.map(quoted).join(" ")} </dev/null${end}`);
     try {
-      const answer = await this.#say(statement(this.#mark, ["sh"], "", input.join("\n"), LIMIT));
-      const answers = answersIn(answer, mark);
+      const script = askingScript(asked.map(({ words }) => words), mark);
+      const answer = await this.#say(statement(this.#mark, ["sh"], "", script, LIMIT));
+      const answers = answersIn(answer.stdout, mark);
       if (answers.length < asked.length) throw new UnreadableError("reading took too long");
-      asked.forEach(({ resolve }, i) => resolve(answers[i]!));
+      inTwo(asked).flat().forEach(({ resolve }, i) => resolve(answers[i]!));
     } catch (error) {
       for (const { reject } of asked) reject(error);
     }
@@ -244,6 +243,32 @@ export function statement(
     ? "</dev/null\n"
     : `<<'${end}'\n${input}${input.endsWith("\n") ? "" : "\n"}${end}\n`;
   return `{\nrun ${seconds} ${[undo, ...words].map(quoted).join(" ")} ${document}}\n`;
+}
+
+/**
+ * The commands in two halves that run side by side, for a shell. The answers of the first half stand
+ * first; those of the other wait in a pipe.
+ */
+function askingScript(asked: readonly (readonly string[])[], mark: string): string {
+  const [first, second] = inTwo(
+    asked.map((words) =>
+      `{ e=$(${words.map(quoted).join(" ")} </dev/null 2>&1 >&3 3>&-); answer $? "$e"; } 3>&1`
+    ),
+  );
+  return `answer() { printf "\n%s %s\n%s\n%s\n" ${mark} "$1" "$2" ${mark}; }
+{
+:
+${second.join("\n")}
+} | {
+${first.join("\n")}
+cat
+}
+`;
+}
+
+/** Every other one, and the rest. */
+function inTwo<T>(all: readonly T[]): readonly [T[], T[]] {
+  return [all.filter((_, i) => i % 2 === 0), all.filter((_, i) => i % 2 === 1)];
 }
 
 /** What sudo said where it did not start a shell. */

@@ -6,7 +6,7 @@
  */
 import type { Backend } from "./account.ts";
 import type { Holder, Holdings } from "./lock/holder.ts";
-import type { Found, Kind, LockOfAccount } from "./lock/piece.ts";
+import type { Found, Kind, Lock, LockOfAccount } from "./lock/piece.ts";
 import type { AccountStatus, Warning } from "./lock/report.ts";
 import type { Resolver } from "./lock/verify.ts";
 import type { Ask } from "./sudo.ts";
@@ -16,6 +16,9 @@ export interface Again<M> {
   readonly machine: M;
   readonly kinds: readonly Kind<M>[];
 }
+
+/** What is to be warned of, of accounts whose state is known. */
+export type Judge = (accounts: readonly AccountStatus[]) => Warning[];
 
 /** One system; `M` is what is read of a machine with it. */
 export interface System<M> {
@@ -38,6 +41,8 @@ export interface System<M> {
   backend(machine: M): Backend;
   /** @throws {FishnetError} for the first reason not to make this lock, before anything changes. */
   refuse(machine: M, holdings: Holdings<M>, lock: LockOfAccount): void;
+  /** @throws {FishnetError} where a tool that the locks need is too old. */
+  refuseTools?(ask: Ask, locks: readonly Lock[]): Promise<void>;
   /** What is worth knowing of an account's lock, and changes no state, beside what status knows. */
   notes(machine: M, holder: Holder, own: readonly Found[]): string[];
   /** Faults of a lock that no kind of piece knows, with what mends them. */
@@ -46,12 +51,12 @@ export interface System<M> {
   loop(name: string, lines: readonly string[]): string;
   /** Compares the machine after a plan with before; a text says why all has to be undone. */
   verifyAfter?(before: M, after: M): string | undefined;
-  /** What accounts that are locked could do all the same. */
-  doors(ask: Ask, machine: M, accounts: readonly AccountStatus[]): Promise<Warning[]>;
+  /** Asks what accounts that are locked could do all the same, and judges it when their state is known. */
+  doors?(ask: Ask, machine: M, names: readonly string[]): Promise<Judge>;
   /** What a disable has to tell besides: rules in files that others load at boot. */
   savedElsewhere?(machine: M, holder: Holder): string[];
   /** What an enable has to tell besides: whether anything is there to be reached. */
-  reachable?(ask: Ask, accounts: readonly AccountStatus[]): Promise<Warning[]>;
+  reachable?(ask: Ask): Promise<Judge>;
   /** Services that look names up, which a lock with ports shuts to its account. */
   readonly resolvers?: readonly Resolver[];
   /** A sentence on what was recorded of a locked account; undefined where nothing is. */

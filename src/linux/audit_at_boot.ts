@@ -29,10 +29,8 @@ interface LinesPiece extends Piece {
 export const auditAtBoot: Kind<Machine> = {
   goesLast: true,
 
-  questions: {
-    // FILE:LINE for each line of our files.
-    "audit files": ["grep", "-rsH", "", FOLDER, `--include=${KEY}*.rules`],
-  },
+  questions: {},
+  files: [`${FOLDER}/${KEY}*.rules`],
 
   wanted(lock) {
     if (!lock.log || !lock.persist) return [];
@@ -73,13 +71,11 @@ const headerOf = (owner: string) =>
   `# What ${owner} is refused is recorded: made by fishnet firewall enable --log.`;
 
 /** The lines of each of our files, by the account that it is of. */
-function filesOf({ answers }: Machine): Map<string, string[]> {
-  const files = new Map<string, string[]>();
-  for (const line of answers.get("audit files")!.stdout.split("\n")) {
-    const [, owner, text] = /^[^:]*\/fishnet-([\w-]+)\.rules:(.*)$/s.exec(line) ?? [];
-    if (owner !== undefined) files.set(owner, [...files.get(owner) ?? [], text!]);
-  }
-  return files;
+function filesOf({ files }: Machine): Map<string, string[]> {
+  return new Map([...files].flatMap(([path, text]) => {
+    const owner = /^\/etc\/audit\/rules\.d\/fishnet-([\w-]+)\.rules$/.exec(path)?.[1];
+    return owner === undefined ? [] : [[owner, text.split("\n").slice(0, -1)] as const];
+  }));
 }
 
 /** A piece for all lines of the same uids: whole where all the rules for them are there. */

@@ -5,7 +5,7 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
-import type { Answer, Kind } from "../lock/piece.ts";
+import type { Answer, Kind, Questions } from "../lock/piece.ts";
 import { overlap, UidSet } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
@@ -24,10 +24,10 @@ import { boot } from "./boot/boot.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
 import { recordedTries, refusedSince } from "./log.ts";
-import type { Machine } from "./machine.ts";
+import { askAll, filesQuestion, type Machine, textsIn } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
 import { NOT_COVERED } from "./not_covered.ts";
-import { refuse } from "./refusals.ts";
+import { refuse, refuseTools } from "./refusals.ts";
 import { resolver, RESOLVERS } from "./resolver.ts";
 import { savedNotes, savedQuestions } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
@@ -55,7 +55,6 @@ const QUESTIONS = {
   // Where it is a module, any account's first socket loads it: then it has to be locked by then.
   "ipv6 module": ["modprobe", "-q", "net-pf-10"],
   ipv6: ["test", "-e", "/proc/net/if_inet6"],
-  "nft version": ["nft", "--version"],
   ...savedQuestions,
 };
 
@@ -64,25 +63,26 @@ export const linux: System<Machine> = {
   kinds: KINDS,
 
   async read(ask, names, again) {
-    const questions = Object.assign(
+    const kinds = again?.kinds ?? KINDS;
+    const questions: Questions = Object.assign(
       {},
       again === undefined ? QUESTIONS : {},
       again === undefined && names.length > 0
         ? { named: ["getent", "passwd", "--", ...names] }
         : {},
-      ...(again?.kinds ?? KINDS).map(({ questions }) => questions),
+      ...kinds.map(({ questions }) => questions),
+      kinds.some(({ files }) => files !== undefined) ? filesQuestion(KINDS) : {},
     );
-    const answers = new Map(again?.machine.answers);
-    await Promise.all(
-      Object.entries<readonly string[]>(questions).map(async ([name, words]) => {
-        answers.set(name, await ask(words));
-      }),
-    );
+    const answers = new Map([
+      ...again?.machine.answers ?? [],
+      ...await askAll(ask, questions),
+    ]);
     if ("4 nft" in questions) await askPlainIptables(ask, answers);
     const passwd = listed(answers.get("passwd")!, "the accounts");
     const named = answers.get("named")?.stdout ?? "";
     return {
       answers,
+      files: textsIn(answers.get("files")!),
       passwd: parsePasswd(`${passwd}\n${named}`),
       subuid: parseSubuid(listed(answers.get("subuid")!, "/etc/subuid")),
       families: answers.get("ipv6")!.exitCode === 0 ? [4, 6] : [4],
@@ -136,6 +136,7 @@ export const linux: System<Machine> = {
   },
 
   refuse,
+  refuseTools,
 
   notes(machine, holder, own) {
     const { name, names } = holder;
@@ -171,13 +172,13 @@ export const linux: System<Machine> = {
 
   loop: rangeLoop,
 
-  doors: (ask, machine, accounts) => sideDoors(ask, machine, accounts),
+  doors: sideDoors,
 
   savedElsewhere: savedNotes,
 
-  async reachable(ask, accounts) {
+  async reachable(ask) {
     const { exitCode, stdout } = await ask(["ss", "-Hltn"]);
-    return exitCode === 0 ? proxyWarnings(accounts, stdout) : [];
+    return (accounts) => exitCode === 0 ? proxyWarnings(accounts, stdout) : [];
   },
 
   async recorded(ask, machine, name) {

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import type { Answers } from "../lock/piece.ts";
+import type { Answer, Answers, Kind, Questions } from "../lock/piece.ts";
+import type { Ask } from "../sudo.ts";
 import type { PasswdEntry, Subuid } from "./accounts.ts";
 
 /** IPv4 or IPv6. */
@@ -17,8 +18,37 @@ export const FAMILIES: readonly Family[] = [4, 6];
 export interface Machine {
   /** What was printed, by the names of the kinds' questions. */
   readonly answers: Answers;
+  /** The files that are this program's, by their paths. */
+  readonly files: ReadonlyMap<string, string>;
   readonly passwd: readonly PasswdEntry[];
   readonly subuid: Subuid;
   /** A kernel without IPv6 has none to lock. */
   readonly families: readonly Family[];
+}
+
+/** Asks all of it at once. */
+export async function askAll(ask: Ask, questions: Questions): Promise<Map<string, Answer>> {
+  return new Map(
+    await Promise.all(
+      Object.entries(questions).map(async ([name, words]) => [name, await ask(words)] as const),
+    ),
+  );
+}
+
+/** What shows the files of these kinds, in one command; `files` is the question's name. */
+export function filesQuestion(kinds: readonly Pick<Kind<Machine>, "files">[]): Questions {
+  const places = kinds.flatMap(({ files = [] }) => files.map((path) => path.split(/\/(?=[^/]*$)/)));
+  const names = new Set(places.map(([, name]) => `--include=${name}`));
+  const folders = new Set(places.map(([folder]) => folder!));
+  return { files: ["grep", "-rasH", ...names, "", ...folders] };
+}
+
+/** The texts that `grep -H ""` printed, by the paths of their files. */
+export function textsIn({ stdout }: Pick<Answer, "stdout">): Map<string, string> {
+  const texts = new Map<string, string>();
+  for (const line of stdout.split("\n")) {
+    const [, path, text] = /^(\/[^:]+):(.*)$/s.exec(line) ?? [];
+    if (path !== undefined) texts.set(path, `${texts.get(path) ?? ""}${text}\n`);
+  }
+  return texts;
 }

@@ -12,6 +12,7 @@ import { ownRange, type PasswdEntry, subordinateRanges, unclearLines } from "./a
 import { refuseLog } from "./audit.ts";
 import { refusePersist } from "./boot/boot.ts";
 import type { Machine } from "./machine.ts";
+import type { Ask } from "../sudo.ts";
 import { tooLow } from "./nftables.ts";
 import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
 
@@ -26,7 +27,6 @@ export function refuse(
   refuseOtherName(lock, holdings);
   refuseWithoutLoopback(lock, machine);
   refuseLowRanges(lock);
-  if (lock.backend === "nftables") refuseOldNft(machine);
   if (lock.persist) refusePersist(machine);
   refuseLog(machine, lock);
 }
@@ -85,8 +85,10 @@ function refuseLowRanges({ name, backend, ranges }: Lock): void {
 }
 
 /** Refuses an nft that cannot read our table: `reset tcp option` came with 1.0.3. */
-function refuseOldNft({ answers }: Machine): void {
-  const version = /\bv(\d+)\.(\d+)(?:\.(\d+))?/.exec(answers.get("nft version")!.stdout);
+export async function refuseTools(ask: Ask, locks: readonly Lock[]): Promise<void> {
+  if (locks.every(({ backend }) => backend !== "nftables")) return;
+  const { stdout } = await ask(["nft", "--version"]);
+  const version = /\bv(\d+)\.(\d+)(?:\.(\d+))?/.exec(stdout);
   if (version === null) return;
   const [major, minor, patch] = version.slice(1).map((part) => Number(part ?? 0));
   if (major! > 1 || (major === 1 && (minor! > 0 || patch! >= 3))) return;

@@ -68,11 +68,8 @@ export const resolver: Kind<Machine> = {
   questions: {
     // All of them fail where one is missing: what there is, is printed all the same.
     "resolver lists": ["getfacl", "--numeric", "--absolute-names", BUS, ...FOLDERS],
-    "resolver files": [
-      ...["find", "/etc/dbus-1/system.d", "/etc/tmpfiles.d", "-maxdepth", "1"],
-      ...["-name", "fishnet-*.conf", "-exec", "grep", "-H", "^", "{}", "+"],
-    ],
   },
+  files: ["/etc/dbus-1/system.d/fishnet-*.conf", "/etc/tmpfiles.d/fishnet-*.conf"],
 
   // A dry-run shows none of it: which of these services there are, only the machine tells.
   wanted({ name: owner, uid, onlyPorts, persist }: Lock, machine?: Machine): Piece[] {
@@ -284,11 +281,10 @@ function foldersOf(machine: Machine): Folder[] {
 }
 
 /** The texts of our files, by their paths. */
-function filesOf(machine: Machine): Map<string, string> {
-  const files = new Map<string, string>();
-  for (const line of (machine.answers.get("resolver files")?.stdout ?? "").split("\n")) {
-    const [, path, text] = /^(\/[^:]+\/fishnet-\d{1,10}\.conf):(.*)$/s.exec(line) ?? [];
-    if (path !== undefined) files.set(path, `${files.get(path) ?? ""}${text}\n`);
-  }
-  return files;
+function filesOf({ files }: Machine): Map<string, string> {
+  return new Map(
+    [...files].filter(([path]) =>
+      /^\/etc\/(dbus-1\/system|tmpfiles)\.d\/fishnet-\d{1,10}\.conf$/.test(path)
+    ),
+  );
 }

@@ -14,7 +14,7 @@ import { feed, sudo } from "../lock/line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import { ownRange, ownUids } from "./accounts.ts";
 import { asked } from "./boot/files.ts";
-import { FOLDER, parseBootFile, readBoot, unitsShown } from "./boot/read_boot.ts";
+import { FOLDER, parseBootFile, QUESTIONS, readBoot } from "./boot/read_boot.ts";
 import type { Machine } from "./machine.ts";
 import probe from "./sessions_probe.sh" with { type: "text" };
 
@@ -34,10 +34,8 @@ interface SlicePiece extends Piece {
 
 /** The setting of the account's slice. */
 export const sessions: Kind<Machine> = {
-  questions: {
-    "sessions: files": ["grep", "-rs", "--include=50-IPAddress*.conf", "", CONTROL],
-    "sessions: slices": ["systemctl", "show", "-p", ["Id", ...NAMES].join(","), "user-*.slice"],
-  },
+  questions: QUESTIONS,
+  files: [`${CONTROL}/50-IPAddress*.conf`],
 
   wanted(lock) {
     return lock.sessions ? [slicePiece(lock)] : [];
@@ -45,13 +43,13 @@ export const sessions: Kind<Machine> = {
 
   found(machine) {
     const files = filesOf(machine);
-    const shown = unitsShown(machine.answers.get("sessions: slices")?.stdout ?? "");
-    return [...readBoot(machine.answers).texts].flatMap(([path, text]): Found[] => {
+    const { texts, units } = readBoot(machine);
+    return [...texts].flatMap(([path, text]): Found[] => {
       const uid = new RegExp(`^${FOLDER}/(\\d+)\\.account$`).exec(path)?.[1];
       const account = parseBootFile(text);
       if (uid === undefined || !account?.sessions || !files.has(sliceOf(uid))) return [];
       const slice = sliceOf(uid);
-      const properties = shown.get(slice);
+      const properties = units.get(slice);
       const whole = NAMES.every((name) => {
         const lines = PROPERTIES[name].shown.map((address) => `${name}=${address}`);
         const file = files.get(slice)!.get(`50-${name}.conf`) ?? "";
@@ -147,13 +145,12 @@ function refuseForeign({ slice, owner }: SlicePiece, machine: Machine): void {
 }
 
 /** The files that set addresses, by slice and name. */
-function filesOf({ answers }: Machine): Map<string, Map<string, string>> {
+function filesOf({ files }: Machine): Map<string, Map<string, string>> {
   const slices = new Map<string, Map<string, string>>();
-  for (const line of (answers.get("sessions: files")?.stdout ?? "").split("\n")) {
-    const [, slice, name, text] = /\/(user-\d+\.slice)\.d\/([^/:]+):(.*)$/s.exec(line) ?? [];
+  for (const [path, text] of files) {
+    const [, slice, name] = /\/(user-\d+\.slice)\.d\/([^/]+)$/.exec(path) ?? [];
     if (slice === undefined) continue;
-    const files = slices.get(slice) ?? new Map<string, string>();
-    slices.set(slice, files.set(name!, `${files.get(name!) ?? ""}${text}\n`));
+    slices.set(slice, (slices.get(slice) ?? new Map<string, string>()).set(name!, text));
   }
   return slices;
 }

@@ -4,36 +4,63 @@
  *
  * @module
  */
-import type { AccountStatus } from "../lock/report.ts";
-import type { Warning } from "../lock/report.ts";
+import type { Answer, Questions } from "../lock/piece.ts";
+import type { AccountStatus, Warning } from "../lock/report.ts";
 import type { Ask } from "../sudo.ts";
 import { subordinateRanges } from "./accounts.ts";
-import type { Machine } from "./machine.ts";
+import { askAll, type Machine, textsIn } from "./machine.ts";
 import { filePaths, fileWarnings } from "./side_doors/files.ts";
 import {
-  familyAliases,
+  FAMILY_ALIASES,
   familyWarnings,
   lentUidsWarnings,
   mptcpWarnings,
 } from "./side_doors/kernel.ts";
 import type { Locked } from "./side_doors/locked.ts";
-import { look } from "./side_doors/look.ts";
+import MAY from "./side_doors/may.pl" with { type: "text" };
 import { groupWarnings, requestKeyWarnings, sudoWarnings } from "./side_doors/rights.ts";
 import { connectionWarnings, relayWarnings } from "./side_doors/sockets.ts";
 
 /** Beyond this many, an account is asked about only by name: `sudo -l` takes a while for each. */
 const MAX_ACCOUNTS = 20;
 
-/** The warnings for accounts that anything of a lock is there for. */
-export function sideDoors(
+/** Seconds for what is asked of each account: `sudo -l` asks a directory service, where there is one. */
+const SECONDS = 20;
+
+const QUESTIONS: Questions = {
+  sockets: ["ss", "-HtunaeS"],
+  addresses: ["ip", "-o", "addr", "show"],
+  mptcp: ["ip", "mptcp", "endpoint", "show"],
+  texts: [
+    ...["grep", "-rasH", "--include=*.conf", "--include=mod*", "--include=protocols", ""],
+    ...["/proc/net/protocols", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/modules_disabled"],
+    ...["/etc/nsswitch.conf", "/etc/request-key.conf", "/etc/request-key.d"],
+  ],
+  // A name without a module is an error for modprobe, and the usual case; with --quiet it says nothing.
+  autoload: ["modprobe", "--all", "--dry-run", "--verbose", "--", ...FAMILY_ALIASES],
+  "request-key": ["test", "-x", "/sbin/request-key"],
+  nsresourced: ["test", "-S", "/run/systemd/io.systemd.NamespaceResource"],
+};
+
+/**
+ * Asks for what accounts could do all the same; what comes back judges it, when their state is known.
+ *
+ * @param names of the accounts; those that were deleted have nothing left to warn of
+ */
+export async function sideDoors(
   ask: Ask,
   machine: Machine,
-  accounts: readonly AccountStatus[],
-): Promise<Warning[]> {
-  return warningsFor(ask, accounts.flatMap((account) => lockedOf(account, machine) ?? []));
+  names: readonly string[],
+): Promise<(accounts: readonly AccountStatus[]) => Warning[]> {
+  const warnings = await askDoors(
+    ask,
+    machine.passwd.filter(({ name }) => names.includes(name))
+      .map((entry) => ({ ...entry, ranges: subordinateRanges(machine.subuid, entry) })),
+  );
+  return (accounts) => warnings(accounts.flatMap((account) => lockedOf(account, machine) ?? []));
 }
 
-/** Undefined for an account that was deleted: it has nothing left to warn of. */
+/** Undefined for an account that was deleted. */
 function lockedOf(account: AccountStatus, machine: Machine): Locked | undefined {
   const { name, uid, onlyPorts, backend, pieces } = account;
   const entry = machine.passwd.find((known) => known.name === name && known.uid === uid);
@@ -50,40 +77,56 @@ function lockedOf(account: AccountStatus, machine: Machine): Locked | undefined 
   };
 }
 
-/**
- * The warnings, of one command of root's.
- *
- * @param accounts those whose state is known
- */
-export async function warningsFor(ask: Ask, accounts: readonly Locked[]): Promise<Warning[]> {
-  if (accounts.length === 0) return [];
+/** The same for accounts whose ranges are known. */
+export async function askDoors(
+  ask: Ask,
+  accounts: readonly Pick<Locked, "name" | "ranges">[],
+): Promise<(accounts: readonly Locked[]) => Warning[]> {
+  if (accounts.length === 0) return () => [];
   const asked = accounts.slice(0, MAX_ACCOUNTS);
-  const looked = await look(ask, [
+  const may = [
+    ...["timeout", "-s", "KILL", `${SECONDS}`, "perl", "-e", MAY],
     ...asked.filter(({ name }) => /^[A-Za-z_][\w.-]*\$?$/.test(name))
       .map(({ name }) => `account ${name}`),
     ...asked.flatMap(({ ranges }) => ranges.map(({ first }) => `uid ${first}`)),
-    ...familyAliases(),
     ...filePaths(),
-  ]);
-  if (looked === undefined) {
-    return [{
-      reason: "what the accounts could do through somebody else could not be read",
-      remedy: "run status again",
-    }];
-  }
-  const text = (name: string) => looked(name) ?? "";
+  ];
+  const answers = await askAll(ask, { ...QUESTIONS, may });
+  return (locked) => warningsOf(locked, answers);
+}
+
+/** What each account may do, in `may.pl`'s words; undefined where it did not come to its end. */
+function mayOf({ exitCode, stdout }: Answer): readonly string[] | undefined {
+  return exitCode === 0 ? stdout.split("\n") : undefined;
+}
+
+/** The warnings of all answers. */
+function warningsOf(accounts: readonly Locked[], answers: ReadonlyMap<string, Answer>): Warning[] {
+  const said = (name: string) => answers.get(name)!;
+  const text = (name: string) => said(name).exitCode === 0 ? said(name).stdout : "";
+  const sockets = said("sockets").exitCode === 0 ? said("sockets").stdout : undefined;
+  const texts = textsIn(said("texts"));
+  const file = (path: string) => texts.get(path) ?? "";
+  const may = mayOf(said("may"));
+  const asked = accounts.slice(0, MAX_ACCOUNTS);
+  const of = (word: string, name: string) =>
+    may?.filter((line) => line.startsWith(`${word} ${name} `))
+      .map((line) => line.slice(`${word} ${name} `.length)).join("\n") ?? "";
+  // Without the first, the kernel asks nobody for a module (proc_sys_kernel(5)); the second forbids it.
+  const autoloads = file("/proc/sys/kernel/modprobe").trim() !== "" &&
+    file("/proc/sys/kernel/modules_disabled").trim() === "0";
   return [
     ...asked.flatMap(({ name }) => [
-      ...sudoWarnings(name, text(`sudo ${name}`)),
-      ...groupWarnings(name, text(`id ${name}`)),
+      ...sudoWarnings(name, of("sudo", name)),
+      ...groupWarnings(name, of("id", name)),
     ]),
-    ...fileWarnings(asked, looked),
-    ...connectionWarnings(accounts, looked("sockets"), text("addresses")),
-    ...familyWarnings(text("protocols"), text("autoload")),
+    ...(may === undefined ? [couldNotTell(said("may"))] : fileWarnings(asked, may)),
+    ...connectionWarnings(accounts, sockets, text("addresses")),
+    ...familyWarnings(file("/proc/net/protocols"), autoloads ? said("autoload").stdout : ""),
     ...mptcpWarnings(accounts, text("mptcp")),
-    ...requestKeyWarnings(text("request-key")),
-    ...lentUidsWarnings(looked("nsresourced") !== undefined, text("nsswitch")),
-    ...relayWarnings(accounts, text("sockets")),
+    ...(said("request-key").exitCode === 0 ? requestKeyWarnings(requestKeyLines(texts)) : []),
+    ...lentUidsWarnings(said("nsresourced").exitCode === 0, file("/etc/nsswitch.conf")),
+    ...relayWarnings(accounts, sockets ?? ""),
     ...(accounts.length > asked.length
       ? [{
         reason: `only the first ${MAX_ACCOUNTS} accounts were asked about sudo, groups and files`,
@@ -91,4 +134,24 @@ export async function warningsFor(ask: Ask, accounts: readonly Locked[]): Promis
       }]
       : []),
   ];
+}
+
+function couldNotTell({ exitCode, stderr }: Answer): Warning {
+  return stderr.includes("perl")
+    ? {
+      reason: "which sudo rules, groups, sockets and programs lead past the lock cannot be told " +
+        "without perl",
+      remedy: "install perl",
+    }
+    : {
+      reason: "what the accounts could do through somebody else could not be read " +
+        `(exit status ${exitCode})`,
+      remedy: "run status again",
+    };
+}
+
+/** In the order in which request-key(8) reads them. */
+function requestKeyLines(texts: ReadonlyMap<string, string>): string {
+  const paths = [...texts.keys()].filter((path) => path.startsWith("/etc/request-key.d/")).sort();
+  return [...paths, "/etc/request-key.conf"].map((path) => texts.get(path) ?? "").join("");
 }

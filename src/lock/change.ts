@@ -82,6 +82,7 @@ export async function makeChange<M>(
   const { there, machine } = sight;
   const wishes = enabling ? names.map((name) => wishOf(sight, name, asked)) : [];
   const locks = wishes.map(({ lock }) => lock);
+  await system.refuseTools?.(session.ask, locks);
   const freed = enabling
     ? []
     : names.map((name) => holderOf(sight, name, ", and no rule remembers it"));
@@ -92,15 +93,17 @@ export async function makeChange<M>(
   watcher.onPlan(steps);
   const run = { session, signals, before: there, look: async () => (await read()).there };
   await carryOut(steps, run, watcher);
-  let after = sight;
-  if (steps.length > 0) {
-    const kinds = there.filter(({ kind, found }) =>
-      found.length > 0 || locks.some((lock) => kind.wanted(lock, machine).length > 0)
-    ).map(({ kind }) => kind);
-    after = await read({ machine, kinds });
-    const fault = system.verifyAfter?.(machine, after.machine);
-    if (fault !== undefined) throw await rolledBack(run, fault);
-  }
+  const kinds = there.filter(({ kind, found }) =>
+    found.length > 0 || locks.some((lock) => kind.wanted(lock, machine).length > 0)
+  ).map(({ kind }) => kind);
+  // Asked at once, they are one command of root's.
+  const [after, doors, reachable] = await Promise.all([
+    steps.length === 0 ? sight : read({ machine, kinds }),
+    enabling ? system.doors?.(session.ask, machine, names) : undefined,
+    enabling ? system.reachable?.(session.ask) : undefined,
+  ]);
+  const fault = steps.length === 0 ? undefined : system.verifyAfter?.(machine, after.machine);
+  if (fault !== undefined) throw await rolledBack(run, fault);
   await session.commit(`${kind} ${names.join(" ")}`.slice(0, 200));
   if (!enabling) {
     const stays = freed.flatMap((holder) =>
@@ -118,8 +121,8 @@ export async function makeChange<M>(
       ...wholeness(accounts),
       ...systemAccounts(accounts, system.firstOrdinaryUid),
       ...lostAtReboot(accounts),
-      ...await system.reachable?.(session.ask, accounts) ?? [],
-      ...await system.doors(session.ask, after.machine, accounts),
+      ...reachable?.(accounts) ?? [],
+      ...doors?.(accounts) ?? [],
     ],
   };
 }

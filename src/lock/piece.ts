@@ -122,6 +122,8 @@ export interface Kind<M> {
   readonly together?: true;
   /** What root is asked for it, beside what every lock needs. */
   readonly questions: Questions;
+  /** Where files of its own may be, as `FOLDER/PATTERN`: the folder with those in it. */
+  readonly files?: readonly string[];
   /** The pieces of this kind that a lock consists of, in the order in which they are made. */
   wanted(lock: Lock, machine?: M): Piece[];
   /** Those that are there, of every account. */

@@ -24,7 +24,7 @@ export async function readStatus<M>(
     const machine = await system.read(session.ask, names);
     const report = statusIn(sightOf(system, machine), names);
     const held = report.accounts.filter(isHeld);
-    const doors = held.length === 0 ? [] : await system.doors(session.ask, machine, held);
+    const doors = await system.doors?.(session.ask, machine, held.map(({ name }) => name));
     const accounts: AccountStatus[] = [];
     for (const account of report.accounts) {
       const recorded = await system.recorded?.(session.ask, machine, account.name);
@@ -34,7 +34,10 @@ export async function readStatus<M>(
           : { ...account, notes: [...account.notes ?? [], recorded] },
       );
     }
-    return { report: { ...report, accounts }, warnings: [...lostAtReboot(held), ...doors] };
+    return {
+      report: { ...report, accounts },
+      warnings: [...lostAtReboot(held), ...doors?.(held) ?? []],
+    };
   } catch (error) {
     if (!(error instanceof UnreadableError)) throw error;
     return { report: unknownStatus(names, error.message), warnings: [] };

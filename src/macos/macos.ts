@@ -61,8 +61,6 @@ export const macos: System<Machine> = {
 
   verifyAfter,
 
-  doors: () => Promise.resolve([]),
-
   firstOrdinaryUid: 501,
   hasBackends: false,
 

@@ -4,16 +4,11 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { linux } from "../../src/linux/linux.ts";
-import { familyAliases, familyWarnings } from "../../src/linux/side_doors/kernel.ts";
-import { parseSections } from "../../src/linux/side_doors/look.ts";
+import { FAMILY_ALIASES, familyWarnings } from "../../src/linux/side_doors/kernel.ts";
 import { connectionWarnings } from "../../src/linux/side_doors/sockets.ts";
-import LOOK from "../../src/linux/side_doors/look.sh" with { type: "text" };
-import MAY from "../../src/linux/side_doors/may.pl" with { type: "text" };
 import type { Backend } from "../../src/account.ts";
 import type { Machine } from "../../src/linux/machine.ts";
 import { kernelTest, runInside } from "./machine.ts";
-
-const MARK = "mark-of-the-test";
 
 /** The families that Debian's kernel would load for anybody: it has taken that from rds and tipc. */
 const FAMILIES = ["sctp", "pppoe", "smc", "rxrpc"];
@@ -28,7 +23,13 @@ function lockLines(backend: Backend): string {
   };
   const nothing = { exitCode: 0, stdout: "", stderr: "" };
   const answers = { get: () => nothing, has: () => true };
-  const machine = { answers, passwd: [], subuid: {}, families: [4, 6] } as unknown as Machine;
+  const machine = {
+    answers,
+    files: new Map(),
+    passwd: [],
+    subuid: {},
+    families: [4, 6],
+  } as unknown as Machine;
   return linux.kinds.flatMap((kind) => kind.make(kind.wanted(lock, machine), machine))
     .map(({ line }) => `${line} || exit\n`).join("");
 }
@@ -36,16 +37,12 @@ function lockLines(backend: Backend): string {
 for (const backend of ["iptables", "nftables"] as const) {
   kernelTest(`${backend}: sockets of other families, with a kernel that loads them`, async (t) => {
     const text = await runInside({
-      "look.sh": LOOK,
-      "may.pl": MAY,
-      "look.in": [MARK, ...familyAliases(), ""].join("\n"),
+      aliases: FAMILY_ALIASES.join(" "),
       remedy: REMEDY,
       "lock.sh": lockLines(backend),
     });
-    const look = (when: string, section: string) =>
-      parseSections(text(`look.${when}`), MARK).get(section)?.text ?? "";
     const warned = (when: string) =>
-      familyWarnings(look(when, "protocols"), look(when, "autoload"));
+      familyWarnings(text(`protocols.${when}`), text(`autoload.${when}`));
     const tries = (when: string) => text(`tries.${when}`).trim().split("\n");
     const frames = text("frames").split("\n");
 
@@ -76,7 +73,7 @@ for (const backend of ["iptables", "nftables"] as const) {
     await t.step("an association from before the lock is told", () => {
       const account = { name: "u5001", uid: 5001, ranges: [] };
       const own = "inet 10.77.0.1/24";
-      assertEquals(connectionWarnings([account], look("held", "sockets"), own), [{
+      assertEquals(connectionWarnings([account], text("sockets.held"), own), [{
         account: "u5001",
         reason: "still holds 1 connection(s) (SCTP) to outside, to 10.77.0.2",
         remedy: "restart its processes",

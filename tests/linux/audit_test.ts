@@ -94,8 +94,8 @@ function machine(status: string, rules: string, exitCode = 0): Machine {
     answers: new Map([
       ["audit status", answer(status, exitCode)],
       ["audit rules", answer(rules)],
-      ["audit files", answer("", 1)],
     ]),
+    files: new Map(),
     passwd: [],
     subuid: { ranges: [], unclear: [] },
     families: [4, 6],

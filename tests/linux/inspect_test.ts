@@ -1,5 +1,5 @@
 /** The parsers of the machine's state, by cases and by property: no text may break or fool them. */
-import { readBoot } from "../../src/linux/boot/read_boot.ts";
+import { textsIn } from "../../src/linux/machine.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import * as fc from "fast-check";
 import { FishnetError } from "../../src/errors.ts";
@@ -294,6 +294,5 @@ Deno.test("nothing is found on a machine without rules", async () => {
 Deno.test("a line with a carriage return is none that is left out of a file", () => {
   const path = "/etc/fishnet-firewall/lock.sh";
   const stdout = `${path}:#!/bin/sh\n${path}:exit 0 #\rx\n`;
-  const { texts } = readBoot(new Map([["boot: texts", { exitCode: 0, stdout, stderr: "" }]]));
-  assertEquals(texts.get(path), "#!/bin/sh\nexit 0 #\rx\n");
+  assertEquals(textsIn({ stdout }).get(path), "#!/bin/sh\nexit 0 #\rx\n");
 });

@@ -4,7 +4,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { parseSubuid } from "../../src/linux/accounts.ts";
-import type { Machine } from "../../src/linux/machine.ts";
+import { filesQuestion, type Machine, textsIn } from "../../src/linux/machine.ts";
 import { resolver } from "../../src/linux/resolver.ts";
 import type { Answer, Lock, Piece, Step } from "../../src/lock/piece.ts";
 import { linesOf, must, run } from "../support/process.ts";
@@ -35,11 +35,13 @@ class OwnRun implements AsyncDisposable {
 
   async machine(): Promise<Machine> {
     const answers = new Map<string, Answer>();
-    for (const [name, words] of Object.entries(resolver.questions)) {
+    const questions = { ...resolver.questions, ...filesQuestion([resolver]) };
+    for (const [name, words] of Object.entries(questions)) {
       const { code, ...said } = await run([...this.#in, ...words], { env: { LC_ALL: "C" } });
       answers.set(name, { exitCode: code, ...said });
     }
-    return { answers, passwd: [], subuid: parseSubuid(""), families: [4, 6] };
+    const files = textsIn(answers.get("files")!);
+    return { answers, files, passwd: [], subuid: parseSubuid(""), families: [4, 6] };
   }
 
   async carryOut(lines: readonly string[]): Promise<void> {

@@ -2,10 +2,11 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import * as fc from "fast-check";
 import type { Warning } from "../../src/lock/report.ts";
-import { warningsFor } from "../../src/linux/side_doors.ts";
+import { askDoors } from "../../src/linux/side_doors.ts";
 import { familyWarnings, lentUidsWarnings } from "../../src/linux/side_doors/kernel.ts";
+import { fileWarnings } from "../../src/linux/side_doors/files.ts";
+import { textsIn } from "../../src/linux/machine.ts";
 import type { Locked } from "../../src/linux/side_doors/locked.ts";
-import { parseSections } from "../../src/linux/side_doors/look.ts";
 import {
   groupWarnings,
   requestKeyWarnings,
@@ -29,10 +30,9 @@ const SOCKET = `socket() {
  * Asks as the program does, on a machine that a script of root's has changed: `ip netns exec` gives
  * each command mounts of its own (ip-netns(8)).
  */
-const askOn = (world: World, machine: string): Ask => async (words, { input } = {}) => {
+const askOn = (world: World, machine: string): Ask => async (words) => {
   const { code, stdout, stderr } = await run(
     world.command("sh", "-ec", `${SOCKET}${machine}\nexec "$@"`, "sh", ...words),
-    input === undefined ? {} : { input },
   );
   return { exitCode: code, stdout, stderr };
 };
@@ -49,7 +49,7 @@ async function warnings(
   about: string,
   machine = "",
 ): Promise<Warning[]> {
-  const all = await warningsFor(askOn(world, machine), accounts);
+  const all = (await askDoors(askOn(world, machine), accounts))(accounts);
   for (const { reason, remedy } of all) assert(reason.length > 0 && remedy.length > 0);
   return all.filter(({ reason }) => reason.includes(about));
 }
@@ -327,14 +327,9 @@ Deno.test("no text that a command could print breaks the warnings", () => {
     familyWarnings(text, text);
     connectionWarnings([account], text, text);
     relayWarnings([account], text);
-    parseSections(text, text);
+    textsIn({ stdout: text });
+    fileWarnings([account], text.split("\n"));
   }));
-});
-
-Deno.test("a section that somebody else's text makes does not count", () => {
-  const part = (name: string, text: string) => `\nM begin ${name}\n${text}\nM end 0\n`;
-  const sections = parseSections(part("a", "ours") + part("a", "theirs") + part("b", "x"), "M");
-  assertEquals([sections.get("a")?.text, sections.get("b")?.text], ["ours", "x"]);
 });
 
 Deno.test("a group with the name of an object's property is no warning", () => {

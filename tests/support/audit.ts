@@ -5,11 +5,11 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import type { Answers, Step } from "../../src/lock/piece.ts";
+import type { Step } from "../../src/lock/piece.ts";
 import type { Ask } from "../../src/sudo.ts";
 import { audit } from "../../src/linux/audit.ts";
 import { auditAtBoot } from "../../src/linux/audit_at_boot.ts";
-import type { Machine } from "../../src/linux/machine.ts";
+import { askAll, filesQuestion, type Machine, textsIn } from "../../src/linux/machine.ts";
 import { must, run } from "./process.ts";
 
 /** Why the audit cannot be tested here; undefined where it can. */
@@ -137,14 +137,9 @@ export class Audit implements AsyncDisposable {
 
 /** The machine, as the audit's own questions show it. */
 export async function readAudit(): Promise<Machine> {
-  const answers: Answers = new Map(
-    await Promise.all(
-      Object.entries({ ...audit.questions, ...auditAtBoot.questions }).map(async ([name, words]) =>
-        [name, await ask(words)] as const
-      ),
-    ),
-  );
-  return { answers, passwd: [], subuid: { ranges: [], unclear: [] }, families: [4, 6] };
+  const answers = await askAll(ask, { ...audit.questions, ...filesQuestion([auditAtBoot]) });
+  const files = textsIn(answers.get("files")!);
+  return { answers, files, passwd: [], subuid: { ranges: [], unclear: [] }, families: [4, 6] };
 }
 
 /** Carries steps out, as a person who pastes them. */

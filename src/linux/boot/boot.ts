@@ -31,6 +31,7 @@ import {
   AGAIN,
   besideUnits,
   type BootState,
+  FILES,
   FOLDER,
   LOCK,
   QUESTIONS,
@@ -43,6 +44,7 @@ import {
 export const boot: Kind<Machine> = {
   goesLast: true,
   questions: QUESTIONS,
+  files: FILES,
 
   wanted(lock) {
     if (!lock.persist) return [];
@@ -50,10 +52,10 @@ export const boot: Kind<Machine> = {
     return [...SHARED.filter(({ serves }) => serves?.(own) ?? true), own];
   },
 
-  found: ({ answers }) => foundAtBoot(answers),
+  found: foundAtBoot,
 
   make(pieces, machine) {
-    const state = readBoot(machine?.answers);
+    const state = readBoot(machine);
     const writes = pieces.some((piece) => isBoot(piece) && piece.part === "file");
     const links = pieces.some((piece) => isBoot(piece) && piece.part === "links");
     const steps = pieces.filter(isBoot).flatMap((piece) => {
@@ -79,7 +81,7 @@ export const boot: Kind<Machine> = {
   },
 
   unmake(pieces, machine) {
-    const state = readBoot(machine?.answers);
+    const state = readBoot(machine);
     const order = (piece: BootPiece) => SHARED.findIndex(({ is }) => is === piece.is);
     const sorted = pieces.filter(isBoot).toSorted((a, b) =>
       (order(b) < 0 ? SHARED.length : order(b)) - (order(a) < 0 ? SHARED.length : order(a))

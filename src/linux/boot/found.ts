@@ -4,8 +4,9 @@
  * @module
  */
 import { sudo } from "../../lock/line.ts";
-import type { Answers, Found } from "../../lock/piece.ts";
+import type { Found } from "../../lock/piece.ts";
 import { ownRange } from "../accounts.ts";
+import type { Machine } from "../machine.ts";
 import { SHARED_FILES, type SharedFile } from "./files.ts";
 import { accountPiece, filePiece, FOLDER_PIECE, LINKS_PIECE, wantedLinks } from "./pieces.ts";
 import {
@@ -19,8 +20,8 @@ import {
 } from "./read_boot.ts";
 
 /** All that is there, of every account. */
-export function foundAtBoot(answers: Answers): Found[] {
-  const state = readBoot(answers);
+export function foundAtBoot(machine: Machine): Found[] {
+  const state = readBoot(machine);
   return [
     ...folderFound(state),
     ...filesFound(state),

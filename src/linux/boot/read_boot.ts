@@ -4,7 +4,8 @@
  * @module
  */
 import type { Backend } from "../../account.ts";
-import type { Answers, Questions } from "../../lock/piece.ts";
+import type { Questions } from "../../lock/piece.ts";
+import type { Machine } from "../machine.ts";
 
 /** Where the script and the accounts' files are. /etc is there before any other file system is. */
 export const FOLDER = "/etc/fishnet-firewall";
@@ -52,16 +53,12 @@ export const LINKS: readonly string[] = [
 ];
 
 const SHOWN =
-  "Id,ActiveState,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths,After";
+  "Id,ActiveState,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths,After," +
+  "IPAddressDeny,IPAddressAllow";
 
 /** What root is asked. */
 export const QUESTIONS: Questions = {
   "boot: systemd": ["test", "-d", "/run/systemd/system"],
-  "boot: texts": [
-    ...["grep", "-rasH", "--include=*.account", "--include=lock.sh", "--include=*.nft"],
-    ...["--include=fishnet-*.service", "", FOLDER],
-    ...[UNITS, PACKAGED_UNITS].flatMap((folder) => UNIT_NAMES.map((name) => `${folder}/${name}`)),
-  ],
   "boot: places": [
     ...["find", FOLDER, UNITS, "-maxdepth", "2", "(", "-path", `${FOLDER}*`, "-o"],
     ...["-name", "fishnet-*", ")", "-printf", "%y %m %U %p %l\\n"],
@@ -70,8 +67,16 @@ export const QUESTIONS: Questions = {
     ...["systemctl", "show", "-p", SHOWN],
     ...UNIT_NAMES.filter((name) => !name.includes("@")),
     ...OTHERS.flatMap((other) => [other, ...besideUnits(other)]),
+    // Whose addresses --sessions sets.
+    "user-*.slice",
   ],
 };
+
+/** Where our files are. */
+export const FILES: readonly string[] = [
+  ...["*.account", "lock.sh", "*.nft"].map((name) => `${FOLDER}/${name}`),
+  ...[UNITS, PACKAGED_UNITS].map((folder) => `${folder}/fishnet-*.service`),
+];
 
 /** A file, a folder or a link. */
 interface Place {
@@ -96,13 +101,8 @@ export interface BootState {
 }
 
 /** Reads the answers to {@link QUESTIONS}; without any, nothing is there. */
-export function readBoot(answers: Answers | undefined): BootState {
-  const said = (name: string) => answers?.get(`boot: ${name}`)?.stdout ?? "";
-  const texts = new Map<string, string>();
-  for (const line of said("texts").split("\n")) {
-    const [, path, text] = /^([^:]+):(.*)$/s.exec(line) ?? [];
-    if (path !== undefined) texts.set(path, (texts.get(path) ?? "") + `${text}\n`);
-  }
+export function readBoot(machine: Pick<Machine, "answers" | "files"> | undefined): BootState {
+  const said = (name: string) => machine?.answers.get(`boot: ${name}`)?.stdout ?? "";
   const places = new Map<string, Place>();
   for (const line of said("places").split("\n")) {
     const [, type, mode, uid, path, target] = /^(\S) (\d+) (\d+) (\S+) (.*)$/.exec(line) ?? [];
@@ -113,7 +113,7 @@ export function readBoot(answers: Answers | undefined): BootState {
   const saysOf = (other: string, property: string) =>
     units.get(`${other}.service`)?.get(property) ?? "";
   return {
-    texts,
+    texts: machine?.files ?? new Map(),
     places,
     units,
     othersActive: OTHERS.filter((other) => saysOf(other, "ActiveState") === "active"),
@@ -124,7 +124,7 @@ export function readBoot(answers: Answers | undefined): BootState {
 }
 
 /** Parses what `systemctl show` prints, with `Id`: the properties by the names of their units. */
-export function unitsShown(shown: string): Map<string, Map<string, string>> {
+function unitsShown(shown: string): Map<string, Map<string, string>> {
   return new Map(
     shown.trim().split("\n\n").map((block) => {
       const properties = new Map(

@@ -6,7 +6,6 @@
  */
 import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
-import type { Looked } from "./look.ts";
 import type { Locked } from "./locked.ts";
 
 /** Control sockets whose owner does what it is told as root, in a network of its own choice. */
@@ -78,7 +77,7 @@ const HARMLESS: Readonly<Record<string, readonly string[]>> = {
   cap_setgid: ["newgidmap"],
 };
 
-/** What `look.sh` is told of files. */
+/** What `may.pl` is told of files. */
 export function filePaths(): string[] {
   const run = Object.values(HELPERS).flat().flatMap((name) =>
     name.startsWith("/") ? [name] : FOLDERS.map((folder) => `${folder}/${name}`)
@@ -90,21 +89,14 @@ export function filePaths(): string[] {
 }
 
 /** The warnings of what `may.pl` found. */
-export function fileWarnings(accounts: readonly Locked[], looked: Looked): Warning[] {
-  const lines = looked("may");
-  if (lines === undefined) {
-    return [{
-      reason: "which sockets and programs lead past the lock cannot be told without perl",
-      remedy: "install perl",
-    }];
-  }
+export function fileWarnings(accounts: readonly Locked[], lines: readonly string[]): Warning[] {
   const found = new Map<string, Set<number>>();
-  for (const line of lines.split("\n")) {
+  for (const line of lines) {
     const [, uid, what] = /^(\d+) ((?:write|run|cap) \/.*)$/.exec(line) ?? [];
     if (what === undefined) continue;
     found.set(what, (found.get(what) ?? new Set()).add(Number(uid)));
   }
-  const blind: Warning[] = looked("getcap") !== undefined ? [] : [{
+  const blind: Warning[] = !lines.includes("no getcap") ? [] : [{
     reason: "which programs have capabilities cannot be told without getcap",
     remedy: "install getcap (the package libcap2-bin, or libcap)",
   }];

@@ -22,10 +22,8 @@ const FAMILIES: Readonly<Record<string, string>> = {
   rxrpc: "net-pf-33",
 };
 
-/** What `look.sh` is told of families. */
-export function familyAliases(): string[] {
-  return Object.values(FAMILIES).map((alias) => `alias ${alias}`);
-}
+/** What modprobe is asked for. */
+export const FAMILY_ALIASES: readonly string[] = Object.values(FAMILIES);
 
 /**
  * The families that are there, or would be when an account asks.

@@ -1,22 +1,38 @@
-# Tells what each account may do: "UID write PATH", "UID run PATH", "UID cap PATH CAPABILITIES".
+# Tells what accounts may do through somebody else: "sudo NAME LINE" for what sudo(8) says of it, "id
+# NAME LINE" for id(1), "UID write PATH", "UID run PATH", "UID cap PATH CAPABILITIES", and "no getcap".
 #
-# Standard input: what id(1) printed of each account; "write PATH" and "run PATH", each a pattern; and
-# what getcap(8) printed. Only the effective uid and the groups are changed. The real and the saved
-# uid stay root's, so the account may not signal this process, trace it or read its files.
+# Arguments: "account NAME", "uid UID" for a uid without a name, and "write PATH" and "run PATH", each a
+# pattern. Only the effective uid and the groups are changed. The real and the saved uid stay root's,
+# so the account may not signal this process, trace it or read its files.
 use strict;
 use warnings;
+no warnings 'exec';
 use Fcntl qw(O_WRONLY O_NONBLOCK O_NOCTTY);
 
 my (@ids, @write, @run, @cap);
-while (my $line = <STDIN>) {
-  chomp $line;
-  if ($line =~ /^uid=/) { push @ids, $line }
-  elsif ($line =~ m{^write (/.+)}) { push @write, grep { -e } glob $1 }
+for (@ARGV) {
+  if (/^account (.+)/) {
+    my $name = $1;
+    if (open my $rights, '-|', 'sudo', '-n', '-l', '-U', $name) {
+      print "sudo $name $_" while <$rights>;
+    }
+    open my $id, '-|', 'id', '--', $name or next;
+    my $line = <$id> // next;
+    print "id $name $line";
+    push @ids, $line;
+  }
+  elsif (/^uid (\d+)/) { push @ids, "uid=$1 gid=$1 groups=$1" }
+  elsif (m{^write (/.+)}) { push @write, grep { -e } glob $1 }
   # A helper without a setuid or setgid bit has no more rights than who runs it.
-  elsif ($line =~ m{^run (/.+)}) { push @run, grep { -f && (-u || -g) } glob $1 }
-  # Before libcap 2.41 with an equals sign in between.
-  elsif ($line =~ m{^(/.*?) (?:= )?(cap_\S+)$}) { push @cap, [$1, $2] }
+  elsif (m{^run (/.+)}) { push @run, grep { -f && (-u || -g) } glob $1 }
 }
+if (open my $getcap, '-|', 'getcap', '-r', glob '/usr/{,local/}{,s}bin') {
+  while (<$getcap>) {
+    # Before libcap 2.41 with an equals sign in between.
+    push @cap, [$1, $2] if m{^(/.*?) (?:= )?(cap_\S+)$};
+  }
+}
+else { print "no getcap\n" }
 for my $id (@ids) {
   my ($uid, $gid, $groups) = $id =~ /^uid=(\d+)\S* gid=(\d+).* groups=(.*)/ or next;
   my @groups = $groups =~ /(?:^|,)(\d+)(?=[(,]|$)/g;
