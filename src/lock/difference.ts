@@ -165,13 +165,10 @@ function planByName<M>(
   const ordered = disabling
     ? backwards(all).map(({ kind, pieces }) => ({ kind, pieces: pieces.toReversed() }))
     : all;
-  const each = ordered.flatMap(({ kind, pieces }) =>
-    kind.together ? [{ kind, pieces }] : pieces.map((piece) => ({ kind, pieces: [piece] }))
-  );
-  const stepsOf = ({ kind, pieces }: typeof each[0]) =>
+  const stepsOf = (kind: Kind<M>, pieces: readonly Piece[]) =>
     pieces.length === 0 ? [] : disabling ? kind.unmake(pieces) : kind.make(pieces);
-  const isRange = ({ pieces }: typeof each[0]) => pieces[0]?.uids === "ranges";
-  const inLoop = each.filter(isRange).flatMap(stepsOf);
+  const isRange = ({ uids }: Piece) => uids === "ranges";
+  const inLoop = ordered.flatMap(({ kind, pieces }) => stepsOf(kind, pieces.filter(isRange)));
   const [{ name }] = locks as readonly [Lock];
   const theLoop: Step = {
     line: loop(name, inLoop.map(({ line }) => line)),
@@ -180,8 +177,16 @@ function planByName<M>(
     undo: [loop(name, inLoop.toReversed().flatMap(({ undo }) => undo))],
   };
   // The loop stands where the last of its commands would: before the rule that has to come first.
-  const place = disabling ? each.findIndex(isRange) : each.findLastIndex(isRange);
-  return each.flatMap((one, i) => i === place ? [theLoop] : isRange(one) ? [] : stepsOf(one));
+  const withRanges = ordered.filter(({ pieces }) => pieces.some(isRange));
+  const place = disabling ? withRanges[0] : withRanges.at(-1);
+  return ordered.flatMap((one) => {
+    const { kind, pieces } = one;
+    const others = (some: readonly Piece[]) =>
+      stepsOf(kind, some.filter((piece) => !isRange(piece)));
+    if (one !== place) return others(pieces);
+    const at = disabling ? pieces.findIndex(isRange) : pieces.findLastIndex(isRange);
+    return [...others(pieces.slice(0, at)), theLoop, ...others(pieces.slice(at))];
+  });
 }
 
 /** The pieces of locks; what accounts share is one. */
