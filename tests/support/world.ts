@@ -89,7 +89,7 @@ cp -a /etc/alternatives /etc/sudoers "$etc"
 cd "$etc/alternatives"
 for command in iptables ip6tables; do
   for suffix in "" -save -restore; do
-    [ "$(readlink "$command$suffix")" = "/usr/sbin/$command-$variant$suffix" ] ||
+    [ "$command$suffix" -ef "/usr/sbin/$command-$variant$suffix" ] ||
       ln -sfn "/usr/sbin/$command-$variant$suffix" "$command$suffix"
   done
 done
