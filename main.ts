@@ -29,13 +29,13 @@ async function run(command: Command): Promise<number | void> {
     case "help": {
       const { helpText } = await import("./src/cli/help.ts");
       const limits = command.topic === "firewall" ? await limitsHere() : [];
-      return output.printText((width) => helpText(command.topic, width, limits));
+      return output.printLines((width) => [helpText(command.topic, width, limits)]);
     }
     case "version":
-      return output.printScript(`fishnet ${denoJson.version}\n`);
+      return output.printLines(() => [`fishnet ${denoJson.version}`]);
     case "completions": {
       const { completionScript } = await import("./src/cli/completions.ts");
-      return output.printScript(completionScript(command.shell));
+      return output.printLines(() => [completionScript(command.shell)]);
     }
     case "enable":
     case "disable":
@@ -72,23 +72,14 @@ async function limitsHere(): Promise<readonly string[]> {
 
 type Changing = Extract<Command, { kind: "enable" | "disable" }>;
 
-/** What a call asks for, of what a lock may consist of. */
-function askedBy(command: Changing) {
-  const { onlyPorts, persist, sessions, log } = command.kind === "enable"
-    ? command
-    : { onlyPorts: [], persist: false, sessions: false, log: false };
-  const backend = command.backend === undefined ? {} : { backend: command.backend };
-  return { ...backend, onlyPorts, persist, sessions, log };
-}
-
 async function dryRun(command: Changing): Promise<void> {
   const { stepsByName } = await import("./src/lock/difference.ts");
   const system = await systemOf(command.system);
-  const asked = { backend: "iptables", ...askedBy(command) } as const;
-  const locks = command.accounts.map((name) => ({ ...asked, name }));
-  const steps = stepsByName(system.kinds, locks, command.kind, system.loop);
-  if (command.json) printPlan(command, steps, { backend: asked.backend, applied: false });
-  else output.printDryRun(command.kind, steps, command.explain);
+  const { kind, backend = "iptables" } = command;
+  const locks = command.accounts.map((name) => ({ ...command, name, backend }));
+  const steps = stepsByName(system.kinds, locks, kind, system.loop);
+  if (command.json) printPlan(command, steps, { backend, applied: false });
+  else output.printDryRun(kind, steps, command.explain);
 }
 
 async function change(command: Changing): Promise<void> {
@@ -100,13 +91,13 @@ async function change(command: Changing): Promise<void> {
   const { kind, json } = command;
   const { accounts, steps, locks, stays, warnings } = await makeChange(
     system,
-    { ...command, asked: askedBy(command) },
+    { ...command, asked: command },
     {
       onWaiting: () => output.printWaiting("another run of this program is at work"),
       onPlan: ({ length }) => {
         if (json) return;
-        output.printApplying(kind, length);
-        if (length === 0) output.printAlreadyInForce(kind);
+        output.printLines(() => [`Firewall ${kind}: applying ${length} command(s)`]);
+        if (length === 0) output.printOutcome([text.NOTHING_TO_DO[kind]]);
       },
       onStep: ({ line, why }) => {
         if (!json) output.printCommand(line, command.explain ? why : undefined);
@@ -120,14 +111,14 @@ async function change(command: Changing): Promise<void> {
     const backend = locks[0]?.backend ?? command.backend ?? "iptables";
     printPlan(command, steps, { backend, applied: true, changed, warnings, notCovered });
   } else {
-    output.printOutcome(
-      kind === "disable" ? text.disableOutcome(command.accounts, changed) : [
-        ...text.enableOutcome(accounts, changed),
-        ...stays,
-        text.proxyHint(accounts.flatMap(({ onlyPorts }) => onlyPorts)),
-      ],
-    );
-    output.printComplete(kind);
+    const outcome = kind === "disable"
+      ? text.disableOutcome(command.accounts, changed)
+      : text.enableOutcome(accounts, changed);
+    const hint = kind === "disable"
+      ? []
+      : [text.proxyHint(accounts.flatMap(({ onlyPorts }) => onlyPorts))];
+    output.printOutcome([...outcome, ...stays, ...hint]);
+    output.printLines(() => [`Firewall ${kind}: complete.`]);
   }
   output.printWarnings(warnings, notCovered);
 }
@@ -195,12 +186,13 @@ async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
     : json
     ? text.logJson
     : text.logLines;
-  await showLog(command, (refusals, { lost, isLast }) => {
+  let count = 0;
+  const lost = await showLog(command, (refusals) => {
+    count += refusals.length;
     if (refusals.length > 0) output.printLines(() => linesOf(refusals));
-    const loss = text.lossLine(lost);
-    if (loss !== undefined) output.printOutcome([loss]);
-    if (isLast && refusals.length === 0) output.printOutcome(["nothing was refused in that time"]);
   });
+  if (lost > 0) output.printOutcome([text.lossLine(lost)]);
+  if (count === 0 && !command.follow) output.printOutcome(["nothing was refused in that time"]);
 }
 
 /** The command that reads a text of many lines. */

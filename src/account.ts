@@ -30,12 +30,7 @@ export function parseAccountName(name: string): string {
   return name;
 }
 
-/**
- * Refuses the accounts whose lock would cut off the machine instead of an agent.
- *
- * @throws {FishnetError} for `root`; other names with uid 0 are refused by the
- * first line of the plan, because only the machine knows them.
- */
+/** @throws {FishnetError} for `root`; other names with uid 0 only the machine knows. */
 export function refuseRoot(name: string): void {
   if (name === "root") {
     throw new FishnetError(

@@ -28,6 +28,12 @@ export function shown(text: string, longest = LONGEST): string {
   return characters.length <= longest ? fit : `${characters.slice(0, longest - 1).join("")}…`;
 }
 
+/** The first of many words; the others are counted, so that a line stays one that is read. */
+export function someOf(words: readonly string[], most: number): string {
+  const more = words.length > most ? ` and ${words.length - most} more` : "";
+  return words.slice(0, most).join(", ") + more;
+}
+
 /** JSON whose strings hold such characters as `\\u…` alone: a program reads the same text. */
 export function json(value: unknown, indent?: number): string {
   return JSON.stringify(value, null, indent).replace(

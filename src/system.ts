@@ -6,9 +6,8 @@
  */
 import type { Backend } from "./account.ts";
 import type { Holder, Holdings } from "./lock/holder.ts";
-import type { Found, Kind, Lock } from "./lock/piece.ts";
-import type { AccountStatus } from "./lock/report.ts";
-import type { Warning } from "./lock/report.ts";
+import type { Found, Kind, Lock, LockOfAccount } from "./lock/piece.ts";
+import type { AccountStatus, Warning } from "./lock/report.ts";
 import type { Resolver } from "./lock/verify.ts";
 import type { Ask } from "./sudo.ts";
 
@@ -37,14 +36,14 @@ export interface System<M> {
   /** Every account that anything of a lock is there for. */
   holders(machine: M, holdings: Holdings<M>): Holder[];
   /** What holds uids of no account. */
-  leftOver(machine: M, holdings: Holdings<M>): Found[];
+  leftOver(machine: M, holdings: Holdings<M>): readonly Found[];
   /** The backend for an account that has none; an error where the machine has none either. */
   backend(machine: M): Backend;
   /** @throws {FishnetError} for the first reason not to make this lock, before anything changes. */
-  refuse(machine: M, holdings: Holdings<M>, lock: Lock, holder: Holder): void;
+  refuse(machine: M, holdings: Holdings<M>, lock: LockOfAccount): void;
   /** @throws {FishnetError} where a tool that the locks need is too old. */
   refuseTools?(ask: Ask, locks: readonly Lock[]): Promise<void>;
-  /** What is worth knowing of an account's lock, and changes no state. */
+  /** What is worth knowing of an account's lock, and changes no state, beside what status knows. */
   notes(machine: M, holder: Holder, own: readonly Found[]): string[];
   /** Faults of a lock that no kind of piece knows, with what mends them. */
   faults(machine: M, holder: Holder): { is: string; fault: string; mend: string }[];
@@ -67,11 +66,6 @@ export interface System<M> {
    * 1970; undefined where nothing is recorded.
    */
   recordedTries?(ask: Ask, machine: M, name: string, from: number): Promise<number | undefined>;
-  /**
-   * Why it would be no good to take this account's network without being asked to by its name: it
-   * has a session from outside, or may use sudo. Undefined where it would do.
-   */
-  whyAsk(ask: Ask, name: string): Promise<string | undefined>;
   /** The uids below this are the system's own (login.defs(5), dscl(1)). */
   readonly firstOrdinaryUid: number;
   /** Whether a lock may be carried by one of two rule sets. */

@@ -5,6 +5,8 @@
  */
 import { type Backend, parseAccountName, refuseRoot, type System } from "../account.ts";
 import { FishnetError } from "../errors.ts";
+import type { LockOptions } from "../lock/piece.ts";
+import type { VerifyOptions } from "../lock/verify.ts";
 import { oneOf, type Options, readOptions, unknown } from "./arguments.ts";
 import {
   COMMANDS,
@@ -26,40 +28,12 @@ interface AboutAccounts {
   readonly json: boolean;
 }
 
-/** What `enable` and `disable` have in common. */
-export interface ChangeCommand extends AboutAccounts {
+/** What `enable` and `disable` have in common; a `disable` asks for nothing of a lock. */
+interface Change extends AboutAccounts, Omit<LockOptions, "backend"> {
   readonly apply: boolean;
   /** Undefined where the user left the choice to the program. */
   readonly backend: Backend | undefined;
   readonly explain: boolean;
-}
-
-/** `enable`: what the lock consists of, beside what it has in common with `disable`. */
-export interface EnableCommand extends ChangeCommand {
-  readonly onlyPorts: readonly number[];
-  readonly persist: boolean;
-  readonly sessions: boolean;
-  readonly log: boolean;
-}
-
-/** `status`: what is in force. */
-export interface StatusCommand extends AboutAccounts {
-  /** With all that no packet filter stops. */
-  readonly explain: boolean;
-}
-
-/** `verify`: as whom to try, and what. */
-export interface VerifyCommand extends AboutAccounts {
-  readonly target: { readonly host: string; readonly port: number } | undefined;
-  readonly proxy: URL;
-}
-
-/** `log`: what the accounts tried. */
-export interface LogCommand extends AboutAccounts {
-  /** How far to look back, in seconds; undefined for not at all. */
-  readonly since: number | undefined;
-  readonly follow: boolean;
-  readonly summary: boolean;
 }
 
 /** One call of the program, checked: `main.ts` has nothing left to refuse. */
@@ -67,11 +41,17 @@ export type Command =
   | { readonly kind: "help"; readonly topic: Topic }
   | { readonly kind: "version" }
   | { readonly kind: "completions"; readonly shell: Shell }
-  | { readonly kind: "enable" } & EnableCommand
-  | { readonly kind: "disable" } & ChangeCommand
-  | { readonly kind: "status" } & StatusCommand
-  | { readonly kind: "verify" } & VerifyCommand
-  | { readonly kind: "log" } & LogCommand;
+  | { readonly kind: "enable" } & Change
+  | { readonly kind: "disable" } & Change
+  | { readonly kind: "status"; readonly explain: boolean } & AboutAccounts
+  | { readonly kind: "verify" } & AboutAccounts & Pick<VerifyOptions, "target" | "proxy">
+  | AboutAccounts & {
+    readonly kind: "log";
+    /** How far to look back, in seconds; undefined for not at all. */
+    readonly since: number | undefined;
+    readonly follow: boolean;
+    readonly summary: boolean;
+  };
 
 /** What parsing needs to know of the machine. */
 export interface Surroundings {
@@ -130,28 +110,21 @@ function completionsOf(args: readonly string[]): Command {
 }
 
 function commandOf(kind: FirewallCommand, options: Options, around: Surroundings): Command {
+  const system = systemOf(options, around);
+  const about = { ...accountsOf(kind, options, around), system };
+  const explain = options.has("explain");
   switch (kind) {
-    case "enable": {
-      const change = changeOf(options, around);
-      return { kind, ...change, ...lockOf(options, change.system) };
-    }
+    case "enable":
     case "disable":
-      return { kind, ...changeOf(options, around) };
+      return { kind, ...changeOf(options, about) };
     case "status":
-      return { kind, ...accountsOf(options, systemOf(around)), explain: options.flag("explain") };
-    case "verify":
-      return {
-        kind,
-        ...accountsOf(options, systemOf(around), around),
-        target: targetOf(options.value("target")),
-        proxy: proxyOf(options.value("proxy") ?? "http://127.0.0.1:3777/health"),
-      };
+      return { kind, ...about, explain };
+    case "verify": {
+      const proxy = proxyOf(valueOf(options, "proxy") ?? "http://127.0.0.1:3777/health");
+      return { kind, ...about, target: targetOf(valueOf(options, "target")), proxy };
+    }
     case "log":
-      return {
-        kind,
-        ...accountsOf(options, systemOf(around)),
-        ...logOf(options, systemOf(around)),
-      };
+      return { kind, ...about, ...logOf(options, system) };
     default: {
       const _: never = kind;
       throw new Error(`unreachable: ${_}`);
@@ -159,72 +132,68 @@ function commandOf(kind: FirewallCommand, options: Options, around: Surroundings
   }
 }
 
-/** Whose it is: the accounts that are named, or $USER where that is the default. */
-function accountsOf(options: Options, system: System, byDefault?: Surroundings): AboutAccounts {
-  const given = [...new Set(options.values("agent-user").map(parseAccountName))];
-  const accountsGiven = given.length > 0;
-  const accounts = accountsGiven || byDefault === undefined ? given : [currentUser(byDefault)];
-  return { accounts, accountsGiven, system, json: options.flag("json") };
-}
-
-function currentUser({ user }: Surroundings): string {
-  if (user === undefined || user === "") {
-    throw new FishnetError("agent user is required (--agent-user)");
-  }
-  return parseAccountName(user);
-}
-
-function changeOf(options: Options, around: Surroundings): ChangeCommand {
-  const apply = options.flag("apply") || options.flag("apply-system");
-  const chosen = options.value("os") as System | undefined;
-  if (chosen !== undefined && apply) {
-    throw new FishnetError("--os only shows the plan for another system: leave out --apply");
-  }
-  const system = chosen ?? systemOf(around);
-  const backend = options.value("backend") as Backend | undefined;
-  if (backend !== undefined && system === "macos") {
-    throw new FishnetError("--backend is for Linux; macOS has pf alone");
-  }
-  const about = accountsOf(options, system, around);
-  about.accounts.forEach(refuseRoot);
-  return { ...about, apply, backend, explain: options.flag("explain") };
-}
-
-function lockOf(
-  options: Options,
-  system: System,
-): Pick<EnableCommand, "onlyPorts" | "persist" | "sessions" | "log"> {
-  const [persist, sessions] = [options.flag("persist"), options.flag("sessions")];
-  const log = options.flag("log");
-  if (sessions && !persist) throw new FishnetError("--sessions needs --persist: give both");
-  if (sessions && system === "macos") {
-    throw new FishnetError("--sessions is for Linux with systemd: leave it out");
-  }
-  if (log && system === "macos") {
-    throw new FishnetError("--log is for Linux, whose audit records it: leave it out");
-  }
-  return { onlyPorts: portsOf(options.values("only-port")), persist, sessions, log };
-}
-
-function logOf(
-  options: Options,
-  system: System,
-): Pick<LogCommand, "since" | "follow" | "summary"> {
-  if (system === "macos") {
-    throw new FishnetError("log is for Linux, whose audit records what an account tries");
-  }
-  const [follow, summary] = [options.flag("follow"), options.flag("summary")];
-  if (follow && summary) {
-    throw new FishnetError("--summary counts what is recorded, --follow has no end: give one");
-  }
-  const since = options.value("since") ?? (follow ? undefined : "1h");
-  return { since: since === undefined ? undefined : secondsOf(since), follow, summary };
-}
-
-function systemOf({ os }: Surroundings): System {
+function systemOf(options: Options, { os }: Surroundings): System {
+  const chosen = valueOf(options, "os") as System | undefined;
+  if (chosen !== undefined) return chosen;
   if (os === "darwin") return "macos";
   if (os === "linux") return "linux";
   throw new FishnetError("firewall command is not supported on this OS");
+}
+
+/** The value of an option that may be given once. */
+const valueOf = (options: Options, name: string) => options.get(name)?.[0];
+
+/** Whose it is: the accounts that are named, or $USER; every locked one for `status` and `log`. */
+function accountsOf(
+  kind: FirewallCommand,
+  options: Options,
+  { user }: Surroundings,
+): Omit<AboutAccounts, "system"> {
+  const given = [...new Set(options.get("agent-user")?.map(parseAccountName))];
+  const accountsGiven = given.length > 0;
+  const json = options.has("json");
+  if (accountsGiven || kind === "status" || kind === "log") {
+    return { accounts: given, accountsGiven, json };
+  }
+  if (!user) throw new FishnetError("agent user is required (--agent-user)");
+  return { accounts: [parseAccountName(user)], accountsGiven, json };
+}
+
+function changeOf(options: Options, about: AboutAccounts): Change {
+  const isMac = about.system === "macos";
+  const apply = options.has("apply") || options.has("apply-system");
+  if (options.has("os") && apply) {
+    throw new FishnetError("--os only shows the plan for another system: leave out --apply");
+  }
+  const backend = valueOf(options, "backend") as Backend | undefined;
+  if (backend !== undefined && isMac) {
+    throw new FishnetError("--backend is for Linux; macOS has pf alone");
+  }
+  about.accounts.forEach(refuseRoot);
+  const [persist, sessions] = [options.has("persist"), options.has("sessions")];
+  if (sessions && !persist) throw new FishnetError("--sessions needs --persist: give both");
+  if (sessions && isMac) {
+    throw new FishnetError("--sessions is for Linux with systemd: leave it out");
+  }
+  const log = options.has("log");
+  if (log && isMac) {
+    throw new FishnetError("--log is for Linux, whose audit records it: leave it out");
+  }
+  const onlyPorts = portsOf(options.get("only-port") ?? []);
+  const explain = options.has("explain");
+  return { ...about, apply, backend, onlyPorts, persist, sessions, log, explain };
+}
+
+function logOf(options: Options, system: System) {
+  if (system === "macos") {
+    throw new FishnetError("log is for Linux, whose audit records what an account tries");
+  }
+  const [follow, summary] = [options.has("follow"), options.has("summary")];
+  if (follow && summary) {
+    throw new FishnetError("--summary counts what is recorded, --follow has no end: give one");
+  }
+  const since = valueOf(options, "since") ?? (follow ? undefined : "1h");
+  return { since: since === undefined ? undefined : secondsOf(since), follow, summary };
 }
 
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
@@ -237,7 +206,7 @@ function secondsOf(text: string): number {
   return Number(count) * UNITS[unit]!;
 }
 
-function targetOf(text: string | undefined): VerifyCommand["target"] {
+function targetOf(text: string | undefined): VerifyOptions["target"] {
   if (text === undefined) return undefined;
   const url = URL.parse(`tcp://${text}`);
   if (url === null || url.host !== text || url.hostname === "" || url.port === "") {

@@ -22,8 +22,9 @@ type Row = readonly [string, string];
 const MIN_WIDTH = 40;
 
 /**
- * The help for one level of the command line, in lines of at most `width` columns.
+ * The help for one level of the command line.
  *
+ * @param width in columns; 80 where there is no terminal
  * @param notCovered what no packet filter of this system stops; `firewall` ends with it
  */
 export function helpText(topic: Topic, width = 80, notCovered: readonly string[] = []): string {
@@ -35,7 +36,7 @@ export function helpText(topic: Topic, width = 80, notCovered: readonly string[]
     }],
   ];
   const usable = Math.max(width, MIN_WIDTH);
-  return blocks.map((block) => linesOf(block, usable).join("\n") + "\n").join("\n");
+  return blocks.map((block) => linesOf(block, usable).join("\n")).join("\n\n");
 }
 
 function linesOf(block: Block, width: number): string[] {

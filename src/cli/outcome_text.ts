@@ -4,9 +4,8 @@
  *
  * @module
  */
-import type { AccountStatus } from "../lock/report.ts";
-import type { Warning } from "../lock/report.ts";
-import { shown } from "../shown.ts";
+import type { AccountStatus, Warning } from "../lock/report.ts";
+import { shown, someOf } from "../shown.ts";
 
 /** Where the Fishnet proxy listens. */
 const PROXY_PORT = 3777;
@@ -33,8 +32,8 @@ export function warningText({ account, reason, remedy }: Warning): string {
   return `${whose}${shown(reason)}; ${shown(remedy, Infinity)}`;
 }
 
-/** More names than this are counted: a line stays one that is read. */
-const MAX_NAMES = 5;
+/** What is said of a plan without a command. */
+export const NOTHING_TO_DO = { enable: "already in force", disable: "nothing to take away" };
 
 /**
  * What is in force after an enable, a line for all accounts of which the same is true:
@@ -62,12 +61,10 @@ function byText<T extends Pick<AccountStatus, "name" | "uid">>(
   accounts: readonly T[],
   textOf: (account: T) => string,
 ): string[] {
-  const groups = Map.groupBy(accounts, textOf);
-  return [...groups].map(([text, group]) => {
-    const names = group.slice(0, MAX_NAMES).map(({ name, uid }) =>
+  return [...Map.groupBy(accounts, textOf)].map(([text, group]) => {
+    const names = group.map(({ name, uid }) =>
       `${shown(name)}${uid === undefined ? "" : ` (uid ${uid})`}`
     );
-    const more = group.length > MAX_NAMES ? ` and ${group.length - MAX_NAMES} more` : "";
-    return `${names.join(", ")}${more}: ${text}`;
+    return `${someOf(names, 5)}: ${text}`;
   });
 }

@@ -5,25 +5,21 @@
  */
 import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
 import { mostUrgentFirst } from "../lock/warnings.ts";
-import type { Warning } from "../lock/report.ts";
 import { type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
+import type { Warning } from "../lock/report.ts";
+import type { Action, Step } from "../lock/piece.ts";
 import { json } from "../shown.ts";
 
 /** The version of every JSON document: minor versions add, a major one breaks. */
 export const JSON_FORMAT_VERSION = "1.0";
 
-/** `enable` or `disable`, as the reference page prints it. */
-export type Action = "enable" | "disable";
-
-/** One command of a dry-run; the lines after its first belong to a quoted text, or to a loop. */
-export interface PlanLine {
-  readonly line: string;
-  readonly why: string;
-}
-
 /** The dry-run, to the letter of the reference page; pasted into a shell it does what it says. */
-export function printDryRun(action: Action, plan: readonly PlanLine[], explain: boolean): void {
+export function printDryRun(
+  action: Action,
+  plan: readonly Pick<Step, "line" | "why">[],
+  explain: boolean,
+): void {
   const commands = plan.flatMap(({ line, why }) => [
     ...(explain ? [colour(`  # ${why}`, dim)] : []),
     ...indented(line),
@@ -50,16 +46,6 @@ function indented(command: string): string[] {
   });
 }
 
-/** The line before a plan is executed. */
-export function printApplying(action: Action, count: number): void {
-  print([`Firewall ${action}: applying ${count} command(s)`]);
-}
-
-/** The line after a plan was executed. */
-export function printComplete(action: Action): void {
-  print([`Firewall ${action}: complete.`]);
-}
-
 /**
  * A command as it runs, and before it why, where that is wanted. A text in it is marked where it
  * begins alone: so it can be copied.
@@ -74,27 +60,12 @@ export function printWaiting(text: string): void {
   say(wrapped(`waiting: ${visible(text)}`));
 }
 
-/** That there was nothing to do. */
-export function printAlreadyInForce(action: Action): void {
-  say([action === "enable" ? "already in force" : "nothing to take away"]);
-}
-
 /** What came of it: standard output has nothing but the reference page's lines. */
 export function printOutcome(lines: readonly string[]): void {
   say(lines.flatMap(wrapped));
 }
 
-/** A text for a person, made for the terminal's width; without a terminal for 80 columns. */
-export function printText(text: (width: number) => string): void {
-  write(Deno.stdout, text(widthOf(Deno.stdout) ?? 80));
-}
-
-/** A text that a program reads, as it is. */
-export function printScript(text: string): void {
-  write(Deno.stdout, text);
-}
-
-/** Lines for a person; they are made when width is known, and whether colours are wanted. */
+/** Results; their lines are made when width is known, and whether colours are wanted. */
 export function printLines(lines: (width: Width) => readonly string[]): void {
   setColorEnabled(Deno.stdout.isTerminal() && !Deno.noColor);
   print(lines(widthOf(Deno.stdout)));

@@ -5,9 +5,14 @@
  * @module
  */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
-import type { AccountStatus, LockState, PieceStatus, StatusReport } from "../lock/report.ts";
-import { mostUrgentFirst } from "../lock/warnings.ts";
-import type { Warning } from "../lock/report.ts";
+import type {
+  AccountStatus,
+  LockState,
+  PieceStatus,
+  StatusReport,
+  Warning,
+} from "../lock/report.ts";
+import { isHeld, mostUrgentFirst } from "../lock/warnings.ts";
 import { table, type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
 import { shown } from "../shown.ts";
@@ -31,30 +36,27 @@ export interface StatusView {
 /** The lines of a status. */
 export function statusLines(report: StatusReport, view: StatusView, width: Width): string[] {
   const { accounts, reason } = report;
-  const trouble = reason === undefined ? [] : [`${yellow("unknown")}: ${shown(reason)}`];
-  const nobody = accounts.length === 0 && reason === undefined ? ["no account is locked"] : [];
+  const wrapped = (lines: readonly string[], indent = 2) =>
+    lines.flatMap((line) => wrap(line, width, indent));
   const [only, ...others] = accounts;
-  const details = only === undefined
-    ? []
-    : others.length === 0
-    ? layers(only, width)
-    : accounts.flatMap(faults);
   return [
-    ...[...trouble, ...nobody].flatMap((line) => wrap(line, width, 2)),
-    ...(only === undefined ? [] : table([HEADER, ...accounts.map(rowOf)], width).flat()),
-    ...details.flatMap((line) => wrap(line, width, 2)),
+    ...wrapped(reason === undefined ? [] : [`${yellow("unknown")}: ${shown(reason)}`]),
+    ...(only !== undefined
+      ? table([HEADER, ...accounts.map(rowOf)], width).flat()
+      : reason === undefined
+      ? ["no account is locked"]
+      : []),
+    ...wrapped(only && others.length === 0 ? layers(only, width) : accounts.flatMap(faults)),
     ...accounts.flatMap(remedies),
-    ...accounts.flatMap(notesOf).flatMap((line) => wrap(line, width, 2)),
-    ...limits(accounts, view).flatMap((line) => wrap(line, width, 4)),
-    ...mostUrgentFirst(view.warnings).flatMap((warning) =>
-      wrap(`${yellow("warning")}: ${warningText(warning)}`, width, 2)
+    ...wrapped(accounts.flatMap(notesOf)),
+    ...wrapped(limits(accounts, view), 4),
+    ...wrapped(
+      mostUrgentFirst(view.warnings).map((one) => `${yellow("warning")}: ${warningText(one)}`),
     ),
   ];
 }
 
 const HEADER = ["ACCOUNT", "UID", "STATE", "BACKEND", "LOOPBACK", "REBOOT"];
-
-const isHeld = ({ state }: AccountStatus) => state === "locked" || state === "partial";
 
 function rowOf(account: AccountStatus): string[] {
   const { name, uid, state, backend, onlyPorts, survivesReboot } = account;
@@ -85,9 +87,8 @@ const isFault = ({ present, detail }: PieceStatus) => !present || detail !== und
 function faults({ name, pieces }: AccountStatus): string[] {
   return pieces.filter(isFault).map(({ name: piece, present, detail }) => {
     const what = present ? "" : detail === undefined ? "missing: " : "without effect: ";
-    return `${shown(name)}: ${what}${shown(piece)}${
-      detail === undefined ? "" : ` (${shown(detail)})`
-    }`;
+    const why = detail === undefined ? "" : ` (${shown(detail)})`;
+    return `${shown(name)}: ${what}${shown(piece)}${why}`;
   });
 }
 
@@ -103,11 +104,6 @@ function notesOf({ name, notes }: AccountStatus): string[] {
 }
 
 function limits(accounts: readonly AccountStatus[], view: StatusView): string[] {
-  if (view.explain) {
-    return [
-      dim("No packet filter stops:"),
-      ...view.notCovered.map((one) => `  ${dim(`- ${one}`)}`),
-    ];
-  }
-  return accounts.some(isHeld) ? [dim(LIMITS_HINT)] : [];
+  if (!view.explain) return accounts.some(isHeld) ? [dim(LIMITS_HINT)] : [];
+  return [dim("No packet filter stops:"), ...view.notCovered.map((one) => `  ${dim(`- ${one}`)}`)];
 }

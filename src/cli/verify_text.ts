@@ -25,23 +25,16 @@ function resultOf({ verdict, expected }: Try): string {
 
 /** The lines of a verification. */
 export function verifyLines(verification: Verification, width: Width): string[] {
-  const { tries } = verification;
-  const [header, ...rows] = table([
-    ["WHAT", "EXPECTED", "RESULT"],
-    ...tries.map((one) => [shown(one.what), one.expected, resultOf(one)]),
-  ], width);
+  const { name, tries } = verification;
+  const rows = tries.map((one) => [shown(one.what), one.expected, resultOf(one)]);
+  const [header, ...lines] = table([["WHAT", "EXPECTED", "RESULT"], ...rows], width);
+  const why = ({ verdict, did }: Try) =>
+    verdict === "proven" ? [] : wrap(`    ${shown(did)}`, width, 4);
   return [
     ...header!,
-    ...rows.flatMap((
-      row,
-      i,
-    ) => [...row, ...why(tries[i]!).flatMap((line) => wrap(line, width, 4))]),
-    ...wrap(`${bold(shown(verification.name))}: ${verdictOf(verification)}`, width, 2),
+    ...tries.flatMap((one, i) => [...lines[i]!, ...why(one)]),
+    ...wrap(`${bold(shown(name))}: ${verdictOf(verification)}`, width, 2),
   ];
-}
-
-function why({ verdict, did }: Try): string[] {
-  return verdict === "proven" ? [] : [`    ${shown(did)}`];
 }
 
 /** What it comes to. */

@@ -71,6 +71,9 @@ export const ownUids = ({ uid }: Lock): Uids => uid === undefined ? "name" : own
 export const subordinateUids = ({ ranges }: Lock): Uids[] =>
   ranges === undefined ? ["ranges"] : [...ranges];
 
+/** All uids of a lock, as its pieces hold them. */
+export const allUids = (lock: Lock): Uids[] => [ownUids(lock), ...subordinateUids(lock)];
+
 /** The loop's variable in a dry-run: only the machine knows the ranges. */
 export const RANGE = "$range";
 

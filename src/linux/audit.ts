@@ -6,9 +6,9 @@
  */
 import { FishnetError } from "../errors.ts";
 import { sudo } from "../lock/line.ts";
-import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import type { UidRange } from "../lock/uid_range.ts";
-import { ownUids, subordinateUids } from "./accounts.ts";
+import { allUids } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
 
 /** With the account's name behind it, what its rules and the records that they make are found by. */
@@ -52,22 +52,19 @@ export const audit: Kind<Machine> = {
 
   wanted(lock) {
     if (!lock.log) return [];
-    return uidsOf(lock).flatMap((uids) =>
-      RULES.map((rule, i): RulePiece => ({
-        is: rule.is,
-        why: rule.why,
-        uids,
-        owner: lock.name,
-        words: rulesFor(lock.name, uids)[i]!,
-      }))
-    );
+    return allUids(lock).flatMap((uids) => {
+      const words = rulesFor(lock.name, uids);
+      return RULES.map(({ is, why }, i): RulePiece => (
+        { is, why, uids, owner: lock.name, words: words[i]! }
+      ));
+    });
   },
 
   found(machine) {
-    const trouble = troubleOf(machine);
+    const { reason, mend } = troubleOf(machine) ?? {};
     const state = {
-      ...(trouble === undefined ? {} : { fault: trouble.reason }),
-      ...(trouble?.mend === undefined ? {} : { mend: trouble.mend }),
+      ...(reason === undefined ? {} : { fault: reason }),
+      ...(mend === undefined ? {} : { mend }),
       // What nobody can take away before the next boot is not ours to take away.
       ...(isLocked(machine) ? { foreign: true as const } : {}),
     };
@@ -88,13 +85,8 @@ export function isRecorded(machine: Machine, name: string): boolean {
   return audit.found(machine).some(({ owner, fault }) => owner === name && fault === undefined);
 }
 
-/** The uids of a lock, as its pieces hold them: one piece each. */
-export function uidsOf(lock: Lock): NonNullable<Piece["uids"]>[] {
-  return [ownUids(lock), ...subordinateUids(lock)];
-}
-
 /** The words of every rule for these uids, behind `-a always,exit`. */
-export function rulesFor(name: string, uids: NonNullable<Piece["uids"]>): string[][] {
+export function rulesFor(name: string, uids: Uids): string[][] {
   return RULES.map(({ arch, calls, error }) => [
     ...["-F", `arch=${arch}`, "-S", calls, ...uidWords(uids, name)],
     ...["-F", `exit=-${error}`, "-k", KEY + name],
@@ -105,7 +97,7 @@ export function rulesFor(name: string, uids: NonNullable<Piece["uids"]>): string
  * The effective uid: it is the one that a socket belongs to, which the layers of a lock go by
  * (verify's tries have the account's as their effective uid alone).
  */
-function uidWords(uids: NonNullable<Piece["uids"]>, name: string): string[] {
+function uidWords(uids: Uids, name: string): string[] {
   if (uids === "name") return ["-F", `euid=${name}`];
   if (uids === "ranges") return ["-F", "euid>=$first", "-F", "euid<=$last"]; // of the dry-run's loop
   const { first, last } = uids;
@@ -164,8 +156,9 @@ const sorted = (calls: string) => calls.split(",").sort().join(",");
  */
 export function refuseLog(machine: Machine, lock: Lock): void {
   if (!lock.log) return;
-  const trouble = troubleOf(machine) ?? (lacksRule(machine, lock) ? LOCKED : undefined);
-  if (trouble === undefined || (trouble === LOCKED && !isLocked(machine))) return;
+  const cannot = isLocked(machine) && lacksRule(machine, lock) ? LOCKED : undefined;
+  const trouble = troubleOf(machine) ?? cannot;
+  if (trouble === undefined) return;
   throw new FishnetError(`--log is not possible: ${trouble.reason}: ${trouble.remedy}`);
 }
 

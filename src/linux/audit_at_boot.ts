@@ -8,7 +8,8 @@ import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../lock/line.ts";
 import type { Found, Kind, Piece, Step } from "../lock/piece.ts";
 import { printRange } from "../lock/uid_range.ts";
-import { KEY, readRule, rulesFor, uidsOf } from "./audit.ts";
+import { allUids } from "./accounts.ts";
+import { KEY, readRule, rulesFor } from "./audit.ts";
 import type { Machine } from "./machine.ts";
 
 /** The rules of each `*.rules` in here are loaded when auditd starts (augenrules(8)). */
@@ -33,7 +34,7 @@ export const auditAtBoot: Kind<Machine> = {
 
   wanted(lock) {
     if (!lock.log || !lock.persist) return [];
-    return uidsOf(lock).map((uids): LinesPiece => ({
+    return allUids(lock).map((uids): LinesPiece => ({
       is: IS,
       why: WHY,
       uids,

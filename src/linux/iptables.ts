@@ -8,7 +8,7 @@
  * @module
  */
 import type { Found, Kind, Lock, Piece, Uids } from "../lock/piece.ts";
-import { ownerWord, ownUids, subordinateUids } from "./accounts.ts";
+import { allUids, ownerWord, ownUids } from "./accounts.ts";
 import { chainFound, chainPiece, isChain, makeChain, unmakeChain } from "./iptables_chain.ts";
 import { type Change, commandOf, stepOf, stepsOf } from "./iptables_changes.ts";
 import {
@@ -16,7 +16,7 @@ import {
   CHAIN,
   DROP,
   type Layer,
-  LAYERS,
+  layerOf,
   LIMITS,
   LOOPBACK_TCP,
   MARK,
@@ -60,8 +60,7 @@ export const iptables: Kind<Machine> = {
       families.map((family) => rulePiece(lock, layer, family, uids));
     return [
       ...(limited ? families.map(chainPiece) : []),
-      ...[ownUids(lock), ...subordinateUids(lock)]
-        .flatMap((uids) => layers.flatMap((layer) => pieces(layer, uids))),
+      ...allUids(lock).flatMap((uids) => layers.flatMap((layer) => pieces(layer, uids))),
       ...pieces(REFUSE, ownUids(lock)),
     ];
   },
@@ -169,9 +168,7 @@ function foundRule(
   variant: Variant,
   chainFault: string | undefined,
 ): FoundRule[] {
-  const layer = rule.narrower || rule.owner === undefined
-    ? undefined
-    : LAYERS.find(({ matches }) => matches(rule));
+  const layer = layerOf(rule);
   if (layer === undefined) return [];
   const command = commandOf(family, variant);
   const fault = shadow === undefined

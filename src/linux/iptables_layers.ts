@@ -20,14 +20,12 @@ export interface Layer {
   readonly table: "mangle" | "filter";
   readonly chain: string;
   readonly words: (owner: string, name: string, ports: readonly number[]) => readonly string[];
-  /** Whether a saved rule does what this layer is for, at least. */
-  readonly matches: (rule: Rule) => boolean;
-  /** Only the account's own uid: another layer sees whatever this one sees. */
-  readonly ownUidOnly?: true;
+  /** What a saved rule says that does what this layer is for, and no more than that. */
+  readonly shape: Pick<Rule, "device" | "protocol" | "syn" | "strips">;
+  /** Whether it names ports that are left. */
+  readonly hasPorts?: true;
+  readonly targets: readonly string[];
 }
-
-const isFor = (place: string, { table, chain }: Rule) => `${table} ${chain}` === place;
-const refuses = ({ target }: Rule) => target === "REJECT" || target === "DROP";
 
 /** Sees what OUTPUT cannot. */
 export const DROP: Layer = {
@@ -39,9 +37,8 @@ export const DROP: Layer = {
     ...["-m", "owner", "--uid-owner", owner, "!", "-o", "lo"],
     ...["-m", "comment", "--comment", `${MARK}${name}`, "-j", "DROP"],
   ],
-  matches: (rule) =>
-    isFor("mangle POSTROUTING", rule) && rule.device === "!lo" && rule.protocol === undefined &&
-    rule.target === "DROP",
+  shape: { device: "!lo" },
+  targets: ["DROP"],
 };
 
 /** Shuts the way out by MPTCP. */
@@ -55,9 +52,8 @@ export const STRIP: Layer = {
     ...["-o", "lo", "-p", "tcp", "-m", "owner", "--uid-owner", owner],
     ...["--tcp-flags", "SYN", "SYN", "-j", "TCPOPTSTRIP", "--strip-options", "30"],
   ],
-  matches: (rule) =>
-    isFor("mangle OUTPUT", rule) && rule.device === "lo" && rule.protocol === "tcp" &&
-    rule.syn === true && rule.target === "TCPOPTSTRIP" && rule.strips === "30",
+  shape: { device: "lo", protocol: "tcp", syn: true, strips: "30" },
+  targets: ["TCPOPTSTRIP"],
 };
 
 /** Shuts the way out by SCTP. */
@@ -67,9 +63,8 @@ export const SCTP: Layer = {
   table: "mangle",
   chain: "OUTPUT",
   words: (owner) => ["-p", "sctp", "-m", "owner", "--uid-owner", owner, "-j", "DROP"],
-  matches: (rule) =>
-    isFor("mangle OUTPUT", rule) && rule.device === undefined && rule.protocol === "sctp" &&
-    rule.target === "DROP",
+  shape: { protocol: "sctp" },
+  targets: ["DROP"],
 };
 
 /** `--only-port`: its TCP. */
@@ -82,9 +77,9 @@ export const LOOPBACK_TCP: Layer = {
     ...["-o", "lo", "-p", "tcp", "-m", "owner", "--uid-owner", owner],
     ...["-m", "multiport", "!", "--dports", ports.join(","), "-j", CHAIN],
   ],
-  matches: (rule) =>
-    isFor("filter OUTPUT", rule) && rule.device === "lo" && rule.protocol === "tcp" &&
-    rule.target === CHAIN && rule.otherThanPorts !== undefined,
+  shape: { device: "lo", protocol: "tcp" },
+  hasPorts: true,
+  targets: [CHAIN],
 };
 
 /** `--only-port`: all else. */
@@ -96,9 +91,8 @@ export const LOOPBACK_OTHER: Layer = {
   words: (
     owner,
   ) => ["-o", "lo", "!", "-p", "tcp", "-m", "owner", "--uid-owner", owner, "-j", CHAIN],
-  matches: (rule) =>
-    isFor("filter OUTPUT", rule) && rule.device === "lo" && rule.protocol === "!tcp" &&
-    rule.target === CHAIN && rule.otherThanPorts === undefined,
+  shape: { device: "lo", protocol: "!tcp" },
+  targets: [CHAIN],
 };
 
 /** The reference page's own rule. */
@@ -108,15 +102,22 @@ export const REFUSE: Layer = {
   table: "filter",
   chain: "OUTPUT",
   words: (owner) => ["-m", "owner", "--uid-owner", owner, "!", "-o", "lo", "-j", "REJECT"],
-  matches: (rule) =>
-    isFor("filter OUTPUT", rule) && rule.device === "!lo" && rule.protocol === undefined &&
-    refuses(rule),
-  ownUidOnly: true,
+  shape: { device: "!lo" },
+  targets: ["REJECT", "DROP"],
 };
 
 /** What every lock has, for all its uids. */
 export const BASE = [DROP, STRIP, SCTP];
 /** What `--only-port` adds. */
 export const LIMITS = [LOOPBACK_TCP, LOOPBACK_OTHER];
-/** All of them. */
-export const LAYERS = [...BASE, ...LIMITS, REFUSE];
+const LAYERS = [...BASE, ...LIMITS, REFUSE];
+
+/** The layer that a saved rule is of, whosever it is. */
+export function layerOf(rule: Rule): Layer | undefined {
+  if (rule.narrower || rule.owner === undefined) return undefined;
+  return LAYERS.find(({ table, chain, shape, hasPorts = false, targets }) =>
+    rule.table === table && rule.chain === chain && targets.includes(rule.target ?? "") &&
+    rule.device === shape.device && rule.protocol === shape.protocol && rule.syn === shape.syn &&
+    rule.strips === shape.strips && (rule.otherThanPorts !== undefined) === hasPorts
+  );
+}

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { parseRange, type UidRange } from "../lock/uid_range.ts";
+import { overlap, parseRange, type UidRange } from "../lock/uid_range.ts";
 
 /** One rule, in the order in which its chain goes through it. */
 export interface Rule {
@@ -47,18 +47,13 @@ export function parseIptablesSave(text: string): Rule[] {
 
 function parseRule(table: string, text: string): Rule {
   const [, chain = "", ...words] = splitWords(text);
-  const rule: { -readonly [K in keyof Rule]: Rule[K] } = {
-    table,
-    chain,
-    text,
-    words,
-    narrower: false,
-  };
+  type Writable = { -readonly [K in keyof Rule]: Rule[K] };
+  const rule: Writable = { table, chain, text, words, narrower: false };
   const seen = new Set<string>();
   for (let i = 0; i < words.length; i++) {
-    const negated = words[i] === "!";
-    if (negated) i++;
-    const option = `${negated ? "!" : ""}${words[i]}`;
+    const not = words[i] === "!" ? "!" : "";
+    if (not) i++;
+    const option = `${not}${words[i]}`;
     const value = words[i + 1] ?? "";
     // A match may be given twice, and then both have to be true.
     if (option !== "-m" && seen.has(option)) rule.narrower = true;
@@ -69,11 +64,11 @@ function parseRule(table: string, text: string): Rule {
         break;
       case "-o":
       case "!-o":
-        rule.device = `${negated ? "!" : ""}${value}`;
+        rule.device = not + value;
         break;
       case "-p":
       case "!-p":
-        rule.protocol = `${negated ? "!" : ""}${value}`;
+        rule.protocol = not + value;
         break;
       case "--uid-owner": {
         const owner = parseRange(value);
@@ -129,16 +124,11 @@ const NEVER_ACCEPTING = new Set([
 
 /** Why a rule may let a packet out before the rules below it are asked. */
 export class Shadows {
-  readonly #chains = new Map<string, Rule[]>();
+  readonly #chains: ReadonlyMap<string, readonly Rule[]>;
   readonly #accepting = new Map<string, boolean>();
 
   constructor(rules: readonly Rule[]) {
-    for (const rule of rules) {
-      const key = `${rule.table} ${rule.chain}`;
-      const chain = this.#chains.get(key);
-      if (chain === undefined) this.#chains.set(key, [rule]);
-      else chain.push(rule);
-    }
+    this.#chains = Map.groupBy(rules, ({ table, chain }) => `${table} ${chain}`);
   }
 
   /**
@@ -180,11 +170,7 @@ export class Shadows {
 const isEmptyChain = (target: string) => /[a-z]/.test(target);
 
 function mayConcern(above: Rule, below: Rule): boolean {
-  if (above.owner !== undefined && below.owner !== undefined) {
-    const { owner: a } = above;
-    const { owner: b } = below;
-    if (a.last < b.first || b.last < a.first) return false;
-  }
+  if (above.owner && below.owner && !overlap(above.owner, below.owner)) return false;
   return !(above.device === "lo" && below.device === "!lo") &&
     !(above.device === "!lo" && below.device === "lo");
 }

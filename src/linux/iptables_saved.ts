@@ -63,19 +63,17 @@ export function plainVariant({ answers }: Machine): Variant | undefined {
 
 /** Where each rule stands, while one after another is taken away. */
 export class Positions {
-  readonly #chains = new Map<string, string[]>();
+  readonly #chains: ReadonlyMap<string, string[]>;
   readonly #plain: Variant | undefined;
 
   constructor(machine: Machine) {
     this.#plain = plainVariant(machine);
-    for (const { rules, family, variant } of savedRules(machine)) {
-      for (const rule of rules) {
-        const key = this.#key(family, variant, rule);
-        const chain = this.#chains.get(key);
-        if (chain === undefined) this.#chains.set(key, [rule.text]);
-        else chain.push(rule.text);
-      }
-    }
+    this.#chains = new Map(
+      savedRules(machine).flatMap(({ rules, family, variant }) =>
+        [...Map.groupBy(rules, (rule) => this.#key(family, variant, rule))]
+          .map(([key, chain]) => [key, chain.map(({ text }) => text)] as const)
+      ),
+    );
   }
 
   /** How a variant has to be named: not at all where the plain name stands for it. */

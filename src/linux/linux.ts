@@ -7,6 +7,7 @@ import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Answer, Kind, Questions } from "../lock/piece.ts";
 import { overlap, UidSet } from "../lock/uid_range.ts";
+import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
 import { type Ask, UnreadableError } from "../sudo.ts";
 import {
@@ -138,17 +139,13 @@ export const linux: System<Machine> = {
   refuseTools,
 
   notes(machine, holder, own) {
-    const { name, exists, names, formerUids } = holder;
-    const disable = `fishnet firewall disable --agent-user ${name} --apply`;
+    const { name, names } = holder;
+    const disable = disableLine(name);
     const backends = new Set(own.flatMap(({ says }) => says?.backend ?? []));
     return [
-      ...(exists ? [] : [`the account no longer exists, its rules do: ${disable} removes them`]),
       ...names.slice(1).map((other) =>
         `the account was renamed: it was locked as '${other}'; ${disable} removes those rules, ` +
         "then enable again"
-      ),
-      ...formerUids.map((uid) =>
-        `rules of uid ${uid}, which it had, are left: ${disable} removes them, then enable again`
       ),
       ...(backends.size > 1
         ? ["rules of both backends are there: enable with the --backend that is to stay"]
@@ -200,16 +197,6 @@ export const linux: System<Machine> = {
 
   async recordedTries(ask, machine, name, from) {
     return isRecorded(machine, name) ? await recordedTries(ask, name, from) : undefined;
-  },
-
-  async whyAsk(ask, name) {
-    const rights = await ask(["sudo", "-n", "-l", "-U", name]);
-    if (/\bmay run the following commands\b/.test(rights.stdout)) return "it may use sudo";
-    const sessions = await ask(["who"]);
-    // NAME LINE TIME (HOST): a display of this machine begins with a colon (who(1)).
-    const outside = sessions.stdout.split("\n")
-      .find((line) => line.split(/\s/)[0] === name && /\([^:)][^)]*\)$/.test(line.trim()));
-    return outside === undefined ? undefined : "it has a session from outside";
   },
 
   resolvers: RESOLVERS,

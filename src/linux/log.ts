@@ -50,9 +50,9 @@ export async function* followLog(ask: Ask, query: Query): AsyncGenerator<Refusal
 export interface Tally {
   readonly count: number;
   /** When its rules were made, in milliseconds since 1970; undefined where the log starts later. */
-  readonly since?: number;
+  readonly since: number | undefined;
   /** Undefined where auditd's own file does not tell. */
-  readonly file?: string;
+  readonly file: string | undefined;
 }
 
 /**
@@ -61,16 +61,11 @@ export interface Tally {
  */
 export async function refusedSince(ask: Ask, account: string, seconds?: number): Promise<Tally> {
   const text = await search(ask, { accounts: [account] }, seconds);
-  const { refusals, changes } = parse(text, [account]);
-  const end = changes.findLastIndex(({ added }) => !added);
-  const since = changes[end + 1]?.time;
+  const { refusals, since } = parse(text, [account]);
   const { stdout } = await ask(["grep", "^log_file", "/etc/audit/auditd.conf"]);
   const file = /^log_file\s*=\s*(\S+)/.exec(stdout)?.[1];
-  return {
-    count: refusals.filter(({ time }) => since === undefined || time >= since).length,
-    ...(since === undefined ? {} : { since }),
-    ...(file === undefined ? {} : { file }),
-  };
+  const count = refusals.filter(({ time }) => since === undefined || time >= since).length;
+  return { count, since, file };
 }
 
 /** Milliseconds in which a record of what was just refused must be there. */
@@ -130,12 +125,6 @@ function startOf(since: number | undefined): string[] {
   return ["-ts", since < 9 * 60 ? "recent" : since < day - 60 ? "yesterday" : "week-ago"];
 }
 
-/** A rule of an account's was made, or taken away. */
-interface Change {
-  readonly time: number;
-  readonly added: boolean;
-}
-
 /** The records of one event: those of one call have the same id. */
 interface Event {
   call?: Fields;
@@ -145,9 +134,10 @@ interface Event {
 
 type Fields = ReadonlyMap<string, string>;
 
+/** The refusals, and when the first of the accounts' rules was made that are there still. */
 function parse(text: string, accounts: readonly string[]) {
   const events = new Map<string, Event>();
-  const changes: Change[] = [];
+  let since: number | undefined;
   for (const line of text.split("\n")) {
     const [, type, id, rest] =
       /^(?:node=\S+ )?type=(\w+) msg=audit\(([\d.]+:\d+)\): (.*)$/.exec(line) ?? [];
@@ -161,13 +151,12 @@ function parse(text: string, accounts: readonly string[]) {
     else if (type === "PROCTITLE") event.whole = true; // the last of a call's records
     else if (type === "CONFIG_CHANGE" && accountOf(fields, accounts) !== undefined) {
       const op = fields.get("op");
-      if (op === "add_rule" || op === "remove_rule") {
-        changes.push({ time: timeOf(id), added: op === "add_rule" });
-      }
+      if (op === "add_rule") since ??= timeOf(id);
+      if (op === "remove_rule") since = undefined;
     }
   }
   const refusals = [...events].flatMap(([id, event]) => refusalOf(id, event, accounts));
-  return { refusals, changes };
+  return { refusals, since };
 }
 
 /** The errors that our rules record, as numbers (errno(3)). */

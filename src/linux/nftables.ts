@@ -12,9 +12,9 @@ import { feed, printed, sudo } from "../lock/line.ts";
 import type { Answer, Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { UnreadableError } from "../sudo.ts";
-import { ownerWord, ownUids, subordinateUids } from "./accounts.ts";
+import { allUids, ownerWord, ownUids, subordinateUids } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
-import { defectOf, type Element, parseTable, type Table } from "./nft_table.ts";
+import { defectOf, parseTable, type Table } from "./nft_table.ts";
 import lockText from "./table_fishnet.nft" with { type: "text" };
 import loopbackText from "./table_fishnet_loopback.nft" with { type: "text" };
 
@@ -43,7 +43,7 @@ function tableOf(name: string, file: string, question: string): OurTable {
 interface ElementPiece extends Piece {
   readonly table: OurTable;
   readonly set: string;
-  readonly port?: number;
+  readonly port: number | undefined;
 }
 interface TablePiece extends Piece {
   readonly tableItself: OurTable;
@@ -52,49 +52,45 @@ const isTable = (piece: Piece): piece is TablePiece => "tableItself" in piece;
 
 /** The table that refuses, and drops, what leaves. */
 export const lockTable: Kind<Machine> = kindOf(LOCK, (lock) => {
-  const locked = (uids: Uids, set: string): ElementPiece => ({
-    is: `uids in table ${LOCK.name}`,
-    why: "both families: refuse, and drop, what leaves by a real device",
-    uids,
-    owner: lock.name,
-    table: LOCK,
-    set,
-  });
+  const why = "both families: refuse, and drop, what leaves by a real device";
   return [
-    locked(ownUids(lock), "locked"),
-    ...subordinateUids(lock).map((uids) => locked(uids, "subordinate")),
+    elementPiece(LOCK, "locked", ownUids(lock), lock.name, why),
+    ...subordinateUids(lock).map((uids) => elementPiece(LOCK, "subordinate", uids, lock.name, why)),
   ];
 });
 
 /** The table for `--only-port`. */
 export const loopbackTable: Kind<Machine> = kindOf(LOOPBACK, (lock) => {
   if (lock.onlyPorts.length === 0) return [];
-  return [ownUids(lock), ...subordinateUids(lock)].flatMap((uids): ElementPiece[] => [
-    ...lock.onlyPorts.map((port) => allowedPiece(uids, lock.name, port)),
-    {
-      is: `loopback limited in table ${LOOPBACK.name}`,
-      why: "on loopback, refuse the account whatever its ports do not allow",
-      uids,
-      owner: lock.name,
-      table: LOOPBACK,
-      set: "narrowed",
-    },
-  ]);
+  const why = "on loopback, refuse the account whatever its ports do not allow";
+  return allUids(lock).flatMap((uids) => {
+    // Of a set of intervals, Linux 6.18 does not delete a uid that stands alone.
+    const isRange = uids === "ranges" || (typeof uids === "object" && uids.first < uids.last);
+    const set = isRange ? "allowed_subordinate" : "allowed";
+    return [
+      ...lock.onlyPorts.map((port) =>
+        elementPiece(LOOPBACK, set, uids, lock.name, `on loopback, allow TCP to ${port}`, port)
+      ),
+      elementPiece(LOOPBACK, "narrowed", uids, lock.name, why),
+    ];
+  });
 });
 
-function allowedPiece(uids: Uids, owner: string, port: number): ElementPiece {
-  return {
-    is: `loopback open to TCP ${port} in table ${LOOPBACK.name}`,
-    why: `on loopback, allow TCP to ${port}`,
-    uids,
-    owner,
-    table: LOOPBACK,
-    // Of a set of intervals, Linux 6.18 does not delete a uid that stands alone.
-    set: uids === "ranges" || (typeof uids === "object" && uids.first < uids.last)
-      ? "allowed_subordinate"
-      : "allowed",
-    port,
-  };
+function elementPiece<U extends Uids>(
+  table: OurTable,
+  set: string,
+  uids: U,
+  owner: string | undefined,
+  why: string,
+  port?: number,
+) {
+  const is = table === LOCK
+    ? `uids in table ${LOCK.name}`
+    : port === undefined
+    ? `loopback limited in table ${LOOPBACK.name}`
+    : `loopback open to TCP ${port} in table ${LOOPBACK.name}`;
+  const whose = owner === undefined ? {} : { owner };
+  return { is, why, uids, ...whose, table, set, port };
 }
 
 function kindOf(table: OurTable, elements: (lock: Lock) => ElementPiece[]): Kind<Machine> {
@@ -134,28 +130,13 @@ function foundIn(table: OurTable, listing: string | undefined): Found[] {
       (there.sets.get(set) ?? [])
         // Below, the rules do not look for a uid among the ranges.
         .filter(({ first }) => set !== "subordinate" || first >= FIRST_SUBORDINATE)
-        .map((element) => ({ ...foundElement(table, set, element), ...fault }))
+        .map(({ first, last, comment, port }) => ({
+          ...elementPiece(table, set, { first, last }, comment, "an element of a set", port),
+          says: { backend: "nftables", ...(port === undefined ? {} : { onlyPorts: [port] }) },
+          ...fault,
+        } as const))
     ),
   ];
-}
-
-function foundElement(table: OurTable, set: string, element: Element): Found & ElementPiece {
-  const { first, last, comment, port } = element;
-  const is = table === LOCK
-    ? `uids in table ${LOCK.name}`
-    : port === undefined
-    ? `loopback limited in table ${LOOPBACK.name}`
-    : `loopback open to TCP ${port} in table ${LOOPBACK.name}`;
-  return {
-    is,
-    why: "an element of a set",
-    uids: { first, last },
-    says: { backend: "nftables", ...(port === undefined ? {} : { onlyPorts: [port] }) },
-    ...(comment === undefined ? {} : { owner: comment }),
-    table,
-    set,
-    ...(port === undefined ? {} : { port }),
-  };
 }
 
 /** One transaction, so that a table that was damaged is mended without a gap. */

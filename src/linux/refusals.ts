@@ -5,8 +5,8 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import type { Holder, Holdings } from "../lock/holder.ts";
-import type { Lock } from "../lock/piece.ts";
+import type { Holdings } from "../lock/holder.ts";
+import type { Lock, LockOfAccount } from "../lock/piece.ts";
 import { overlap, printRange } from "../lock/uid_range.ts";
 import { ownRange, type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
 import { refuseLog } from "./audit.ts";
@@ -20,18 +20,12 @@ import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
 export function refuse(
   machine: Machine,
   holdings: Holdings<Machine>,
-  lock: Lock,
-  holder: Holder,
+  lock: LockOfAccount,
 ): void {
-  const { name, uid } = lock;
-  if (!holder.exists || uid === undefined) {
-    throw new FishnetError(`the account '${name}' does not exist: create it first`);
-  }
-  const account = { name, uid };
-  refuseUnclear(account, machine);
-  refuseOthers(account, machine);
+  refuseUnclear(lock, machine);
+  refuseOthers(lock, machine);
   refuseOtherName(lock, holdings);
-  refuseWithoutLoopback(account, machine);
+  refuseWithoutLoopback(lock, machine);
   refuseLowRanges(lock);
   if (lock.persist) refusePersist(machine);
   refuseLog(machine, lock);
@@ -48,8 +42,9 @@ function refuseUnclear(account: PasswdEntry, { subuid }: Machine): void {
 }
 
 /** Refuses uids that are locked for another name: disabling that one would open part of this one. */
-function refuseOtherName({ name, uid, ranges }: Lock, holdings: Holdings<Machine>): void {
-  const [other] = holdings.othersWith(ownRange(uid!), name);
+function refuseOtherName(lock: LockOfAccount, holdings: Holdings<Machine>): void {
+  const { name, uid, ranges } = lock;
+  const [other] = holdings.othersWith(ownRange(uid), name);
   if (other !== undefined) {
     throw new FishnetError(
       `uid ${uid} of '${name}' is locked already, for '${other}', which had it: disable '${other}' first`,
@@ -106,12 +101,6 @@ export async function refuseTools(ask: Ask, locks: readonly Lock[]): Promise<voi
 /** Refuses a lock that would cut off root, or another account. */
 function refuseOthers(account: PasswdEntry, { passwd, subuid }: Machine): void {
   const { name, uid } = account;
-  if (uid === 0) {
-    throw new FishnetError(
-      `refusing to lock '${name}', which has uid 0 and is root under another name: ` +
-        "name the agent's own account",
-    );
-  }
   const namesake = passwd.find((other) => other.uid === uid && other.name !== name);
   if (namesake !== undefined) {
     throw new FishnetError(

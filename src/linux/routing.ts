@@ -12,7 +12,7 @@
 import { sudo } from "../lock/line.ts";
 import type { Answer, Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
 import { overlap, parseRange, type UidRange, UidSet } from "../lock/uid_range.ts";
-import { ownUids, RANGE, subordinateUids } from "./accounts.ts";
+import { allUids, RANGE } from "./accounts.ts";
 import { FAMILIES, type Family, type Machine } from "./machine.ts";
 import { UnreadableError } from "../sudo.ts";
 
@@ -27,6 +27,7 @@ const familyOf = ({ is }: Piece): Family => is.startsWith("IPv4") ? 4 : 6;
 
 const WHY = "the kernel finds no route off this machine for its sockets, also when their process " +
   "is gone";
+const WHY_NOT = "take it out of the routing rules";
 const WHY_MERGED = `${WHY}; uids that adjoin share a rule`;
 
 /** The routing rules. */
@@ -41,7 +42,7 @@ export const routing: Kind<Machine> = {
         uids,
         owner: lock.name,
       }));
-    return [ownUids(lock), ...subordinateUids(lock)].flatMap(pieces);
+    return allUids(lock).flatMap(pieces);
   },
 
   found(machine) {
@@ -49,20 +50,18 @@ export const routing: Kind<Machine> = {
   },
 
   make(pieces, machine) {
-    if (machine === undefined) return pieces.map((piece) => addStep(familyOf(piece), piece));
+    if (machine === undefined) return pieces.map((piece) => stepByName("add", piece, piece.why));
     return machine.families.flatMap((family) => {
-      const missing = rangesIn(pieces, family);
-      const { add, del } = added(ownRanges(machine, family), missing);
-      return changeSteps(family, add, del, del.length > 0 ? WHY_MERGED : WHY);
+      const change = added(ownRanges(machine, family), rangesIn(pieces, family));
+      return changeSteps(family, change, change.del.length > 0 ? WHY_MERGED : WHY);
     });
   },
 
   unmake(pieces, machine) {
-    if (machine === undefined) return pieces.map((piece) => delStep(familyOf(piece), piece));
-    return machine.families.flatMap((family) => {
-      const { add, del } = cut(ownRanges(machine, family), rangesIn(pieces, family));
-      return changeSteps(family, add, del, "take it out of the routing rules");
-    });
+    if (machine === undefined) return pieces.map((piece) => stepByName("del", piece, WHY_NOT));
+    return machine.families.flatMap((family) =>
+      changeSteps(family, cut(ownRanges(machine, family), rangesIn(pieces, family)), WHY_NOT)
+    );
   },
 };
 
@@ -81,13 +80,6 @@ function ruleWords(verb: "add" | "del", range: string): string[] {
   return verb === "del" && isThere ? rule : [...rule, "protocol", "kernel"];
 }
 
-const rangeOf = (range: UidRange) => `${range.first}-${range.last}`;
-
-function rangeWord({ uids, owner }: Piece): string {
-  if (typeof uids === "object") return rangeOf(uids);
-  return uids === "ranges" ? RANGE : `$(id -u ${owner})-$(id -u ${owner})`;
-}
-
 /** One rule more, or one less: alone a command, with others the lines of one. */
 function ruleStep(verb: "add" | "del", family: Family, range: string, why: string): Step {
   const ip = ["ip", `-${family}`];
@@ -101,29 +93,27 @@ function ruleStep(verb: "add" | "del", family: Family, range: string, why: strin
   };
 }
 
-const addStep = (family: Family, piece: Piece) =>
-  ruleStep("add", family, rangeWord(piece), piece.why);
-const delStep = (family: Family, piece: Piece) =>
-  ruleStep("del", family, rangeWord(piece), "take it out of the routing rules");
+function stepByName(verb: "add" | "del", piece: Piece, why: string): Step {
+  const uid = `$(id -u ${piece.owner})`;
+  const range = piece.uids === "ranges" ? RANGE : `${uid}-${uid}`;
+  return ruleStep(verb, familyOf(piece), range, why);
+}
+
+/** Rules that come, and rules that go. */
+interface Change {
+  readonly add: readonly UidRange[];
+  readonly del: readonly UidRange[];
+}
 
 /** What both hold is never open: the new rules are made before the old ones go. */
-function changeSteps(
-  family: Family,
-  add: readonly UidRange[],
-  del: readonly UidRange[],
-  why: string,
-): Step[] {
-  return [
-    ...add.map((range) => ruleStep("add", family, rangeOf(range), why)),
-    ...del.map((range) => ruleStep("del", family, rangeOf(range), why)),
-  ];
+function changeSteps(family: Family, change: Change, why: string): Step[] {
+  return (["add", "del"] as const).flatMap((verb) =>
+    change[verb].map(({ first, last }) => ruleStep(verb, family, `${first}-${last}`, why))
+  );
 }
 
 /** The rules to add, and those that they make needless, so that `missing` is held. */
-export function added(
-  there: readonly UidRange[],
-  missing: readonly UidRange[],
-): { add: UidRange[]; del: UidRange[] } {
+export function added(there: readonly UidRange[], missing: readonly UidRange[]): Change {
   const held = new UidSet(there);
   const open = missing.filter((range) => !held.covers(range));
   const add = new UidSet([...there, ...open]).ranges
@@ -132,10 +122,7 @@ export function added(
 }
 
 /** The rules to remove, and what is to be kept of them, so that nothing of `gone` is held. */
-export function cut(
-  there: readonly UidRange[],
-  gone: readonly UidRange[],
-): { add: UidRange[]; del: UidRange[] } {
+export function cut(there: readonly UidRange[], gone: readonly UidRange[]): Change {
   const set = new UidSet(gone);
   // Backwards, so that the undo, backwards again, makes them in the order in which they stood.
   const del = there.filter((range) => gone.some((one) => overlap(one, range))).toReversed();

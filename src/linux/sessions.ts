@@ -71,7 +71,7 @@ export const sessions: Kind<Machine> = {
       if (machine !== undefined) refuseForeign(piece, machine);
       return [
         {
-          line: setLine(piece.slice, ({ word }) => word),
+          line: setLine(piece.slice, true),
           why: piece.why,
           undo: [openLines(piece.slice).join(" && ")],
         },
@@ -90,7 +90,7 @@ export const sessions: Kind<Machine> = {
    */
   unmake(pieces) {
     return pieces.filter(isSlice).flatMap(({ slice }): Step[] => {
-      const shut = setLine(slice, ({ word }) => word);
+      const shut = setLine(slice, true);
       return openLines(slice).map((line, i) => ({
         line,
         why: i === 0
@@ -117,11 +117,8 @@ function slicePiece(lock: Pick<Lock, "name" | "uid">): SlicePiece {
   };
 }
 
-function setLine(
-  slice: string,
-  value: (property: { readonly word: string }) => string,
-): string {
-  const words = NAMES.map((name) => `${name}=${value(PROPERTIES[name])}`);
+function setLine(slice: string, isShut: boolean): string {
+  const words = NAMES.map((name) => `${name}=${isShut ? PROPERTIES[name].word : ""}`);
   return sudo("systemctl", "set-property", slice, ...words);
 }
 
@@ -129,7 +126,7 @@ function setLine(
 function openLines(slice: string): string[] {
   const folder = `${CONTROL}/${slice}.d`;
   return [
-    setLine(slice, () => ""),
+    setLine(slice, false),
     sudo("rm", "-f", ...NAMES.map((name) => `${folder}/50-${name}.conf`)),
     sudo("rmdir", "-p", "--ignore-fail-on-non-empty", folder),
     sudo("systemctl", "daemon-reload"),

@@ -11,53 +11,37 @@ import { linux } from "./linux.ts";
 import { followLog, lostRecords, type Query, readLog } from "./log.ts";
 import type { Refusal } from "../lock/report.ts";
 
-/** What is to be shown. */
-export interface LogQuery {
-  readonly accounts: readonly string[];
-  /** How far to look back, in seconds. */
-  readonly since: number | undefined;
-  readonly follow: boolean;
-}
-
-/** What goes with a batch of refusals. */
-export interface Batch {
-  /** How many records of the audit were lost since the machine was started. */
-  readonly lost: number;
-  /** Nothing follows. */
-  readonly isLast: boolean;
-}
-
 /**
  * Shows what was refused, and with `follow` what is from now on, until a signal.
  *
+ * @returns how many records of the audit were lost since the machine was started; 0 with `follow`
  * @throws {FishnetError} where nothing is recorded, or the log cannot be read.
  */
 export async function showLog(
-  { accounts, since, follow }: LogQuery,
-  show: (refusals: readonly Refusal[], batch: Batch) => void,
-): Promise<void> {
+  query: Query & { readonly follow: boolean },
+  show: (refusals: readonly Refusal[]) => void,
+): Promise<number> {
   using signals = new SignalTrap();
   await using session = await Session.open();
   const { ask } = session;
-  const query: Query = { accounts, ...(since === undefined ? {} : { since }) };
-  const recorded = await recordedAccounts(session, accounts);
-  const silent = accounts.filter((name) => !recorded.includes(name));
-  if (recorded.length === 0 || silent.length > 0) {
-    const name = silent[0];
+  const recorded = await recordedAccounts(session, query.accounts);
+  const silent = query.accounts.find((name) => !recorded.includes(name));
+  if (recorded.length === 0 || silent !== undefined) {
     throw new FishnetError(
-      name === undefined
+      silent === undefined
         ? "no account's tries are recorded: lock one with --log"
-        : `what '${name}' tries is not recorded: lock it with --log`,
+        : `what '${silent}' tries is not recorded: lock it with --log`,
     );
   }
-  if (!follow) {
-    return show(await readLog(ask, query), { lost: await lostRecords(ask), isLast: true });
+  if (!query.follow) {
+    show(await readLog(ask, query));
+    return await lostRecords(ask);
   }
   const batches = followLog(ask, query);
   while (true) {
     const next = await Promise.race([batches.next(), signals.stopped]);
-    if (next === undefined || next.done) return;
-    if (next.value.length > 0) show(next.value, { lost: 0, isLast: false });
+    if (next === undefined || next.done) return 0;
+    show(next.value);
   }
 }
 

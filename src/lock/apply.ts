@@ -41,7 +41,7 @@ export async function carryOut<M>(
   run: Run<M>,
   watcher: Watcher,
 ): Promise<void> {
-  const done = new Map<string, number>();
+  const done: string[] = [];
   for (const step of steps) {
     watcher.onStep(step);
     const timer = setTimeout(() => watcher.onLong(step), LONG);
@@ -55,10 +55,7 @@ export async function carryOut<M>(
       if (result.exitCode > 128) await run.signals.heard();
       throw await rolledBack(run, run.signals.caught ?? failureOf(step, result));
     }
-    if (step.counts !== undefined) {
-      const key = keyOf(step.counts);
-      done.set(key, (done.get(key) ?? 0) + 1);
-    }
+    if (step.counts !== undefined) done.push(keyOf(step.counts));
     if (run.signals.caught !== undefined) throw await rolledBack(run, run.signals.caught);
   }
 }
@@ -100,14 +97,15 @@ async function noteWhatWasDone<M>(
   { counts }: Step,
   { undoOfFailed }: StepResult,
   { session, before, look }: Run<M>,
-  done: ReadonlyMap<string, number>,
+  done: readonly string[],
 ): Promise<void> {
   if (undoOfFailed === "") return;
   if (counts !== undefined) {
+    const key = keyOf(counts);
     const number = (there: readonly There<M>[]) =>
-      there.flatMap(({ found }) => found).filter((piece) => keyOf(piece) === keyOf(counts)).length;
+      there.flatMap(({ found }) => found).filter((piece) => keyOf(piece) === key).length;
     // What this run did before is known; the rest of the change is this command's.
-    const others = done.get(keyOf(counts)) ?? 0;
+    const others = done.filter((one) => one === key).length;
     // Where nobody knows, what is left is told, and nothing is taken away that may be another's.
     const after = await look().catch((error) => void unreadable(error));
     if (after === undefined || Math.abs(number(after) - number(before)) === others) return;
@@ -128,18 +126,17 @@ const keyOf = ({ is, uids }: Pick<Found, "is" | "uids">) =>
 
 /** What is there and was not, and what was there and is not. */
 function differenceOf<M>(before: readonly There<M>[], after: readonly There<M>[]): string[] {
-  const count = (there: readonly There<M>[]) => {
-    const counts = new Map<string, number>();
-    for (const piece of there.flatMap(({ found }) => found)) {
-      const key = `${keyOf(piece)}${piece.fault === undefined ? "" : ` (${piece.fault})`}`;
-      counts.set(key, (counts.get(key) ?? 0) + 1);
-    }
-    return counts;
-  };
-  const [old, now] = [count(before), count(after)];
+  const byName = (there: readonly There<M>[]) =>
+    Map.groupBy(
+      there.flatMap(({ found }) => found),
+      (piece) => `${keyOf(piece)}${piece.fault === undefined ? "" : ` (${piece.fault})`}`,
+    );
+  const [old, now] = [byName(before), byName(after)];
+  const more = (ones: typeof old, others: typeof old) =>
+    [...ones.keys()].filter((name) => ones.get(name)!.length > (others.get(name)?.length ?? 0));
   return [
-    ...[...now].flatMap(([key, n]) => n > (old.get(key) ?? 0) ? [`this is left: ${key}`] : []),
-    ...[...old].flatMap(([key, n]) => n > (now.get(key) ?? 0) ? [`this is gone: ${key}`] : []),
+    ...more(now, old).map((name) => `this is left: ${name}`),
+    ...more(old, now).map((name) => `this is gone: ${name}`),
   ];
 }
 

@@ -5,10 +5,9 @@
  */
 import { shown } from "../shown.ts";
 import { FishnetError } from "../errors.ts";
-import type { Answer, Person, RunAsRoot } from "./tries.ts";
-
-/** The two systems, which refuse in words of their own. */
-export type System = "linux" | "macos";
+import type { System } from "../account.ts";
+import type { Ask } from "../sudo.ts";
+import type { Answer, Person } from "./tries.ts";
 
 /** The families of IP. */
 export type Family = 4 | 6;
@@ -39,9 +38,9 @@ export interface Attempt {
 const SENDING = ["connect", "send"];
 
 /**
- * The words of a refusal. Linux answers with the first two where a rule rejects or prohibits. On macOS
- * pf answers a blocked connection with a reset, and the kernel does not send a blocked datagram
- * (EHOSTUNREACH: xnu, pf_af_hook). Others may say the same: a control must get through.
+ * The words of a refusal. Linux answers so where a rule rejects or prohibits. On macOS pf answers a
+ * blocked connection with a reset, and the kernel does not send a blocked datagram (EHOSTUNREACH:
+ * xnu, pf_af_hook). Others may say the same: a control must get through.
  */
 const REFUSALS: Readonly<Record<System, readonly string[]>> = {
   linux: ["EACCES", "EPERM"],
@@ -81,18 +80,18 @@ export function attemptOf(
 
 /** Asks the kernel of Linux whether it has a route for an account's socket; no packet is sent. */
 export async function routeOf(
-  run: RunAsRoot,
+  ask: Ask,
   { name: by, uid }: Person,
   family: Family,
   address: string,
 ): Promise<Attempt> {
   const words = ["ip", `-${family}`, "route", "get", address, "uid", `${uid}`];
-  return { by, ...readRoute(await run(words, { seconds: 3 })) };
+  return { by, ...readRoute(await ask(words, { seconds: 3 })) };
 }
 
 /** Reads what `ip route get` printed. */
 export function readRoute(
-  { exitCode, stdout, stderr }: Awaited<ReturnType<RunAsRoot>>,
+  { exitCode, stdout, stderr }: Awaited<ReturnType<Ask>>,
 ): Omit<Attempt, "by"> {
   const device = /\bdev ([!-~]+)/.exec(stdout)?.[1];
   if (exitCode === 0 && device !== undefined && device !== "lo") {
@@ -112,7 +111,7 @@ export function readRoute(
 
 /** The addresses of a host, one a family at most. Names are looked up as root: the account may not. */
 export async function resolve(
-  run: RunAsRoot,
+  ask: Ask,
   host: string,
   system: System,
 ): Promise<ReadonlyMap<Family, string>> {
@@ -125,7 +124,7 @@ export async function resolve(
   const found = new Map<Family, string>();
   for (const family of [4, 6] as const) {
     const words = ["getent", `ahostsv${family}`, "--", host];
-    const address = (await run(words, { seconds: 5 })).stdout.split(/\s/, 1)[0];
+    const address = (await ask(words, { seconds: 5 })).stdout.split(/\s/, 1)[0];
     // A name without IPv6 is answered with IPv4 addresses in IPv6's clothes.
     if (address && !address.startsWith("::ffff:")) found.set(family, address);
   }

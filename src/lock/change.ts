@@ -4,38 +4,40 @@
  *
  * @module
  */
-import type { Backend } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import type { Again, System } from "../system.ts";
-import { Session } from "../sudo.ts";
-import { carryOut, NOTHING_CHANGED, rolledBack, SignalTrap } from "./apply.ts";
+import { type Ask, Session } from "../sudo.ts";
+import { carryOut, NOTHING_CHANGED, rolledBack, SignalTrap, type Watcher } from "./apply.ts";
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
-import type { Lock, LockOptions, Step } from "./piece.ts";
-import { holderOf, lockFound, lockToBe, type Sight, sightOf, statusIn } from "./status.ts";
-import type { AccountStatus } from "./report.ts";
+import type { Action, Asked, Lock, Step } from "./piece.ts";
+import type { AccountStatus, Warning } from "./report.ts";
+import {
+  holderOf,
+  lockFound,
+  lockToBe,
+  optionWords,
+  piecesOf,
+  type Sight,
+  sightOf,
+  statusIn,
+} from "./status.ts";
 import { lostAtReboot, systemAccounts, wholeness } from "./warnings.ts";
-import type { Warning } from "./report.ts";
 
 /** What is to be changed, and for whom. */
 export interface Change {
-  readonly kind: "enable" | "disable";
+  readonly kind: Action;
   readonly accounts: readonly string[];
   /** Whether the accounts were named, and not taken from $USER. */
   readonly accountsGiven: boolean;
-  /** What was asked for of an enable; what is left out stays as it is. */
-  readonly asked: Partial<LockOptions>;
+  readonly asked: Asked;
 }
 
 /** How a change is watched from outside. */
-export interface ChangeWatcher {
+export interface ChangeWatcher extends Watcher {
   /** Another run holds the lock: this one waits. */
   onWaiting(): void;
   /** Called once, when the plan is known and before its first command. */
   onPlan(steps: readonly Step[]): void;
-  /** Called before each command. */
-  onStep(step: Step): void;
-  /** Called when a command takes long. */
-  onLong(step: Step): void;
 }
 
 /** What came of a change. */
@@ -63,54 +65,58 @@ export async function makeChange<M>(
   using signals = new SignalTrap();
   await using session = await Session.open();
   await session.lockOutOtherRuns(watcher.onWaiting, signals.stopped);
-  const stopped = () => new FishnetError(`${signals.caught}\n${NOTHING_CHANGED}`);
-  if (signals.caught !== undefined) throw stopped();
-  if (change.kind === "enable" && !change.accountsGiven) await refuseOwn(system, change, session);
-  const read = async (again?: Again<M>) =>
-    sightOf(system, await system.read(session.ask, change.accounts, again));
-  const [sight] = await Promise.all([read(), session.prepare()]);
-  const wishes = change.kind === "enable" ? wishesOf(sight, change) : [];
-  for (const { lock, holder } of wishes) {
-    system.refuse(sight.machine, sight.holdings, lock, holder);
+  const goOn = () => {
+    if (signals.caught !== undefined) {
+      throw new FishnetError(`${signals.caught}\n${NOTHING_CHANGED}`);
+    }
+  };
+  goOn();
+  const { kind, accounts: names, asked } = change;
+  const enabling = kind === "enable";
+  if (enabling && !change.accountsGiven) {
+    for (const name of names) await refuseOwn(name, session.ask);
   }
-  await system.refuseTools?.(session.ask, wishes.map(({ lock }) => lock));
-  const freed = change.kind === "enable"
+  const read = async (again?: Again<M>) =>
+    sightOf(system, await system.read(session.ask, names, again));
+  const [sight] = await Promise.all([read(), session.prepare()]);
+  const { there, machine } = sight;
+  const wishes = enabling ? names.map((name) => wishOf(sight, name, asked)) : [];
+  const locks = wishes.map(({ lock }) => lock);
+  await system.refuseTools?.(session.ask, locks);
+  const freed = enabling
     ? []
-    : change.accounts.map((name) => holderToFree(sight, name));
-  const steps = change.kind === "enable"
-    ? stepsToEnable(sight.there, sight.machine, wishes)
-    : stepsToDisable(sight.there, sight.machine, freed);
-  if (signals.caught !== undefined) throw stopped();
+    : names.map((name) => holderOf(sight, name, ", and no rule remembers it"));
+  const steps = enabling
+    ? stepsToEnable(there, machine, wishes)
+    : stepsToDisable(there, machine, freed);
+  goOn();
   watcher.onPlan(steps);
-  const run = { session, signals, before: sight.there, look: async () => (await read()).there };
+  const run = { session, signals, before: there, look: async () => (await read()).there };
   await carryOut(steps, run, watcher);
-  const { machine, there } = sight;
   const kinds = there.filter(({ kind, found }) =>
-    found.length > 0 || wishes.some(({ lock }) => kind.wanted(lock, machine).length > 0)
+    found.length > 0 || locks.some((lock) => kind.wanted(lock, machine).length > 0)
   ).map(({ kind }) => kind);
-  const enabling = change.kind === "enable";
   // Asked at once, they are one command of root's.
   const [after, doors, reachable] = await Promise.all([
     steps.length === 0 ? sight : read({ machine, kinds }),
-    enabling ? system.doors?.(session.ask, machine, change.accounts) : undefined,
+    enabling ? system.doors?.(session.ask, machine, names) : undefined,
     enabling ? system.reachable?.(session.ask) : undefined,
   ]);
-  const fault = steps.length === 0 ? undefined : system.verifyAfter?.(sight.machine, after.machine);
+  const fault = steps.length === 0 ? undefined : system.verifyAfter?.(machine, after.machine);
   if (fault !== undefined) throw await rolledBack(run, fault);
-  await session.commit(`${change.kind} ${change.accounts.join(" ")}`.slice(0, 200));
-  const locks = wishes.map(({ lock }) => lock);
-  if (change.kind === "disable") {
+  await session.commit(`${kind} ${names.join(" ")}`.slice(0, 200));
+  if (!enabling) {
     const stays = freed.flatMap((holder) =>
       system.savedElsewhere?.(after.machine, holder).map((note) => `${holder.name}: ${note}`) ?? []
     );
     return { steps, locks, accounts: [], stays, warnings: [] };
   }
-  const { accounts } = statusIn(after, change.accounts);
+  const { accounts } = statusIn(after, names);
   return {
     steps,
     locks,
     accounts,
-    stays: wishes.flatMap((wish) => staysOf(wish, change.asked)),
+    stays: wishes.flatMap(staysOf),
     warnings: [
       ...wholeness(accounts),
       ...systemAccounts(accounts, system.firstOrdinaryUid),
@@ -121,55 +127,50 @@ export async function makeChange<M>(
   };
 }
 
-/** Nobody locks himself out by accident: an account that was not named is not an operator's. */
-async function refuseOwn<M>(system: System<M>, change: Change, session: Session): Promise<void> {
-  for (const name of change.accounts) {
-    const why = await system.whyAsk(session.ask, name);
-    if (why === undefined) continue;
+/**
+ * Nobody locks himself out by accident: an account that was not named is not to have sudo, or a
+ * session from outside.
+ */
+async function refuseOwn(name: string, ask: Ask): Promise<void> {
+  const [rights, who] = await Promise.all([ask(["sudo", "-n", "-l", "-U", name]), ask(["who"])]);
+  // NAME LINE TIME (HOST): a display of this machine begins with a colon (who(1)).
+  const isOutside = (line: string) =>
+    line.split(/\s/)[0] === name && /\([^:)][^)]*\)$/.test(line.trim());
+  const why = /\bmay run the following commands\b/.test(rights.stdout)
+    ? "it may use sudo"
+    : who.stdout.split("\n").some(isOutside)
+    ? "it has a session from outside"
+    : undefined;
+  if (why === undefined) return;
+  throw new FishnetError(
+    `refusing to lock '${name}', your own account ($USER): ${why}; ` +
+      `name the agent's account with --agent-user, or '${name}' itself if you mean it`,
+  );
+}
+
+/** @throws {FishnetError} for the first reason not to lock an account so. */
+export function wishOf<M>(sight: Sight<M>, name: string, asked: Asked): Wish {
+  const { system, machine, holdings } = sight;
+  const holder = holderOf(sight, name, ": create it first");
+  const found = lockFound(holder, piecesOf(sight, holder));
+  const { exists, uid } = holder;
+  if (!exists || uid === undefined) {
+    throw new FishnetError(`the account '${name}' does not exist: create it first`);
+  }
+  if (uid === 0) {
     throw new FishnetError(
-      `refusing to lock '${name}', your own account ($USER): ${why}; ` +
-        `name the agent's account with --agent-user, or '${name}' itself if you mean it`,
+      `refusing to lock '${name}', which has uid 0 and is root under another name: ` +
+        "name the agent's own account",
     );
   }
-}
-
-function wishesOf<M>(sight: Sight<M>, { accounts, asked }: Change): Wish[] {
-  const { system, machine, holdings } = sight;
-  return accounts.map((name) => {
-    const holder = system.holder(machine, holdings, name);
-    if (holder === undefined || !holder.exists) {
-      throw new FishnetError(`the account '${name}' does not exist: create it first`);
-    }
-    const own = [...holdings.of(holder).values()].flat();
-    const fallback = (): Backend => system.backend(machine);
-    const found = lockFound(holder, own, "iptables");
-    return {
-      lock: lockToBe(holder, found, asked, fallback),
-      holder,
-      asked: {
-        backend: asked.backend !== undefined,
-        onlyPorts: (asked.onlyPorts ?? []).length > 0,
-      },
-    };
-  });
-}
-
-function holderToFree<M>(sight: Sight<M>, name: string) {
-  try {
-    return holderOf(sight, name);
-  } catch (error) {
-    if (!(error instanceof FishnetError)) throw error;
-    throw new FishnetError(`the account '${name}' does not exist, and no rule remembers it`);
-  }
+  const lock = lockToBe(holder, found, asked, () => system.backend(machine));
+  system.refuse(machine, holdings, { ...lock, uid });
+  return { lock, holder, asked };
 }
 
 /** An enable loosens nothing that it was not asked to loosen, and says so. */
-function staysOf({ lock }: Wish, asked: Partial<LockOptions>): string[] {
-  const kept = [
-    ...(asked.onlyPorts?.length ? [] : lock.onlyPorts.map((port) => `--only-port ${port}`)),
-    ...(lock.persist && !asked.persist ? ["--persist"] : []),
-    ...(lock.sessions && !asked.sessions ? ["--sessions"] : []),
-    ...(lock.log && !asked.log ? ["--log"] : []),
-  ];
+function staysOf({ lock, asked }: Wish): string[] {
+  const kept = optionWords(lock)
+    .filter((word) => !optionWords(asked).includes(word));
   return kept.length === 0 ? [] : [`${lock.name}: ${kept.join(" ")} stays as it was`];
 }

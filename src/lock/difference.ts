@@ -5,49 +5,39 @@
  * @module
  */
 import { type Holder, Holdings, type There } from "./holder.ts";
-import type { Found, Kind, Lock, LockOptions, Piece, Step } from "./piece.ts";
+import type { Action, Asked, Found, Kind, Lock, LockOptions, Piece, Step } from "./piece.ts";
 import { joined } from "./steps.ts";
 import { overlap, UidSet } from "./uid_range.ts";
 
-/** How a piece that is wanted stands. */
-export type Judgement =
-  | { readonly state: "in force" | "missing" }
-  | { readonly state: "without effect"; readonly by: Found };
+/** How a piece that is wanted stands; a piece that is there and has no effect says why. */
+export type Judgement = "in force" | "missing" | Found;
 
 /** Answers, for any piece that is wanted, whether what is there does what it is for. */
 export class InForce {
-  readonly #found = new Map<string, Found[]>();
-  readonly #sets = new Map<string, { effective: UidSet; all: UidSet }>();
+  readonly #found = new Map<string, { sound: UidSet; all: UidSet; pieces: readonly Found[] }>();
 
   constructor(found: readonly Found[]) {
-    for (const piece of found) {
-      const others = this.#found.get(piece.is);
-      if (others === undefined) this.#found.set(piece.is, [piece]);
-      else others.push(piece);
-    }
     const uidsOf = (pieces: readonly Found[]) =>
       new UidSet(pieces.flatMap(({ uids }) => uids ?? []));
-    for (const [is, all] of this.#found) {
-      const effective = uidsOf(all.filter(({ fault }) => fault === undefined));
-      this.#sets.set(is, { effective, all: uidsOf(all) });
+    for (const [is, pieces] of Map.groupBy(found, ({ is }) => is)) {
+      const sound = uidsOf(pieces.filter(({ fault }) => fault === undefined));
+      this.#found.set(is, { sound, all: uidsOf(pieces), pieces });
     }
   }
 
   /** Whether every uid of the piece is held; a piece without uids is there or not. */
   judge({ is, uids }: Piece): Judgement {
     const there = this.#found.get(is);
-    if (there === undefined) return { state: "missing" };
+    if (there === undefined) return "missing";
+    const { sound, all, pieces } = there;
     if (typeof uids !== "object") {
-      if (there.some(({ fault }) => fault === undefined)) return { state: "in force" };
-      return { state: "without effect", by: there[0]! };
+      return pieces.some(({ fault }) => fault === undefined) ? "in force" : pieces[0]!;
     }
-    const sets = this.#sets.get(is)!;
-    if (sets.effective.covers(uids)) return { state: "in force" };
-    if (!sets.all.covers(uids)) return { state: "missing" };
-    const by = there.find((one) =>
-      one.fault !== undefined && one.uids !== undefined && overlap(one.uids, uids)
-    );
-    return by === undefined ? { state: "missing" } : { state: "without effect", by };
+    if (sound.covers(uids)) return "in force";
+    if (!all.covers(uids)) return "missing";
+    const isInTheWay = (one: Found) =>
+      one.fault !== undefined && one.uids !== undefined && overlap(one.uids, uids);
+    return pieces.find(isInTheWay) ?? "missing";
   }
 }
 
@@ -55,7 +45,7 @@ export class InForce {
 export interface Wish {
   readonly lock: Lock;
   readonly holder: Holder;
-  readonly asked: { readonly backend: boolean; readonly onlyPorts: boolean };
+  readonly asked: Asked;
 }
 
 /** The commands that make locks of what is there: the new stands before the old goes. */
@@ -70,9 +60,9 @@ export function stepsToEnable<M>(
   const made = new Map<Kind<M>, Piece[]>();
   for (const { kind, found } of there) {
     const inForce = new InForce(found);
-    const pieces = distinct(wishes.flatMap(({ lock }) => kind.wanted(lock, machine)));
+    const pieces = piecesOf(kind, wishes.map(({ lock }) => lock), machine);
     wanted.set(kind, pieces);
-    const missing = pieces.filter((piece) => inForce.judge(piece).state !== "in force");
+    const missing = pieces.filter((piece) => inForce.judge(piece) !== "in force");
     made.set(kind, missing);
     if (missing.length > 0) make.push(...kind.make(missing, machine));
   }
@@ -89,11 +79,13 @@ export function stepsToEnable<M>(
 }
 
 /** What another backend, or other ports, make needless: only where it was asked for. */
-function isReplaced({ says, foreign }: Found, lock: LockOptions, asked: Wish["asked"]): boolean {
+function isReplaced({ says, foreign }: Found, lock: LockOptions, asked: Asked): boolean {
   // What keeps a lock over a reboot is one file, whose new text has replaced the old one.
   if (foreign || says === undefined || says.persist) return false;
-  if (says.backend !== undefined && says.backend !== lock.backend) return asked.backend;
-  return says.onlyPorts !== undefined && asked.onlyPorts;
+  if (says.backend !== undefined && says.backend !== lock.backend) {
+    return asked.backend !== undefined;
+  }
+  return says.onlyPorts !== undefined && (asked.onlyPorts ?? []).length > 0;
 }
 
 /** The commands that take away all that is there of accounts, whatever it is. */
@@ -111,7 +103,7 @@ export function stepsToDisable<M>(
   return joined(takeAway(there, machine, gone, new Map()));
 }
 
-/** Takes pieces away, last kind first, and what accounts share with the last that needs it. */
+/** Takes pieces away, and what accounts share with the last that needs it. */
 function takeAway<M>(
   there: readonly There<M>[],
   machine: M,
@@ -134,83 +126,76 @@ function takeAway<M>(
     const all = [...own, ...own.length > 0 || wanted.size === 0 ? shared : []];
     return all.length === 0 ? [] : kind.unmake(all, machine, made?.get(kind));
   };
-  const backwards = there.toReversed();
-  return [
-    ...backwards.filter(({ kind }) => !kind.goesLast),
-    ...backwards.filter(({ kind }) => kind.goesLast),
-  ].flatMap(steps);
+  return backwards(there).flatMap(steps);
 }
 
-/** What accounts share is one piece. */
-function distinct(pieces: readonly Piece[]): Piece[] {
-  const seen = new Set<string>();
-  return pieces.filter(({ is, uids }) => uids !== undefined || (!seen.has(is) && seen.add(is)));
+/** The order in which kinds go. */
+function backwards<T extends { readonly kind: { readonly goesLast?: true } }>(
+  all: readonly T[],
+): T[] {
+  const reversed = all.toReversed();
+  return [
+    ...reversed.filter(({ kind }) => !kind.goesLast),
+    ...reversed.filter(({ kind }) => kind.goesLast),
+  ];
 }
 
 /** A plan for accounts that are known by name alone: nothing was found. */
 export function stepsByName<M>(
   kinds: readonly Kind<M>[],
   locks: readonly Lock[],
-  action: "enable" | "disable",
+  action: Action,
   loop: (name: string, lines: readonly string[]) => string,
 ): Step[] {
-  const steps = kinds.some(({ together }) => together)
-    ? planTogether(kinds, locks, action)
-    : locks.flatMap((lock) => planByName(kinds, lock, action, loop));
-  const seen = new Set<string>();
-  return steps.filter(({ line }) => !seen.has(line) && seen.add(line));
+  const together = kinds.some(({ together }) => together);
+  const groups = together ? [locks] : locks.map((lock) => [lock]);
+  const steps = groups.flatMap((group) => planByName(kinds, group, action, loop));
+  return distinct(steps, ({ line }) => line);
 }
 
-/** The same where one file, say, holds the pieces of all accounts. */
-function planTogether<M>(
-  kinds: readonly Kind<M>[],
-  locks: readonly Lock[],
-  action: "enable" | "disable",
-): Step[] {
-  const disabling = action === "disable";
-  return (disabling ? kinds.toReversed() : kinds).flatMap((kind) => {
-    const pieces = distinct(locks.flatMap((lock) => kind.wanted(lock)));
-    if (pieces.length === 0) return [];
-    return disabling ? kind.unmake(pieces) : kind.make(pieces);
-  });
-}
-
+/** The plan of one account, or of all whose pieces one command makes: those have no ranges. */
 function planByName<M>(
   kinds: readonly Kind<M>[],
-  lock: Lock,
-  action: "enable" | "disable",
+  locks: readonly Lock[],
+  action: Action,
   loop: (name: string, lines: readonly string[]) => string,
 ): Step[] {
   const disabling = action === "disable";
-  const all = kinds.map((kind) => ({ kind, pieces: kind.wanted(lock) }));
+  const all = kinds.map((kind) => ({ kind, pieces: piecesOf(kind, locks) }));
   const ordered = disabling
-    ? [
-      ...all.filter(({ kind }) => !kind.goesLast).toReversed(),
-      ...all.filter(({ kind }) => kind.goesLast),
-    ]
-      .map(({ kind, pieces }) => ({ kind, pieces: pieces.toReversed() }))
+    ? backwards(all).map(({ kind, pieces }) => ({ kind, pieces: pieces.toReversed() }))
     : all;
   const stepsOf = (kind: Kind<M>, pieces: readonly Piece[]) =>
     pieces.length === 0 ? [] : disabling ? kind.unmake(pieces) : kind.make(pieces);
   const isRange = ({ uids }: Piece) => uids === "ranges";
   const inLoop = ordered.flatMap(({ kind, pieces }) => stepsOf(kind, pieces.filter(isRange)));
+  const [{ name }] = locks as readonly [Lock];
   const theLoop: Step = {
-    line: loop(lock.name, inLoop.map(({ line }) => line)),
+    line: loop(name, inLoop.map(({ line }) => line)),
     why: "the same for each range of subordinate uids (rootless containers, say)",
     loop: true,
-    undo: [loop(lock.name, inLoop.toReversed().flatMap(({ undo }) => undo))],
+    undo: [loop(name, inLoop.toReversed().flatMap(({ undo }) => undo))],
   };
   // The loop stands where the last of its commands would: before the rule that has to come first.
   const withRanges = ordered.filter(({ pieces }) => pieces.some(isRange));
   const place = disabling ? withRanges[0] : withRanges.at(-1);
   return ordered.flatMap((one) => {
     const { kind, pieces } = one;
-    if (one !== place) return stepsOf(kind, pieces.filter((piece) => !isRange(piece)));
+    const others = (some: readonly Piece[]) =>
+      stepsOf(kind, some.filter((piece) => !isRange(piece)));
+    if (one !== place) return others(pieces);
     const at = disabling ? pieces.findIndex(isRange) : pieces.findLastIndex(isRange);
-    return [
-      ...stepsOf(kind, pieces.slice(0, at).filter((piece) => !isRange(piece))),
-      theLoop,
-      ...stepsOf(kind, pieces.slice(at).filter((piece) => !isRange(piece))),
-    ];
+    return [...others(pieces.slice(0, at)), theLoop, ...others(pieces.slice(at))];
   });
+}
+
+/** The pieces of locks; what accounts share is one. */
+function piecesOf<M>(kind: Kind<M>, locks: readonly Lock[], machine?: M): Piece[] {
+  const pieces = locks.flatMap((lock) => kind.wanted(lock, machine));
+  return distinct(pieces, (piece) => piece.uids === undefined ? piece.is : piece);
+}
+
+/** The first of each that have the same key. */
+function distinct<T>(all: readonly T[], keyOf: (one: T) => unknown): T[] {
+  return [...Map.groupBy(all, keyOf).values()].map(([first]) => first!);
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Found, Kind } from "./piece.ts";
-import { overlap, UidIndex, type UidRange, UidSet } from "./uid_range.ts";
+import { common, overlap, UidIndex, type UidRange, UidSet } from "./uid_range.ts";
 
 /** An account, and all that it may be known by: pieces hold the numbers and names of their day. */
 export interface Holder {
@@ -29,60 +29,43 @@ export interface There<M> {
   readonly found: readonly Found[];
 }
 
-const isName = (text: string | undefined): text is string =>
-  text !== undefined && /^[A-Za-z_][\w-]{0,31}$/.test(text);
-const hasUids = (piece: Found): piece is Found & { uids: UidRange } => piece.uids !== undefined;
-
-function remember<K, V>(into: Map<K, Set<V>>, key: K, value: V): void {
-  const known = into.get(key);
-  if (known === undefined) into.set(key, new Set([value]));
-  else known.add(value);
+/** A piece, and whose it says it is. */
+interface Held<M> {
+  readonly kind: Kind<M>;
+  readonly piece: Found;
+  readonly owner: string | undefined;
 }
+type WithUids<T> = T & { readonly uids: UidRange };
+
+const withUids = <T extends { readonly piece: Found }>(all: readonly T[]): WithUids<T>[] =>
+  all.flatMap((one) => one.piece.uids === undefined ? [] : [{ ...one, uids: one.piece.uids }]);
+
+/** A comment may hold anything; only a name can stand in a plan. */
+const nameIn = (text: string | undefined) =>
+  text !== undefined && /^[A-Za-z_][\w-]{0,31}$/.test(text) ? text : undefined;
+
+const single = (uid: number): UidRange => ({ first: uid, last: uid });
 
 /** Answers which pieces an account has. */
 export class Holdings<M> {
   readonly #there: readonly There<M>[];
-  readonly #byOwner = new Map<string, { kind: Kind<M>; piece: Found }[]>();
-  readonly #remembered = {
-    uids: new Map<string, Set<number>>(),
-    names: new Map<number, Set<string>>(),
-  };
-  readonly #unowned: { kind: Kind<M>; piece: Found & { uids: UidRange } }[] = [];
-
-  readonly #index: UidIndex<{ readonly piece: Found }>;
-  readonly #unownedIndex: UidIndex<{ kind: Kind<M>; piece: Found & { uids: UidRange } }>;
+  readonly #byOwner: ReadonlyMap<string, readonly Held<M>[]>;
+  readonly #owned: UidIndex<WithUids<Held<M>>>;
+  readonly #unowned: UidIndex<WithUids<Held<M>>>;
+  /** What holds uids and does not tell whose they are. */
+  readonly unowned: readonly Found[];
 
   constructor(there: readonly There<M>[]) {
     this.#there = there;
-    for (const { kind, found } of there) {
-      for (const piece of found) {
-        // A comment may hold anything; only a name can stand in a plan.
-        const owner = isName(piece.owner) ? piece.owner : undefined;
-        if (owner === undefined) {
-          if (hasUids(piece)) this.#unowned.push({ kind, piece });
-          continue;
-        }
-        const others = this.#byOwner.get(owner);
-        if (others === undefined) this.#byOwner.set(owner, [{ kind, piece }]);
-        else others.push({ kind, piece });
-        const { uids } = piece;
-        if (uids !== undefined && uids.first === uids.last) {
-          remember(this.#remembered.uids, owner, uids.first);
-          remember(this.#remembered.names, uids.first, owner);
-        }
-      }
-    }
-    const owned = [...this.#byOwner].flatMap(([owner, pieces]) =>
-      pieces.flatMap(({ piece }) =>
-        piece.uids === undefined
-          ? []
-          : [{ uids: piece.uids, value: { piece: { ...piece, owner } } }]
-      )
+    const all = there.flatMap(({ kind, found }) =>
+      found.map((piece) => ({ kind, piece, owner: nameIn(piece.owner) }))
     );
-    this.#index = new UidIndex(owned);
-    this.#unownedIndex = new UidIndex(
-      this.#unowned.map((value) => ({ uids: value.piece.uids, value })),
-    );
+    const owned = all.filter(({ owner }) => owner !== undefined);
+    const unowned = withUids(all.filter(({ owner }) => owner === undefined));
+    this.#byOwner = Map.groupBy(owned, ({ owner }) => owner!);
+    this.#owned = new UidIndex(withUids(owned));
+    this.#unowned = new UidIndex(unowned);
+    this.unowned = unowned.map(({ piece }) => piece);
   }
 
   /** The names that pieces are there for. */
@@ -92,49 +75,40 @@ export class Holdings<M> {
 
   /** The single uids that pieces remember for a name. */
   uidsOf(name: string): number[] {
-    return [...this.#remembered.uids.get(name) ?? []];
+    const uids = withUids(this.#byOwner.get(name) ?? []).map(({ uids }) => uids);
+    return [...new Set(uids.filter(({ first, last }) => first === last).map(({ first }) => first))];
   }
 
   /** The names that pieces remember for a uid. */
   namesOf(uid: number): string[] {
-    return [...this.#remembered.names.get(uid) ?? []];
-  }
-
-  /** What holds uids and does not tell whose they are. */
-  get unowned(): Found[] {
-    return this.#unowned.map(({ piece }) => piece);
+    const alone = this.#owned.overlapping(single(uid)).filter(({ uids }) =>
+      uids.first === uids.last
+    );
+    return [...new Set(alone.flatMap(({ owner }) => owner ?? []))];
   }
 
   /** The names, but for the one, that any of these uids are locked for. */
   othersWith(range: UidRange, name: string): string[] {
-    return this.#ofOthers(range, [name]).map(({ owner }) => owner!);
+    return this.#ofOthers(range, [name]).flatMap(({ owner }) => owner ?? []);
   }
 
-  #ofOthers(range: UidRange, names: readonly string[]): Found[] {
-    return this.#index.overlapping(range).map(({ piece }) => piece)
-      .filter(({ owner }) => owner !== undefined && !names.includes(owner));
+  #ofOthers(range: UidRange, names: readonly string[]): WithUids<Held<M>>[] {
+    return this.#owned.overlapping(range).filter(({ owner }) => !names.includes(owner!));
   }
 
   /** The account's uids: those it has, and those that its pieces remember and no other's hold. */
-  uids({ names, uid, ranges, shared, exists, formerUids }: Holder): UidSet {
-    const own = uid === undefined ? [] : [{ first: uid, last: uid }];
+  uids({ names, uid, ranges, shared = [], exists, formerUids }: Holder): UidSet {
+    const own = uid === undefined ? [] : [single(uid)];
+    const pieces = names.flatMap((name) => this.#byOwner.get(name) ?? []);
     const recorded = new UidSet([
       ...(exists ? [] : own),
-      ...formerUids.map((former) => ({ first: former, last: former })),
-      ...names.flatMap((name) =>
-        (this.#byOwner.get(name) ?? []).flatMap(({ piece }) => piece.uids ?? [])
-      ),
+      ...formerUids.map(single),
+      ...withUids(pieces).map(({ uids }) => uids),
     ]);
-    const free = recorded.ranges.flatMap((range) =>
-      new UidSet(this.#ofOthers(range, names).flatMap(({ uids }) => uids ?? [])).without(range)
-    );
+    const ofOthers = (range: UidRange) => this.#ofOthers(range, names).map(({ uids }) => uids);
+    const free = recorded.ranges.flatMap((range) => new UidSet(ofOthers(range)).without(range));
     const others = new UidSet(
-      (shared ?? []).flatMap((range) =>
-        this.#ofOthers(range, names).flatMap(({ uids }) => ({
-          first: Math.max(range.first, uids!.first),
-          last: Math.min(range.last, uids!.last),
-        }))
-      ),
+      shared.flatMap((range) => ofOthers(range).map((uids) => common(range, uids))),
     );
     const has = [...(exists ? own : []), ...ranges].flatMap((range) => others.without(range));
     return new UidSet([...has, ...free]);
@@ -147,18 +121,13 @@ export class Holdings<M> {
     for (const { kind, piece } of holder.names.flatMap((name) => this.#byOwner.get(name) ?? [])) {
       own.get(kind)!.push(piece);
     }
-    const unowned = new Set(uids.ranges.flatMap((range) => this.#unownedIndex.overlapping(range)));
-    for (const { kind, piece } of unowned) {
+    const unowned = new Set(uids.ranges.flatMap((range) => this.#unowned.overlapping(range)));
+    for (const { kind, piece, uids: held } of unowned) {
       if (piece.foreign) continue;
-      if (!piece.divisible) {
-        if (uids.covers(piece.uids)) own.get(kind)!.push(piece);
-        continue;
-      }
-      const parts = uids.ranges.filter((range) => overlap(range, piece.uids));
-      own.get(kind)!.push(...parts.map(({ first, last }) => ({
-        ...piece,
-        uids: { first: Math.max(first, piece.uids.first), last: Math.min(last, piece.uids.last) },
-      })));
+      if (piece.divisible) {
+        const parts = uids.ranges.filter((range) => overlap(range, held));
+        own.get(kind)!.push(...parts.map((range) => ({ ...piece, uids: common(range, held) })));
+      } else if (uids.covers(held)) own.get(kind)!.push(piece);
     }
     return own;
   }

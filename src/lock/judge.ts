@@ -5,6 +5,7 @@
  * @module
  */
 import { type Attempt, type Family, isReset } from "./attempt.ts";
+import type { LockState } from "./report.ts";
 
 /** What one line of a verification comes to; a `note` proves nothing and hurts nothing. */
 export type Verdict = "proven" | "failed" | "inconclusive" | "note";
@@ -23,7 +24,7 @@ export interface Try {
 export interface Verification {
   readonly name: string;
   /** What `status` says: a lock with a piece missing is not proven by tries that happen to fail. */
-  readonly state: "locked" | "partial" | "unlocked" | "unknown";
+  readonly state: LockState;
   /** Fully locked, and every try of every family refused by the very call, beside its control. */
   readonly proven: boolean;
   readonly tries: readonly Try[];
@@ -32,15 +33,19 @@ export interface Verification {
 /** The ways out, each of which has to be shut in every family. */
 export type Way = "tcp" | "udp" | "device";
 
-/** A try with what it is part of the proof for. */
-export type Judged = Try & { readonly part?: { readonly family: Family; readonly way: Way } };
+/** What a try is part of the proof for. */
+export interface Part {
+  readonly family: Family;
+  readonly way: Way;
+}
+export type Judged = Try & { readonly part?: Part | undefined };
 
 /**
  * Whether the tries show what the state says: none failed or stayed open, and every way out of
  * every family was refused. A family that has no route for anybody needs none, if another has.
  */
 export function isProven(
-  state: Verification["state"],
+  state: LockState,
   tries: readonly Judged[],
   families: readonly Family[],
   ways: readonly Way[],
@@ -59,12 +64,8 @@ export function isProven(
 
 /** Judges a try that the lock must refuse. */
 export function judgeRefusal(what: string, own: Attempt, control: Attempt): Try {
-  return {
-    what,
-    expected: "refused",
-    verdict: refusalVerdict(own, control),
-    did: describe(own, control),
-  };
+  const verdict = refusalVerdict(own, control);
+  return { what, expected: "refused", verdict, did: describe(own, control) };
 }
 
 function refusalVerdict(own: Attempt, control: Attempt): Verdict {

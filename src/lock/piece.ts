@@ -17,6 +17,9 @@ export interface Lock extends LockOptions {
   readonly ranges?: readonly UidRange[];
 }
 
+/** A lock of an account that exists. */
+export type LockOfAccount = Lock & { readonly uid: number };
+
 /** What a lock consists of. */
 export interface LockOptions {
   /** Linux: which rule set carries it. */
@@ -30,6 +33,12 @@ export interface LockOptions {
   /** Linux: what the account tries is recorded by the kernel's audit. */
   readonly log: boolean;
 }
+
+/** What was asked for of a lock; what is left out stays as it is. */
+export type Asked = { readonly [Option in keyof LockOptions]?: LockOptions[Option] | undefined };
+
+/** What becomes of locks. */
+export type Action = "enable" | "disable";
 
 /**
  * The uids of a piece: `name` in a dry-run stands for the account's own uid, and `ranges` for each of

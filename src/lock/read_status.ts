@@ -6,9 +6,8 @@
 import type { System } from "../system.ts";
 import { Session, UnreadableError } from "../sudo.ts";
 import { sightOf, statusIn, unknownStatus } from "./status.ts";
-import type { AccountStatus, StatusReport } from "./report.ts";
+import type { AccountStatus, StatusReport, Warning } from "./report.ts";
 import { isHeld, lostAtReboot } from "./warnings.ts";
-import type { Warning } from "./report.ts";
 
 /**
  * What is in force for the accounts, and what they could do all the same; for none, for every

@@ -45,7 +45,7 @@ export async function verifyAll<M>(
       const verified = { ...person, state, onlyPorts };
       const from = Date.now();
       const { resolvers = [] } = system;
-      const tried = await verify(verified, { ...options, control, run: ask, resolvers });
+      const tried = await verify(verified, { ...options, control, ask, resolvers });
       const count = await system.recordedTries?.(ask, sight.machine, name, from);
       const verification = count === undefined ? tried : withRecord(tried, count);
       onVerified(verification);

@@ -9,7 +9,7 @@ import type { System } from "../system.ts";
 import type { AccountStatus, LockState, PieceStatus, StatusReport } from "./report.ts";
 import { InForce, type Judgement } from "./difference.ts";
 import { type Holder, Holdings, type There } from "./holder.ts";
-import type { Found, Kind, Lock, LockOptions, Piece } from "./piece.ts";
+import type { Asked, Found, Kind, Lock, Piece } from "./piece.ts";
 import { printRange } from "./uid_range.ts";
 
 /** A machine that was read, and what was found on it. */
@@ -48,31 +48,32 @@ export function statusIn<M>(sight: Sight<M>, names: readonly string[]): StatusRe
 }
 
 /** @throws {FishnetError} for a name that neither the machine nor a piece knows. */
-export function holderOf<M>({ system, machine, holdings }: Sight<M>, name: string): Holder {
+export function holderOf<M>(
+  { system, machine, holdings }: Sight<M>,
+  name: string,
+  advice = "",
+): Holder {
   const holder = system.holder(machine, holdings, name);
-  if (holder === undefined) throw new FishnetError(`the account '${name}' does not exist`);
+  if (holder === undefined) throw new FishnetError(`the account '${name}' does not exist${advice}`);
   return holder;
 }
 
+/** The pieces of an account, of all kinds. */
+export function piecesOf<M>({ holdings }: Sight<M>, holder: Holder): Found[] {
+  return [...holdings.of(holder).values()].flat();
+}
+
+/** What is told of an account that has nothing of a lock. */
+const NO_LOCK = { pieces: [], survivesReboot: false, onlyPorts: [] };
+
 /** The state that could not be read: never `unlocked`. */
 export function unknownStatus(names: readonly string[], reason: string): StatusReport {
-  const accounts = names.map((name): AccountStatus => ({
-    name,
-    uid: undefined,
-    state: "unknown",
-    pieces: [],
-    survivesReboot: false,
-    onlyPorts: [],
-  }));
-  return { state: "unknown", reason, accounts };
+  const unknown = { ...NO_LOCK, uid: undefined, state: "unknown" } as const;
+  return { state: "unknown", reason, accounts: names.map((name) => ({ ...unknown, name })) };
 }
 
 /** What the pieces that are there say that the lock is meant to be; undefined where there are none. */
-export function lockFound(
-  holder: Holder,
-  own: readonly Found[],
-  fallback: Backend,
-): Lock | undefined {
+export function lockFound(holder: Holder, own: readonly Found[]): Lock | undefined {
   if (own.length === 0) return undefined;
   const says = own.flatMap((piece) => piece.says ?? []);
   // Most of its rules tell the backend; where there are none, what the next boot brings.
@@ -80,7 +81,7 @@ export function lockFound(
     says.filter((one) => one.backend === backend && one.persist === undefined).length;
   const [ipt, nft] = [count("iptables"), count("nftables")];
   const backend = ipt === 0 && nft === 0
-    ? says.find((one) => one.backend !== undefined)?.backend ?? fallback
+    ? says.find((one) => one.backend !== undefined)?.backend ?? "iptables"
     : nft > ipt
     ? "nftables"
     : "iptables";
@@ -107,7 +108,7 @@ const lockOf = ({ name, uid, ranges }: Holder) => ({
 export function lockToBe(
   holder: Holder,
   found: Lock | undefined,
-  asked: Partial<LockOptions>,
+  asked: Asked,
   fallback: () => Backend,
 ): Lock {
   return {
@@ -120,62 +121,55 @@ export function lockToBe(
   };
 }
 
-/** The call that makes a lock. */
-export function enableLine({ name, backend, onlyPorts, persist, sessions, log }: Lock): string {
+/** The options of the call that makes a lock, but for its backend. */
+export function optionWords({ onlyPorts = [], ...flags }: Asked): string[] {
   return [
-    `fishnet firewall enable --agent-user ${name}`,
-    ...(backend === "nftables" ? ["--backend nftables"] : []),
     ...onlyPorts.map((port) => `--only-port ${port}`),
-    ...(persist ? ["--persist"] : []),
-    ...(sessions ? ["--sessions"] : []),
-    ...(log ? ["--log"] : []),
-    "--apply",
-  ].join(" ");
+    ...(["persist", "sessions", "log"] as const).flatMap((flag) =>
+      flags[flag] ? [`--${flag}`] : []
+    ),
+  ];
+}
+
+/** The call that takes a lock away. */
+export const disableLine = (name: string) =>
+  `fishnet firewall disable --agent-user ${name} --apply`;
+
+/** The call that makes a lock. */
+function enableLine(lock: Lock): string {
+  const backend = lock.backend === "nftables" ? ["--backend nftables"] : [];
+  const words = [...backend, ...optionWords(lock), "--apply"];
+  return `fishnet firewall enable --agent-user ${lock.name} ${words.join(" ")}`;
 }
 
 function judge<M>(
   holder: Holder,
-  { system, machine, holdings }: Sight<M>,
+  sight: Sight<M>,
   inForce: ReadonlyMap<Kind<M>, InForce>,
 ): AccountStatus {
-  const own = [...holdings.of(holder).values()].flat();
-  const lock = lockFound(holder, own, "iptables");
-  const notes = system.notes(machine, holder, own);
-  const { name, uid } = holder;
-  if (lock === undefined) {
-    return {
-      name,
-      uid,
-      state: "unlocked",
-      pieces: [],
-      survivesReboot: false,
-      onlyPorts: [],
-      notes,
-    };
-  }
-  const remedy = holder.exists
-    ? enableLine(lock)
-    : `fishnet firewall disable --agent-user ${name} --apply`;
-  const judged = system.kinds.map((kind) => ({
-    kind,
-    pieces: kind.wanted(lock, machine).map((piece) => ({
-      piece,
-      status: statusOf(piece, uid, inForce.get(kind)!.judge(piece), remedy),
-    })),
-  }));
-  const of = (last: boolean) =>
-    judged.filter(({ kind }) => (kind.goesLast === true) === last)
-      .flatMap(({ pieces }) => pieces.map(({ status }) => status));
-  const pieces = [
-    ...of(false),
-    ...system.faults(machine, holder).map(({ is, fault, mend }) => ({
-      name: is,
-      present: false,
-      detail: fault,
-      remedy: mend,
-    })),
+  const { system, machine } = sight;
+  const own = piecesOf(sight, holder);
+  const lock = lockFound(holder, own);
+  const { name, uid, exists, formerUids } = holder;
+  const disable = disableLine(name);
+  const notes = [
+    ...(exists ? [] : [`the account no longer exists, its rules do: ${disable} removes them`]),
+    ...formerUids.map((uid) =>
+      `rules of uid ${uid}, which it had, are left: ${disable} removes them, then enable again`
+    ),
+    ...system.notes(machine, holder, own),
   ];
-  const atBoot = of(true);
+  if (lock === undefined) return { ...NO_LOCK, name, uid, state: "unlocked", notes };
+  const remedy = exists ? enableLine(lock) : disable;
+  const statuses = (kinds: readonly Kind<M>[]) =>
+    kinds.flatMap((kind) =>
+      kind.wanted(lock, machine)
+        .map((piece) => statusOf(piece, uid, inForce.get(kind)!.judge(piece), remedy))
+    );
+  const faults = system.faults(machine, holder)
+    .map(({ is, fault, mend }) => ({ name: is, present: false, detail: fault, remedy: mend }));
+  const pieces = [...statuses(system.kinds.filter(({ goesLast }) => !goesLast)), ...faults];
+  const atBoot = statuses(system.kinds.filter(({ goesLast }) => goesLast));
   const rebootFaults = atBoot.filter(({ present }) => !present)
     .map(({ name, detail }) => detail ?? `missing: ${name}`);
   return {
@@ -203,21 +197,10 @@ function statusOf(
     ? `, uid ${uid}`
     : `, subordinate uids ${printRange(uids)}`;
   const name = `${is}${whose}`;
-  switch (judgement.state) {
-    case "in force":
-      return { name, present: true };
-    case "missing":
-      return { name, present: false, remedy };
-    case "without effect": {
-      const { fault, mend } = judgement.by;
-      return {
-        name,
-        present: false,
-        ...(fault === undefined ? {} : { detail: fault }),
-        remedy: mend ?? remedy,
-      };
-    }
-  }
+  if (judgement === "in force") return { name, present: true };
+  if (judgement === "missing") return { name, present: false, remedy };
+  const { fault, mend = remedy } = judgement;
+  return { name, present: false, ...(fault === undefined ? {} : { detail: fault }), remedy: mend };
 }
 
 /** A piece that nobody's name goes with: only removing it by hand is left. */
@@ -226,6 +209,7 @@ function leftOverStatus<M>(piece: Found, { there, machine }: Sight<M>): AccountS
   const kind = there.find(({ found }) => found.some((one) => one.is === is))!.kind;
   const range = printRange(uids!);
   return {
+    ...NO_LOCK,
     name: uids!.first === uids!.last ? `uid ${range}` : `uids ${range}`,
     uid: uids!.first,
     state: "partial",
@@ -235,8 +219,6 @@ function leftOverStatus<M>(piece: Found, { there, machine }: Sight<M>): AccountS
       detail: "left over: it belongs to no account",
       remedy: kind.unmake([piece], machine).map(({ line }) => line).join(" && "),
     }],
-    survivesReboot: false,
-    onlyPorts: [],
   };
 }
 

@@ -4,18 +4,8 @@
  *
  * @module
  */
+import type { Ask } from "../sudo.ts";
 import script from "./try.pl" with { type: "text" };
-
-/** Runs a command as root; a failure is a result, not an error. */
-export type RunAsRoot = (
-  words: readonly string[],
-  options?: {
-    /** Its standard input; empty where there is none. */
-    readonly input?: string;
-    /** When it is ended, by root. */
-    readonly seconds?: number;
-  },
-) => Promise<{ readonly exitCode: number; readonly stdout: string; readonly stderr: string }>;
 
 /** An account, as the kernel knows it. */
 export interface Person {
@@ -25,24 +15,25 @@ export interface Person {
   readonly groups: readonly number[];
 }
 
+/** Where to. */
+export interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
 /** One thing to try, whoever tries it. */
 export type What =
-  | { readonly kind: "tcp" | "udp"; readonly host: string; readonly port: number }
+  | Endpoint & { readonly kind: "tcp" | "udp" }
   /** UDP by one device, whatever the routes say. */
-  | {
-    readonly kind: "device";
-    readonly host: string;
-    readonly port: number;
-    readonly device: string;
-  }
-  | { readonly kind: "http"; readonly host: string; readonly port: number; readonly path: string }
+  | Endpoint & { readonly kind: "device"; readonly device: string }
+  | Endpoint & { readonly kind: "http"; readonly path: string }
   /** May it write to this file or Unix socket? */
   | { readonly kind: "write"; readonly path: string }
   /** May it call this name on the bus that listens on this Unix socket? */
   | { readonly kind: "bus"; readonly host: string; readonly name: string };
 
 /** One thing to try, as somebody. */
-export type Ask = { readonly as: Person } & What;
+export type Attempted = { readonly as: Person } & What;
 
 /** What the very call said. */
 export interface Answer {
@@ -66,25 +57,25 @@ const SECONDS = 9;
  * @returns the answers in the order of what was asked, and what the script said besides.
  */
 export async function tryAll(
-  run: RunAsRoot,
-  asks: readonly Ask[],
+  ask: Ask,
+  what: readonly Attempted[],
 ): Promise<{ answers: (Answer | undefined)[]; complaint: string }> {
-  if (asks.length === 0) return { answers: [], complaint: "" };
+  if (what.length === 0) return { answers: [], complaint: "" };
   // The mark goes by standard input, which no account can read.
   const mark = crypto.randomUUID();
-  const input = [script.trimEnd(), mark, ...asks.map(lineOf), ""].join("\n");
-  const { exitCode, stdout, stderr } = await run(["perl", "-"], { input, seconds: SECONDS });
-  const answers = parseAnswers(stdout, mark, asks.length);
+  const input = [script.trimEnd(), mark, ...what.map(lineOf), ""].join("\n");
+  const { exitCode, stdout, stderr } = await ask(["perl", "-"], { input, seconds: SECONDS });
+  const answers = parseAnswers(stdout, mark, what.length);
   const said = `${stdout}\n${stderr}`.split("\n").filter((line) => line && !line.startsWith(mark));
   return { answers, complaint: said.at(-1) ?? `perl ended with ${exitCode}` };
 }
 
-function lineOf(ask: Ask, number: number): string {
-  const { host = "-", port = 0, device, path, name } = ask as Partial<
+function lineOf(one: Attempted, number: number): string {
+  const { host = "-", port = 0, device, path, name } = one as Partial<
     Record<"host" | "device" | "path" | "name", string> & { port: number }
   >;
   const more = device ?? path ?? name ?? "-";
-  const words = [ask.as.uid, ask.as.groups.join(","), ask.kind, host, port, more];
+  const words = [one.as.uid, one.as.groups.join(","), one.kind, host, port, more];
   return [number, ...words].map(String).map(word).join(" ");
 }
 

@@ -29,6 +29,22 @@ export function overlap(a: UidRange, b: UidRange): boolean {
   return a.first <= b.last && b.first <= a.last;
 }
 
+/** The uids that two ranges that overlap have in common. */
+export function common(a: UidRange, b: UidRange): UidRange {
+  return { first: Math.max(a.first, b.first), last: Math.min(a.last, b.last) };
+}
+
+/** The first index at which something is true that stays so, in logarithmic time. */
+function firstIndex<T>(list: readonly T[], isTrue: (one: T) => boolean): number {
+  let [low, high] = [0, list.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (isTrue(list[middle]!)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
 /** The uids of many ranges: whether a whole range is among them, in logarithmic time. */
 export class UidSet {
   /** Disjoint, not adjacent, ascending. */
@@ -72,23 +88,17 @@ export class UidSet {
 
   /** Where the first range stands that does not end before the uid. */
   #at(uid: number): number {
-    let [low, high] = [0, this.#ranges.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#ranges[middle]!.last < uid) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return firstIndex(this.#ranges, ({ last }) => last >= uid);
   }
 }
 
 /** Things that hold uids, found by them without looking at all of them. */
-export class UidIndex<T> {
-  readonly #entries: readonly { readonly uids: UidRange; readonly value: T }[];
+export class UidIndex<T extends { readonly uids: UidRange }> {
+  readonly #entries: readonly T[];
   /** The highest uid of each entry and all before it: it never falls. */
   readonly #highest: readonly number[];
 
-  constructor(entries: readonly { readonly uids: UidRange; readonly value: T }[]) {
+  constructor(entries: readonly T[]) {
     this.#entries = entries.toSorted((a, b) => a.uids.first - b.uids.first);
     let highest = -1;
     this.#highest = this.#entries.map(({ uids }) => highest = Math.max(highest, uids.last));
@@ -96,18 +106,8 @@ export class UidIndex<T> {
 
   /** Those that hold any uid of the range. */
   overlapping(range: UidRange): T[] {
-    let [low, high] = [0, this.#entries.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#highest[middle]! < range.first) low = middle + 1;
-      else high = middle;
-    }
-    const found: T[] = [];
-    for (let i = low; i < this.#entries.length; i++) {
-      const { uids, value } = this.#entries[i]!;
-      if (uids.first > range.last) break;
-      if (overlap(uids, range)) found.push(value);
-    }
-    return found;
+    const start = firstIndex(this.#highest, (last) => last >= range.first);
+    const end = firstIndex(this.#entries, ({ uids }) => uids.first > range.last);
+    return this.#entries.slice(start, end).filter(({ uids }) => overlap(uids, range));
   }
 }

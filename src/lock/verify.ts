@@ -8,7 +8,9 @@
  *
  * @module
  */
-import { type Attempt, attemptOf, type Family, resolve, routeOf, type System } from "./attempt.ts";
+import type { System } from "../account.ts";
+import type { Ask } from "../sudo.ts";
+import { type Attempt, attemptOf, type Family, resolve, routeOf } from "./attempt.ts";
 import {
   isProven,
   judgeCall,
@@ -16,15 +18,17 @@ import {
   judgeReach,
   judgeRefusal,
   judgeReset,
+  type Part,
   type Try,
   type Verification,
   type Way,
 } from "./judge.ts";
-import { type Ask, type Person, type RunAsRoot, tryAll, type What } from "./tries.ts";
+import type { LockState } from "./report.ts";
+import { type Attempted, type Endpoint, type Person, tryAll, type What } from "./tries.ts";
 
 /** The account that is verified, with what `status` says of it. */
 export interface Verified extends Person {
-  readonly state: Verification["state"];
+  readonly state: LockState;
   /** The TCP ports that loopback is limited to; none means that all of it is open. */
   readonly onlyPorts: readonly number[];
 }
@@ -32,13 +36,13 @@ export interface Verified extends Person {
 /** What to try, and through whom. */
 export interface VerifyOptions {
   readonly system: System;
-  readonly target: { readonly host: string; readonly port: number } | undefined;
+  readonly target: Endpoint | undefined;
   readonly proxy: URL;
   /** Services that look names up for whoever asks, which a lock with ports shuts. */
   readonly resolvers?: readonly Resolver[];
   /** Somebody who is not locked. */
   readonly control: Person;
-  readonly run: RunAsRoot;
+  readonly ask: Ask;
 }
 
 /** A service that looks names up: its socket, and its name on the bus that has one of its own. */
@@ -50,10 +54,10 @@ export interface Resolver {
 /** A try before it is made: what is asked as each of the two, or what is known without. */
 interface Planned {
   readonly what: string;
-  readonly own: Ask | Attempt;
-  readonly control: Ask | Attempt;
+  readonly own: Attempted | Attempt;
+  readonly control: Attempted | Attempt;
   readonly judge: (what: string, own: Attempt, control: Attempt) => Try;
-  readonly part?: { readonly family: Family; readonly way: Way };
+  readonly part?: Part | undefined;
 }
 
 /** Addresses reserved for documentation (RFC 5737, RFC 3849): nobody has them. */
@@ -72,49 +76,39 @@ const MULTICAST = "ff02::db8:0:9";
  * @throws {FishnetError} for a target or proxy that nothing resolves.
  */
 export async function verify(account: Verified, options: VerifyOptions): Promise<Verification> {
-  const { run, system, target } = options;
-  const targets = target && await resolve(run, target.host, system);
-  const families = await familiesOf(run, system, targets);
-  const planned = [
+  const { ask, system, target } = options;
+  const targets = target && await resolve(ask, target.host, system);
+  const families = await familiesOf(ask, system, targets);
+  const planned: (Planned | Try)[] = [
     ...await outside(account, families, targets, options),
     ...families.includes(6) || system === "macos" ? [] : [NO_IPV6],
     ...await loopback(account, options),
     ...await resolvers(account, options),
   ];
-  const asks = planned.flatMap(({ own, control }) => [own, control]).filter(isAsk);
-  const { answers, complaint } = await tryAll(run, asks);
-  const did = (side: Ask | Attempt): Attempt =>
+  const asks = planned.flatMap((one) => "verdict" in one ? [] : [one.own, one.control])
+    .filter(isAsk);
+  const { answers, complaint } = await tryAll(ask, asks);
+  const did = (side: Attempted | Attempt): Attempt =>
     isAsk(side) ? attemptOf(side.as, answers[asks.indexOf(side)], complaint, system) : side;
-  const judged: Judged[] = planned.map(({ what, own, control, judge, part }) => ({
-    ...judge(what, did(own), did(control)),
-    ...(part === undefined ? {} : { part }),
-  }));
+  const judged = planned.map((one): Judged => {
+    if ("verdict" in one) return one;
+    const { what, own, control, judge, part } = one;
+    return { ...judge(what, did(own), did(control)), part };
+  });
   const ways: Way[] = system === "linux" ? ["tcp", "udp", "device"] : ["tcp", "udp"];
   const proven = isProven(account.state, judged, families, ways);
-  const tries = judged.map(({ what, expected, verdict, did }) => ({
-    what,
-    expected,
-    verdict,
-    did,
-  }));
+  const tries = judged.map(({ part: _, ...one }) => one);
   return { name: account.name, state: account.state, proven, tries };
 }
 
-const NOWHERE: Attempt = { by: "nobody", outcome: "broken", said: "" };
-
-const NO_IPV6: Planned = {
+const NO_IPV6: Try = {
   what: "IPv6",
-  own: NOWHERE,
-  control: NOWHERE,
-  judge: (what) => ({
-    what,
-    expected: "refused",
-    verdict: "note",
-    did: "no device but loopback has an IPv6 address, so there is no way out to try",
-  }),
+  expected: "refused",
+  verdict: "note",
+  did: "no device but loopback has an IPv6 address, so there is no way out to try",
 };
 
-const isAsk = (side: Ask | Attempt): side is Ask => "as" in side;
+const isAsk = (side: Attempted | Attempt): side is Attempted => "as" in side;
 
 type Targets = ReadonlyMap<Family, string> | undefined;
 
@@ -122,9 +116,9 @@ type Targets = ReadonlyMap<Family, string> | undefined;
  * The families that a device other than loopback has an address of; on macOS, where no route can be
  * asked for, those of the target.
  */
-async function familiesOf(run: RunAsRoot, system: System, targets: Targets): Promise<Family[]> {
+async function familiesOf(ask: Ask, system: System, targets: Targets): Promise<Family[]> {
   if (system === "macos") return [...targets?.keys() ?? [4, 6] as const];
-  const { exitCode, stdout, stderr } = await run(["cat", "/proc/net/if_inet6"], { seconds: 3 });
+  const { exitCode, stdout, stderr } = await ask(["cat", "/proc/net/if_inet6"], { seconds: 3 });
   const isThere = exitCode === 0
     ? stdout.split("\n").some((line) => line !== "" && !/\slo$/.test(line))
     : !stderr.includes("No such file"); // what could not be asked may be there
@@ -135,38 +129,38 @@ async function outside(
   account: Verified,
   families: readonly Family[],
   targets: Targets,
-  { control, target, system, run }: VerifyOptions,
+  { control, target, system, ask }: VerifyOptions,
 ): Promise<Planned[]> {
   const asked = [...new Set([...families, ...targets?.keys() ?? []])];
-  const routes = new Map(
-    await Promise.all(asked.map(async (family) => {
-      const address = targets?.get(family) ?? NOBODYS[family];
-      const [own, others] = system === "linux"
-        ? await Promise.all([account, control].map((who) => routeOf(run, who, family, address)))
-        : [];
-      return [family, { address, own, others }] as const;
-    })),
-  );
-  const anyDevice = [...routes.values()].find(({ others }) => others?.device)?.others?.device;
-  return asked.flatMap((family) => {
-    const { address, own, others } = routes.get(family)!;
+  const routes = await Promise.all(asked.map(async (family) => {
+    const address = targets?.get(family) ?? NOBODYS[family];
+    const [own, others] = system === "linux"
+      ? await Promise.all([account, control].map((who) => routeOf(ask, who, family, address)))
+      : [];
+    return { family, address, own, others };
+  }));
+  const anyDevice = routes.find(({ others }) => others?.device)?.others?.device;
+  return routes.flatMap(({ family, address, own, others }) => {
     const isTarget = targets?.has(family) ?? false;
     const port = isTarget ? target!.port : 443;
     const device = others?.device ?? anyDevice;
     const label = `IPv${family}`;
-    const planned = (what: string, way: Way, ask: Sending, counts = true): Planned => {
+    const planned = (what: string, way: Way | undefined, sent: Sending): Planned => {
       // A socket bound to a device asks no route: the word of the kernel does not hold it back.
       const isHeld = own?.outcome === "refused" && (way !== "device" || account.state === "locked");
       return {
         what: `${label}: ${what}`,
-        own: isTarget || isHeld ? { as: account, ...ask } : notSent(account, own),
+        own: isTarget || isHeld ? { as: account, ...sent } : notSent(account, own),
         // By default the control is the kernel's word, and no packet.
-        control: isTarget ? { as: control, ...ask } : others ?? notSent(control, own),
+        control: isTarget ? { as: control, ...sent } : others ?? notSent(control, own),
         judge: judgeRefusal,
-        ...(counts ? { part: { family, way } } : {}),
+        part: way && { family, way },
       };
     };
-    const byDevice = family === 6 ? MULTICAST : address;
+    const to = { host: address, port };
+    const dns = { kind: "udp", host: address, port: 53 } as const;
+    const byDevice = { host: family === 6 ? MULTICAST : address, port: 9 };
+    const none = (who: Person) => notTried(who, "not tried: no device leads outside");
     return [
       ...(own === undefined || others === undefined ? [] : [{
         what: `${label}: a route to ${address}, asked of the kernel`,
@@ -174,23 +168,23 @@ async function outside(
         control: others,
         judge: judgeRefusal,
       }]),
-      planned(`TCP to ${address} port ${port}`, "tcp", { kind: "tcp", host: address, port }),
-      planned(`UDP to ${address} port ${port}`, "udp", { kind: "udp", host: address, port }),
-      planned(
-        `DNS over UDP to ${address} port 53`,
-        "udp",
-        { kind: "udp", host: address, port: 53 },
-        false,
-      ),
-      ...(system === "macos" ? [] : [
-        device === undefined
-          ? noDevice(`${label}: UDP by a device alone`, account, control)
-          : planned(
-            `UDP by ${device} alone, which no routing rule sees`,
-            "device",
-            { kind: "device", host: byDevice, port: 9, device },
-          ),
-      ]),
+      planned(`TCP to ${address} port ${port}`, "tcp", { kind: "tcp", ...to }),
+      planned(`UDP to ${address} port ${port}`, "udp", { kind: "udp", ...to }),
+      planned(`DNS over UDP to ${address} port 53`, undefined, dns),
+      ...(system === "macos" ? [] : device === undefined
+        ? [{
+          what: `${label}: UDP by a device alone`,
+          own: none(account),
+          control: none(control),
+          judge: judgeRefusal,
+        }]
+        : [
+          planned(`UDP by ${device} alone, which no routing rule sees`, "device", {
+            kind: "device",
+            ...byDevice,
+            device,
+          }),
+        ]),
     ];
   });
 }
@@ -199,29 +193,28 @@ async function outside(
 type Sending = Extract<What, { readonly kind: "tcp" | "udp" | "device" }>;
 
 /** What is not tried without a target: a packet of an account that nothing would hold back. */
-function notSent({ name: by }: Person, route: Attempt | undefined): Attempt {
-  if (route?.outcome === "reached") {
-    const said = `not sent: the kernel would have let it go (${route.said})`;
-    return { by, outcome: "reached", said };
+function notSent(who: Person, route: Attempt | undefined): Attempt {
+  if (route?.outcome !== "reached") {
+    return notTried(who, "not sent: give --target HOST:PORT to try it for real");
   }
-  return { by, outcome: "broken", said: "not sent: give --target HOST:PORT to try it for real" };
+  const said = `not sent: the kernel would have let it go (${route.said})`;
+  return { by: who.name, outcome: "reached", said };
 }
 
-function noDevice(what: string, account: Person, control: Person): Planned {
-  const none = ({ name: by }: Person): Attempt => {
-    return { by, outcome: "broken", said: "not tried: no device leads outside" };
-  };
-  return { what, own: none(account), control: none(control), judge: judgeRefusal };
-}
+const notTried = ({ name: by }: Person, said: string): Attempt => ({
+  by,
+  outcome: "broken",
+  said,
+});
 
 /** The doors to the resolver that are there: no packet is needed for them. */
 async function resolvers(
   account: Verified,
-  { control, run, resolvers = [] }: VerifyOptions,
+  { control, ask, resolvers = [] }: VerifyOptions,
 ): Promise<Planned[]> {
   if (account.onlyPorts.length === 0 || resolvers.length === 0) return [];
   const places = resolvers.flatMap(({ socket, call }) => call ? [socket, call.bus] : [socket]);
-  const { stdout } = await run(["find", ...new Set(places), "-maxdepth", "0", "-type", "s"], {
+  const { stdout } = await ask(["find", ...new Set(places), "-maxdepth", "0", "-type", "s"], {
     seconds: 3,
   });
   const there = new Set(stdout.split("\n"));
@@ -250,9 +243,9 @@ const bothOf = (account: Person, control: Person) => (what: What) => ({
 
 async function loopback(
   account: Verified,
-  { control, proxy, system, run }: VerifyOptions,
+  { control, proxy, system, ask }: VerifyOptions,
 ): Promise<Planned[]> {
-  const addresses = await resolve(run, proxy.hostname.replace(/^\[|\]$/g, ""), system);
+  const addresses = await resolve(ask, proxy.hostname.replace(/^\[|\]$/g, ""), system);
   const host = [...addresses.values()][0]!;
   const port = Number(proxy.port || 80);
   const both = bothOf(account, control);

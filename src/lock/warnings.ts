@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { someOf } from "../shown.ts";
 import type { AccountStatus, Warning } from "./report.ts";
 
 /** Warnings in the order in which they are shown; equally urgent ones as they came. */
@@ -18,30 +19,22 @@ export const isHeld = ({ state }: AccountStatus): boolean =>
 /** The locks that a reboot ends: those that should outlast it by themselves, the others in one line. */
 export function lostAtReboot(accounts: readonly AccountStatus[]): Warning[] {
   const lost = accounts.filter((account) => isHeld(account) && !account.survivesReboot);
-  const broken = lost.filter(({ rebootFaults }) => rebootFaults !== undefined);
   const remedy = "run enable again with --persist";
-  const names = lost.filter((account) => !broken.includes(account)).map(({ name }) => name);
-  const [first, ...others] = names;
-  const more = names.length > 5 ? `, and ${names.length - 5} more` : "";
-  return [
-    ...broken.map(({ name, rebootFaults }): Warning => ({
-      account: name,
-      reason: `the lock is gone after a reboot, although it was to stay: ${
-        rebootFaults!.join("; ")
-      }`,
+  const reason = "the lock is gone after a reboot";
+  const broken = lost.flatMap(({ name: account, rebootFaults: faults }) =>
+    faults === undefined ? [] : [{
+      account,
+      reason: `${reason}, although it was to stay: ${faults.join("; ")}`,
       remedy,
       urgency: 1,
-    })),
-    ...(first === undefined
-      ? []
-      : others.length === 0
-      ? [{ account: first, reason: "the lock is gone after a reboot", remedy, urgency: -1 }]
-      : [{
-        reason: `the locks of ${names.slice(0, 5).join(", ")}${more} are gone after a reboot`,
-        remedy,
-        urgency: -1,
-      }]),
-  ];
+    }]
+  );
+  const names = lost.filter((one) => one.rebootFaults === undefined).map(({ name }) => name);
+  const [account, ...others] = names;
+  if (account === undefined) return broken;
+  const those = `the locks of ${someOf(names, 5)} are gone after a reboot`;
+  const what = others.length === 0 ? { account, reason } : { reason: those };
+  return [...broken, { ...what, remedy, urgency: -1 }];
 }
 
 /** A lock that is not whole although its plan was carried out: something else lets pass. */

@@ -5,7 +5,7 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
-import type { Lock } from "../lock/piece.ts";
+import type { LockOfAccount } from "../lock/piece.ts";
 import type { System } from "../system.ts";
 import { accountsOf } from "./accounts.ts";
 import { skipFault } from "./anchor.ts";
@@ -41,15 +41,10 @@ export const macos: System<Machine> = {
 
   refuse,
 
-  notes(machine, { name, exists, names, formerUids }) {
-    const disable = `fishnet firewall disable --agent-user ${name} --apply`;
+  notes(machine, { names }) {
     const place = machine.rules.indexOf(PRINTED_CALL);
     const isLocked = accountsOf(machine).accounts.some(({ owner }) => names.includes(owner ?? ""));
     return [
-      ...(exists ? [] : [`the account no longer exists, its rules do: ${disable} removes them`]),
-      ...formerUids.map((uid) =>
-        `rules of uid ${uid}, which it had, are left: ${disable} removes them, then enable again`
-      ),
       ...(!isLocked || machine.plistFile !== undefined ? [] : [
         "Internet Sharing, virtual machines and some VPNs replace pf's rules: " +
         "without --persist nothing puts the lock back",
@@ -65,16 +60,6 @@ export const macos: System<Machine> = {
   loop: (_name, lines) => lines.join("\n"), // there are no subordinate uids
 
   verifyAfter,
-
-  async whyAsk(ask, name) {
-    const rights = await ask(["sudo", "-n", "-l", "-U", name]);
-    if (/\bmay run the following commands\b/.test(rights.stdout)) return "it may use sudo";
-    // NAME LINE TIME (HOST), where somebody came from elsewhere (who(1)).
-    const sessions = (await ask(["who"])).stdout.split("\n");
-    const isOutside = (line: string) =>
-      line.split(/\s/)[0] === name && /\([^)]+\)$/.test(line.trim());
-    return sessions.some(isOutside) ? "it has a session from outside" : undefined;
-  },
 
   firstOrdinaryUid: 501,
   hasBackends: false,
@@ -115,21 +100,12 @@ function existing(
 /**
  * Refuses what must not, or cannot, be locked.
  *
- * @throws {FishnetError} for uid 0, and for a name that the account does not have: macOS finds `Agent`
+ * @throws {FishnetError} for a name that the account does not have: macOS finds `Agent`
  * for `agent`, pf does not; for a uid that is locked for another name; and where pf does not look at
  * every packet.
  */
-function refuse(machine: Machine, holdings: Holdings<Machine>, lock: Lock, holder: Holder): void {
+function refuse(machine: Machine, holdings: Holdings<Machine>, lock: LockOfAccount): void {
   const { name, uid, onlyPorts } = lock;
-  if (!holder.exists || uid === undefined) {
-    throw new FishnetError(`the account '${name}' does not exist: create it first`);
-  }
-  if (uid === 0) {
-    throw new FishnetError(
-      `refusing to lock '${name}', which has uid 0 and is root under another name: ` +
-        "name the agent's own account",
-    );
-  }
   const called = machine.accounts.get(name)?.called;
   if (called !== name) {
     throw new FishnetError(`the account '${name}' is called '${called ?? uid}': name it so`);

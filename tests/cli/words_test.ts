@@ -1,7 +1,7 @@
 /** What the program prints, to the letter of the reference page, as a process of its own. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { COMMANDS } from "../../src/cli/options.ts";
-import type { PlanLine } from "../../src/cli/output.ts";
+import type { Step } from "../../src/lock/piece.ts";
 import { run } from "../support/process.ts";
 import { program } from "../support/world.ts";
 
@@ -68,7 +68,7 @@ function printing(code: string) {
 }
 
 Deno.test("a plan pasted into a shell writes each text as it is, and runs each loop", async () => {
-  const plan: PlanLine[] = [
+  const plan: Pick<Step, "line" | "why">[] = [
     { line: "echo 'table inet fishnet {\n  set locked {\n}\n}'", why: "a text over several lines" },
     { line: "for i in 1 2; do\n  echo $i\ndone", why: "a loop" },
     { line: `for i in 1; do\n  echo "$i \\"is\n'it\n" |\n  cat\ndone`, why: "a text in a loop" },
@@ -113,8 +113,6 @@ Deno.test("what enable says beside its lines goes to stderr, marked as the progr
     output.printCommand("sudo ip rule add", "no route");
     output.printCommand("echo 'a\\nb\x1b[2J' | sudo tee /x");
     output.printWaiting("another run has not ended");
-    output.printAlreadyInForce("enable");
-    output.printAlreadyInForce("disable");
     output.printOutcome(["agent_runner: locked", "loopback open"]);`);
   assertEquals(stdout, "");
   assertEquals(stderr.split("\n"), [
@@ -123,8 +121,6 @@ Deno.test("what enable says beside its lines goes to stderr, marked as the progr
     "[fishnet] echo 'a",
     "b\\x1b[2J' | sudo tee /x",
     "[fishnet] waiting: another run has not ended",
-    "[fishnet] already in force",
-    "[fishnet] nothing to take away",
     "[fishnet] agent_runner: locked",
     "[fishnet] loopback open",
     "",

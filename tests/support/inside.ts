@@ -10,14 +10,8 @@ import type { Machine } from "../../src/linux/machine.ts";
 import { stepsToDisable, stepsToEnable } from "../../src/lock/difference.ts";
 import { quoted } from "../../src/lock/line.ts";
 import type { Answer, LockOptions, Step } from "../../src/lock/piece.ts";
-import {
-  holderOf,
-  lockFound,
-  lockToBe,
-  type Sight,
-  sightOf,
-  statusIn,
-} from "../../src/lock/status.ts";
+import { wishOf } from "../../src/lock/change.ts";
+import { holderOf, type Sight, sightOf, statusIn } from "../../src/lock/status.ts";
 import type { StatusReport } from "../../src/lock/report.ts";
 import type { Ask } from "../../src/sudo.ts";
 import { run } from "./process.ts";
@@ -80,22 +74,15 @@ export async function statusOf(world: World, ...names: readonly string[]): Promi
 
 /** The commands of `enable --apply` with these options. */
 export function enableSteps(
-  { system, machine, holdings, there }: Sight<Machine>,
+  sight: Sight<Machine>,
   names: readonly string[],
   asked: Partial<LockOptions> = {},
 ): Step[] {
-  const wishes = names.map((name) => {
-    const holder = holderOf({ system, machine, holdings, there }, name);
-    const own = [...holdings.of(holder).values()].flat();
-    const lock = lockToBe(
-      ...[holder, lockFound(holder, own, "iptables"), asked] as const,
-      () => linux.backend(machine),
-    );
-    system.refuse(machine, holdings, lock, holder);
-    const ports = (asked.onlyPorts ?? []).length > 0;
-    return { lock, holder, asked: { backend: asked.backend !== undefined, onlyPorts: ports } };
-  });
-  return stepsToEnable(there, machine, wishes);
+  return stepsToEnable(
+    sight.there,
+    sight.machine,
+    names.map((name) => wishOf(sight, name, asked)),
+  );
 }
 
 /** The commands of `disable --apply`. */

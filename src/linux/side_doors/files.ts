@@ -82,14 +82,12 @@ export function filePaths(): string[] {
 }
 
 /** The warnings of what `may.pl` found. */
-export function fileWarnings(accounts: readonly Locked[], lines: readonly string[]): Warning[] {
+export function fileWarnings(accounts: readonly Locked[], lines: string): Warning[] {
   const found = new Map<string, Set<number>>();
-  for (const line of lines) {
-    const [, uid, what] = /^(\d+) ((?:write|run|cap) \/.*)$/.exec(line) ?? [];
-    if (what === undefined) continue;
-    found.set(what, (found.get(what) ?? new Set()).add(Number(uid)));
+  for (const [, uid, what] of lines.matchAll(/^(\d+) ((?:write|run|cap) \/.*)$/gm)) {
+    found.set(what!, (found.get(what!) ?? new Set()).add(Number(uid)));
   }
-  const blind: Warning[] = !lines.includes("no getcap") ? [] : [{
+  const blind: Warning[] = !/^no getcap$/m.test(lines) ? [] : [{
     reason: "which programs have capabilities cannot be told without getcap",
     remedy: "install getcap (the package libcap2-bin, or libcap)",
   }];
