@@ -3,8 +3,9 @@
  * what goes out of each, counted outside, with the name that was asked for.
  */
 import { assert, assertEquals } from "@std/assert";
-import type { Answers, Lock, Piece } from "../../src/lock/piece.ts";
-import type { Machine } from "../../src/linux/machine.ts";
+import type { Lock, Piece } from "../../src/lock/piece.ts";
+import { parseSubuid } from "../../src/linux/accounts.ts";
+import { askAll, filesQuestion, type Machine, textsIn } from "../../src/linux/machine.ts";
 import { resolver, RESOLVERS } from "../../src/linux/resolver.ts";
 import { World } from "../support/world.ts";
 import { AGENT, type Boot, CONTROL } from "./machine.ts";
@@ -99,12 +100,15 @@ async function escaped(world: World, boot: Boot): Promise<Record<string, string[
 
 /** Reads what the pieces are found in. */
 async function read(boot: Boot): Promise<Machine> {
-  const answers = new Map<string, { exitCode: number; stdout: string; stderr: string }>();
-  for (const [name, words] of Object.entries(resolver.questions)) {
-    const { code, stdout, stderr } = await boot.exec(...words);
-    answers.set(name, { exitCode: code, stdout, stderr });
-  }
-  return { answers: answers as Answers } as Machine;
+  const answers = await askAll(
+    async (words) => {
+      const { code: exitCode, stdout, stderr } = await boot.exec(...words);
+      return { exitCode, stdout, stderr };
+    },
+    { ...resolver.questions, ...filesQuestion([resolver]) },
+  );
+  const files = textsIn(answers.get("files")!);
+  return { answers, files, passwd: [], subuid: parseSubuid(""), families: [4, 6] };
 }
 
 /** The pieces of the lock that are in force, and those that are not. */
