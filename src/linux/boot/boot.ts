@@ -16,7 +16,8 @@ import { FishnetError } from "../../errors.ts";
 import { sudo } from "../../lock/line.ts";
 import type { Kind, Step } from "../../lock/piece.ts";
 import type { Machine } from "../machine.ts";
-import { asked, restoring, type SharedFile, writeSteps } from "./files.ts";
+import { restoreFile } from "../../lock/file.ts";
+import { asked, type SharedFile, writeSteps } from "./files.ts";
 import { foundAtBoot } from "./found.ts";
 import {
   accountPiece,
@@ -68,7 +69,7 @@ export const boot: Kind<Machine> = {
           return [enableStep(state)];
         case "account": {
           const before = state.texts.get(piece.path);
-          const back = before === undefined ? [] : [restoring(piece.path, before)] as const;
+          const back = before === undefined ? [] : [restoreFile(piece.path, before)] as const;
           return writeSteps(piece.path, piece.text, piece.why, ...back);
         }
       }
@@ -147,12 +148,12 @@ function writeShared({ path, text, why }: SharedFile, { places, texts }: BootSta
     ? undefined
     : place.type === "l"
     ? sudo("ln", "-sfT", place.target, path)
-    : restoring(path, texts.get(path) ?? "");
+    : restoreFile(path, texts.get(path) ?? "");
   return writeSteps(path, text.trimEnd(), why, back);
 }
 
 function removeStep(path: string, why: string, text: string): Step {
-  return { line: asked(sudo("rm", path)), why, undo: [asked(restoring(path, text))] };
+  return { line: asked(sudo("rm", path)), why, undo: [asked(restoreFile(path, text))] };
 }
 
 const RELOAD: Step = {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { feed, printed, sudo } from "../../lock/line.ts";
+import { feed, sudo } from "../../lock/line.ts";
 import type { Step } from "../../lock/piece.ts";
 import afterUnit from "./fishnet-after@.service" with { type: "text" };
 import againUnit from "./fishnet-again.service" with { type: "text" };
@@ -79,11 +79,6 @@ export function writeSteps(path: string, text: string, why: string, back?: strin
       undo: [back ?? asked(sudo("rm", "-f", path))],
     },
   ];
-}
-
-/** The line that writes a text as it was, whatever it holds. */
-export function restoring(path: string, text: string): string {
-  return `${printed(text)} | ${sudo("tee", path)} >/dev/null`;
 }
 
 /** Only the shell that a dry-run is pasted into knows a uid: there the word stands without quotes. */
