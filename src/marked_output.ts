@@ -3,8 +3,6 @@
  *
  * @module
  */
-import type { Answer } from "./lock/piece.ts";
-
 /** One output of the session, cut at its marks. */
 export class MarkedOutput {
   readonly #reader: ReadableStreamDefaultReader<string>;
@@ -56,24 +54,4 @@ export class MarkedOutput {
   async end(): Promise<void> {
     while (!(await this.#reader.read()).done);
   }
-}
-
-/**
- * The answers of commands that ran one after another: of each what it printed, a line of the mark and
- * the exit code, the errors, and a line of the mark.
- */
-export function answersIn(text: string, mark: string): Answer[] {
-  const parts = text.split(`\n${mark}`);
-  return Array.from({ length: Math.floor(parts.length / 2) }, (_, i): Answer => {
-    const [code, ...errors] = parts[2 * i + 1]!.trimStart().split("\n");
-    const stderr = errors.join("\n");
-    // dash says 127 also of a program that is there and may not be run, and the loader of one that lacks a library.
-    const isThere = code === "127" && !/(: |command )not found\s*$/.test(stderr);
-    const stdout = parts[2 * i]!;
-    return {
-      exitCode: isThere ? 126 : Number(code),
-      stdout: i === 0 ? stdout : stdout.slice(1),
-      stderr,
-    };
-  });
 }

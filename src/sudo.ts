@@ -9,8 +9,9 @@ import type { CommandContext } from "dax";
 import { FishnetError } from "./errors.ts";
 import { quoted, sudo } from "./lock/line.ts";
 import type { Answer, Step } from "./lock/piece.ts";
-import { answersIn, MarkedOutput } from "./marked_output.ts";
+import { MarkedOutput } from "./marked_output.ts";
 import script from "./session.sh" with { type: "text" };
+import { answersIn, askingScript, statement } from "./statements.ts";
 
 /**
  * All that a child gets of an environment. Of the caller's own nothing passes: Deno refuses a child
@@ -128,9 +129,9 @@ export class Session implements AsyncDisposable {
     try {
       const script = askingScript(asked.map(({ words }) => words), mark);
       const answer = await this.#say(statement(this.#mark, ["sh"], "", script, LIMIT));
-      const answers = answersIn(answer.stdout, mark);
-      if (answers.length < asked.length) throw new UnreadableError("reading took too long");
-      inTwo(asked).flat().forEach(({ resolve }, i) => resolve(answers[i]!));
+      const answers = answersIn(answer.stdout, mark, asked.length);
+      if (answers === undefined) throw new UnreadableError("reading took too long");
+      asked.forEach(({ resolve }, i) => resolve(answers[i]!));
     } catch (error) {
       for (const { reject } of asked) reject(error);
     }
@@ -225,50 +226,6 @@ export class Session implements AsyncDisposable {
     }
     return { exitCode: Number(stdout.last), stdout: stdout.text, stderr: stderr.text };
   }
-}
-
-/**
- * What the shell is told to run one command. One that this program did not live to say to its end is
- * not begun: a shell reads what is in braces as a whole.
- */
-export function statement(
-  mark: string,
-  words: readonly string[],
-  undo: string,
-  input: string | undefined,
-  seconds: number,
-): string {
-  const end = `end-${mark}`;
-  const document = input === undefined
-    ? "</dev/null\n"
-    : `<<'${end}'\n${input}${input.endsWith("\n") ? "" : "\n"}${end}\n`;
-  return `{\nrun ${seconds} ${[undo, ...words].map(quoted).join(" ")} ${document}}\n`;
-}
-
-/**
- * The commands in two halves that run side by side, for a shell. The answers of the first half stand
- * first; those of the other wait in a pipe.
- */
-function askingScript(asked: readonly (readonly string[])[], mark: string): string {
-  const [first, second] = inTwo(
-    asked.map((words) =>
-      `{ e=$(${words.map(quoted).join(" ")} </dev/null 2>&1 >&3 3>&-); answer $? "$e"; } 3>&1`
-    ),
-  );
-  return `answer() { printf "\n%s %s\n%s\n%s\n" ${mark} "$1" "$2" ${mark}; }
-{
-:
-${second.join("\n")}
-} | {
-${first.join("\n")}
-cat
-}
-`;
-}
-
-/** Every other one, and the rest. */
-function inTwo<T>(all: readonly T[]): readonly [T[], T[]] {
-  return [all.filter((_, i) => i % 2 === 0), all.filter((_, i) => i % 2 === 1)];
 }
 
 /** What sudo said where it did not start a shell. */

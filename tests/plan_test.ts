@@ -116,7 +116,7 @@ Deno.test("what a reboot needs is on the disk after a power cut: each file, then
       assertEquals(lines[i + 1], `sudo sync ${beside}`);
       assertEquals(lines[i + 2], `sudo mv ${beside} ${path}`);
     }
-    const changes = (line: string) => /^sudo (mv|mkdir|systemctl enable) /.test(line);
+    const changes = (line: string) => /^sudo (mv|install|systemctl enable) /.test(line);
     const last = lines.slice(lines.findLastIndex(changes) + 1).find((line) => /sync/.test(line));
     const folders = last?.split(" ").slice(2);
     for (const { path } of written) assert(folders?.includes(path.replace(/\/[^/]*$/, "")), path);

@@ -12,16 +12,26 @@
 /** Groups of their own: see CONTRIBUTING.md. */
 const OTHER_TASKS = ["boot", "kernel", "long", "packaging", "stress"];
 
+const named = (...names: readonly string[]) => names.map((name) => `tests/${name}_test.ts`);
+
 /** The longest first. */
-const LONGEST = ["linux/preflight", "linux/leaks", "macos/apply"].map((name) =>
-  `tests/${name}_test.ts`
+const LONGEST = named(
+  ...["linux/verify", "linux/leaks", "linux/preflight", "linux/side_doors", "linux/routing"],
+  ...["hostile", "linux/boot_files", "cli/terminal"],
 );
+
+/** What takes a moment each, and is run together: starting takes longer. */
+const SHORT = [
+  named(...["refusals", "inspect", "audit", "persist"].map((name) => `linux/${name}`)),
+  named(...["lock", "real", "report", "rules", "status"].map((name) => `macos/${name}`)),
+  named("account", "plan", "session"),
+];
 
 /** What `long` runs besides its own folder: whole files, and the older variant of iptables. */
 const LONG = [
   ["tests/lock/difference_test.ts"],
   ["tests/macos/failures_test.ts"],
-  ...["leaks", "doors", "only_port", "routing", "lock"].map((name) => [
+  ...["leaks", "doors", "only_port", "routing", "lock", "verify"].map((name) => [
     `tests/linux/${name}_test.ts`,
     "--filter=legacy",
   ]),
@@ -29,10 +39,10 @@ const LONG = [
 
 /**
  * The kernel's audit, and its word of every process that changes its uid, have no namespace: these
- * have the machine to themselves, at the end.
+ * come first, and beside them only what has no account of the machine, and makes no connection.
  */
-const ALONE = ["linux/hostile_account", "linux/log", "linux/audit", "readme"]
-  .map((name) => `tests/${name}_test.ts`);
+const ALONE = named("linux/hostile_account", "linux/log", "readme");
+const mayBeBeside = ([file]: readonly string[]) => /^tests\/macos\//.test(file!);
 
 const DENO = Deno.execPath();
 const TEST = [DENO, "test", "--lock=tests/deno.lock", "--no-prompt", "--allow-all", "--no-check"];
@@ -67,7 +77,10 @@ function jobs(groups: readonly string[]): string[][] {
       ...(group === "long" ? LONG : []),
     ]);
   }
-  const elsewhere = [...LONGEST, ...ALONE, ...LONG.filter(({ length }) => length === 1).flat()];
+  const elsewhere = [
+    ...[...LONGEST, ...SHORT.flat(), ...ALONE],
+    ...LONG.filter(({ length }) => length === 1).flat(),
+  ];
   const left = filesIn("tests").filter((file) => !elsewhere.includes(file));
   // What makes worlds, or Macs, takes long; of the rest a folder together.
   const isLong = (file: string) => /^tests\/(linux|macos|[^/]+$)/.test(file);
@@ -77,6 +90,7 @@ function jobs(groups: readonly string[]): string[][] {
   );
   return [
     ...[...LONGEST, ...left.filter(isLong)].map((file) => [file]),
+    ...SHORT,
     ...folders.values(),
   ];
 }
@@ -122,15 +136,27 @@ try {
   else print(`${text}from the sources, then, which takes longer\n`);
   const apart = Deno.build.os === "linux" && (await output(...LANE, "true")).success;
   const queue = jobs(Deno.args);
-  if (Deno.args.length === 0) Deno.env.set("FISHNET_WITHOUT_LEGACY", "1");
-  const worker = async () => {
-    for (let files = queue.shift(); files !== undefined; files = queue.shift()) {
+  const isWhole = Deno.args.length === 0;
+  if (isWhole) Deno.env.set("FISHNET_WITHOUT_LEGACY", "1");
+  const lanes = apart ? navigator.hardwareConcurrency : 1;
+  let areAlone = isWhole;
+  const alone = isWhole ? test(ALONE, []).finally(() => areAlone = false) : Promise.resolve();
+  const next = async () => {
+    if (areAlone) {
+      const beside = lanes > 1 ? queue.findIndex(mayBeBeside) : -1;
+      if (beside >= 0) return queue.splice(beside, 1)[0];
+      await alone;
+    }
+    return queue.shift();
+  };
+  const worker = async (_: unknown, i: number) => {
+    if (i === 0) await alone;
+    for (let files = await next(); files !== undefined; files = await next()) {
       print(`${files[0]}${files.length > 1 ? ` and ${files.length - 1} more` : ""} …\n`);
       await test(files, apart ? LANE : []);
     }
   };
-  await Promise.all(Array.from({ length: apart ? navigator.hardwareConcurrency : 1 }, worker));
-  if (Deno.args.length === 0) await test(ALONE, []);
+  await Promise.all(Array.from({ length: lanes }, worker));
 } finally {
   await Deno.remove(folder, { recursive: true });
 }

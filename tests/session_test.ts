@@ -5,7 +5,8 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { FishnetError } from "../src/errors.ts";
 import { carryOut, SignalTrap } from "../src/lock/apply.ts";
-import { Session, statement } from "../src/sudo.ts";
+import { statement } from "../src/statements.ts";
+import { Session } from "../src/sudo.ts";
 import script from "../src/session.sh" with { type: "text" };
 
 const START = `mark=m\n${script}\n`;

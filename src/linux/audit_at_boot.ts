@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { removeFile, writeFile } from "../lock/file.ts";
+import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../lock/line.ts";
 import type { Found, Kind, Piece, Step } from "../lock/piece.ts";
 import { printRange } from "../lock/uid_range.ts";
@@ -113,7 +113,7 @@ function edit(
     const after = change(lines, group.flatMap(({ lines }) => lines));
     const text = before?.map((line) => `${line}\n`).join("");
     if (after.some((line) => line.startsWith("-"))) {
-      return [writeFile(fileOf(owner), after.join("\n"), WHY, text)];
+      return writeFile(fileOf(owner), after.join("\n"), WHY, restoreFile(fileOf(owner), text));
     }
     return text === undefined ? [] : [removeFile(fileOf(owner), text, WHY_NOT)];
   });

@@ -10,10 +10,11 @@
  *
  * @module
  */
-import { removeFile, writeFile } from "../lock/file.ts";
+import { restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../lock/line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import type { Resolver } from "../lock/verify.ts";
+import { ownRange } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
 
 /** The folders of their sockets: systemd-resolved.service(8), nscd(8), avahi-daemon(8). */
@@ -76,12 +77,7 @@ export const resolver: Kind<Machine> = {
     if (machine === undefined || uid === undefined || onlyPorts.length === 0) return [];
     const folders = foldersOf(machine);
     if (folders.length === 0) return [];
-    const piece = (is: string, why: string): Piece => ({
-      is,
-      why,
-      uids: { first: uid, last: uid },
-      owner,
-    });
+    const piece = (is: string, why: string): Piece => ({ is, why, uids: ownRange(uid), owner });
     return [
       ...(hasBus(machine) && folders.some(({ path }) => path !== "/run/nscd")
         ? [piece(POLICY, "it may have no service on the system bus look a name up")]
@@ -93,23 +89,17 @@ export const resolver: Kind<Machine> = {
 
   found(machine: Machine): Found[] {
     const folders = foldersOf(machine);
-    const files = filesOf(machine);
     return [
-      ...[...files].flatMap(([path, text]): Found[] => {
-        const [, folder, digits] =
-          /^(\/etc\/dbus-1\/system\.d|\/etc\/tmpfiles\.d)\/fishnet-(\d{1,10})\.conf$/.exec(path) ??
-            [];
-        if (folder === undefined) return [];
-        const uid = Number(digits);
-        const uids = { first: uid, last: uid };
+      ...[...machine.files].flatMap(([path, text]): Found[] => {
+        const uid = Number(/\/fishnet-(\d{1,10})\.conf$/.exec(path)?.[1]);
         const owner = /^# fishnet:([\w-]+)$/m.exec(text)?.[1];
-        const [is, whole] = folder.includes("dbus")
-          ? [POLICY, policyText(uid)]
-          : [AT_BOOT, bootText(owner ?? "", uid, folders)];
+        const isPolicy = path === policyPath(uid);
+        if (!isPolicy && path !== bootPath(uid)) return [];
+        const whole = isPolicy ? policyText(uid) : bootText(owner ?? "", uid, folders);
         return [{
-          is,
+          is: isPolicy ? POLICY : AT_BOOT,
           why: "",
-          uids,
+          uids: ownRange(uid),
           ...(owner === undefined ? {} : { owner }),
           ...(text === `${whole}\n` ? {} : { fault: `${path} says something else` }),
         }];
@@ -118,7 +108,7 @@ export const resolver: Kind<Machine> = {
         [...named].filter(([, rights]) => rights === "---").map(([uid]): Found => ({
           is: listName(path),
           why: "",
-          uids: { first: uid, last: uid },
+          uids: ownRange(uid),
         }))
       ),
     ];
@@ -126,10 +116,9 @@ export const resolver: Kind<Machine> = {
 
   make(pieces: readonly Piece[], machine?: Machine): Step[] {
     if (machine === undefined) return [];
-    const files = filesOf(machine);
     const folders = foldersOf(machine);
-    const policies = of(POLICY, pieces).map(({ uid, why }) =>
-      reloading(writeFile(policyPath(uid), policyText(uid), why, files.get(policyPath(uid))))
+    const policies = of(POLICY, pieces).flatMap(({ uid, why }) =>
+      writeFile(policyPath(uid), policyText(uid), why, policyBack(uid, machine))
     );
     return [
       ...policies,
@@ -138,26 +127,25 @@ export const resolver: Kind<Machine> = {
         const uids = of(listName(folder.path), pieces).map(({ uid }) => uid);
         return uids.length === 0 ? [] : [denyStep(folder, uids)];
       }),
-      ...of(AT_BOOT, pieces).map(({ uid, owner, why }) =>
-        writeFile(bootPath(uid), bootText(owner, uid, folders), why, files.get(bootPath(uid)))
+      ...of(AT_BOOT, pieces).flatMap(({ uid, owner, why }) =>
+        writeFile(bootPath(uid), bootText(owner, uid, folders), why, back(bootPath(uid), machine))
       ),
     ];
   },
 
   unmake(pieces: readonly Piece[], machine?: Machine): Step[] {
     if (machine === undefined) return [];
-    const files = filesOf(machine);
-    const policies = of(POLICY, pieces).map(({ uid }) =>
-      reloading(removeFile(
-        policyPath(uid),
-        files.get(policyPath(uid)) ?? "",
-        "let it have services on the system bus look names up again",
-      ))
-    );
+    const policies = of(POLICY, pieces).map(({ uid }): Step => ({
+      line: sudo("rm", policyPath(uid)),
+      why: "let it have services on the system bus look names up again",
+      undo: [policyBack(uid, machine)],
+    }));
     return [
-      ...of(AT_BOOT, pieces).map(({ uid }) =>
-        removeFile(bootPath(uid), files.get(bootPath(uid)) ?? "", "no access lists at boot")
-      ),
+      ...of(AT_BOOT, pieces).map(({ uid }): Step => ({
+        line: sudo("rm", bootPath(uid)),
+        why: "no access lists at boot",
+        undo: [back(bootPath(uid), machine)],
+      })),
       ...foldersOf(machine).toReversed().flatMap((folder) => {
         const uids = of(listName(folder.path), pieces).map(({ uid }) => uid);
         return uids.length === 0 ? [] : [allowStep(folder, uids)];
@@ -185,11 +173,10 @@ const RELOAD_BUS = sudo("systemctl", "reload", "dbus.service");
 /** Its undo is that of each file: what is undone last is the file. */
 const RELOAD: Step = { line: RELOAD_BUS, why: "the bus reads its policies", undo: [""] };
 
-function reloading(step: Step): Step {
-  const undo = [...step.undo];
-  undo.push(`${undo.pop()} && ${RELOAD_BUS}`);
-  return { ...step, undo };
-}
+const policyBack = (uid: number, machine: Machine) =>
+  `${back(policyPath(uid), machine)} && ${RELOAD_BUS}`;
+
+const back = (path: string, { files }: Machine) => restoreFile(path, files.get(path));
 
 /** A folder of a service, and its access list. */
 interface Folder {
@@ -206,26 +193,13 @@ interface Folder {
   readonly groups: number;
 }
 
-const KEEP_MASK = ["--no-mask"];
-
 function denyStep({ path, named, hasMask }: Folder, uids: readonly number[]): Step {
-  const mask = hasMask ? KEEP_MASK : [];
-  const entries = (rights: (uid: number) => string) =>
-    uids.map((uid) => `u:${uid}:${rights(uid)}`).join();
-  const before = uids.filter((uid) => named.has(uid));
-  const fresh = uids.filter((uid) => !named.has(uid)).map((uid) => `u:${uid}`).join();
-  const undo = !hasMask ? sudo("setfacl", "--remove-all", path) : sudo(
-    ...["setfacl", ...KEEP_MASK],
-    ...(before.length === 0
-      ? []
-      : ["--modify", before.map((uid) => `u:${uid}:${named.get(uid)}`).join()]),
-    ...(fresh === "" ? [] : ["--remove", fresh]),
-    path,
-  );
+  const before = uids.filter((uid) => named.has(uid)).map((uid) => `${uid}:${named.get(uid)}`);
+  const fresh = uids.filter((uid) => !named.has(uid));
   return {
-    line: sudo("setfacl", ...mask, "--modify", entries(() => "---"), path),
+    line: setfacl(path, hasMask, uids.map(denied)),
     why: WHY_LIST,
-    undo: [undo],
+    undo: [hasMask ? setfacl(path, true, before, fresh) : sudo("setfacl", "--remove-all", path)],
   };
 }
 
@@ -233,17 +207,27 @@ function denyStep({ path, named, hasMask }: Folder, uids: readonly number[]): St
 function allowStep({ path, named, groups }: Folder, uids: readonly number[]): Step {
   const last = groups === 0 && [...named.keys()].every((uid) => uids.includes(uid));
   return {
-    line: last
-      ? sudo("setfacl", "--remove-all", path)
-      : sudo("setfacl", ...KEEP_MASK, "--remove", uids.map((uid) => `u:${uid}`).join(), path),
+    line: last ? sudo("setfacl", "--remove-all", path) : setfacl(path, true, [], uids),
     why: `let it into ${path} again`,
-    undo: [
-      sudo(
-        ...["setfacl", ...(last ? [] : KEEP_MASK), "--modify"],
-        ...[uids.map((uid) => `u:${uid}:---`).join(), path],
-      ),
-    ],
+    undo: [setfacl(path, !last, uids.map(denied))],
   };
+}
+
+const denied = (uid: number) => `${uid}:---`;
+
+/** Sets rights, `UID:---`, and removes those of other uids; a mask that is there stays. */
+function setfacl(
+  path: string,
+  hasMask: boolean,
+  set: readonly string[],
+  remove: readonly number[] = [],
+): string {
+  return sudo(
+    ...["setfacl", ...(hasMask ? ["--no-mask"] : [])],
+    ...(set.length === 0 ? [] : ["--modify", set.map((entry) => `u:${entry}`).join()]),
+    ...(remove.length === 0 ? [] : ["--remove", remove.map((uid) => `u:${uid}`).join()]),
+    path,
+  );
 }
 
 const hasBus = (machine: Machine) => listed(machine).some((text) => text.startsWith(`${BUS}\n`));
@@ -278,13 +262,4 @@ function foldersOf(machine: Machine): Folder[] {
       groups: [...text.matchAll(/^group:\d+:/gm)].length,
     }];
   });
-}
-
-/** The texts of our files, by their paths. */
-function filesOf({ files }: Machine): Map<string, string> {
-  return new Map(
-    [...files].filter(([path]) =>
-      /^\/etc\/(dbus-1\/system|tmpfiles)\.d\/fishnet-\d{1,10}\.conf$/.test(path)
-    ),
-  );
 }

@@ -13,7 +13,6 @@ import { FishnetError } from "../errors.ts";
 import { feed, sudo } from "../lock/line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import { ownRange, ownUids } from "./accounts.ts";
-import { asked } from "./boot/files.ts";
 import { FOLDER, parseBootFile, QUESTIONS, readBoot } from "./boot/read_boot.ts";
 import type { Machine } from "./machine.ts";
 import probe from "./sessions_probe.sh" with { type: "text" };
@@ -77,7 +76,7 @@ export const sessions: Kind<Machine> = {
           undo: [openLines(piece.slice).join(" && ")],
         },
         {
-          line: asked(feed(probe.trimEnd(), "bash", "-s", piece.slice)),
+          line: feed(probe.trimEnd(), "bash", "-s", piece.slice),
           why: "a packet from inside such a session is refused, one from elsewhere is not",
           undo: [""],
         },
@@ -120,7 +119,7 @@ function slicePiece(lock: Pick<Lock, "name" | "uid">): SlicePiece {
 
 function setLine(slice: string, isShut: boolean): string {
   const words = NAMES.map((name) => `${name}=${isShut ? PROPERTIES[name].word : ""}`);
-  return asked(sudo("systemctl", "set-property", slice, ...words));
+  return sudo("systemctl", "set-property", slice, ...words);
 }
 
 /** The files and their folder go by themselves when their settings are empty, or not: by version. */
@@ -128,8 +127,8 @@ function openLines(slice: string): string[] {
   const folder = `${CONTROL}/${slice}.d`;
   return [
     setLine(slice, false),
-    asked(sudo("rm", "-f", ...NAMES.map((name) => `${folder}/50-${name}.conf`))),
-    asked(sudo("rmdir", "-p", "--ignore-fail-on-non-empty", folder)),
+    sudo("rm", "-f", ...NAMES.map((name) => `${folder}/50-${name}.conf`)),
+    sudo("rmdir", "-p", "--ignore-fail-on-non-empty", folder),
     sudo("systemctl", "daemon-reload"),
   ];
 }

@@ -95,11 +95,6 @@ export async function askDoors(
   return (locked) => warningsOf(locked, answers);
 }
 
-/** What each account may do, in `may.pl`'s words; undefined where it did not come to its end. */
-function mayOf({ exitCode, stdout }: Answer): readonly string[] | undefined {
-  return exitCode === 0 ? stdout.split("\n") : undefined;
-}
-
 /** The warnings of all answers. */
 function warningsOf(accounts: readonly Locked[], answers: ReadonlyMap<string, Answer>): Warning[] {
   const said = (name: string) => answers.get(name)!;
@@ -107,11 +102,11 @@ function warningsOf(accounts: readonly Locked[], answers: ReadonlyMap<string, An
   const sockets = said("sockets").exitCode === 0 ? said("sockets").stdout : undefined;
   const texts = textsIn(said("texts"));
   const file = (path: string) => texts.get(path) ?? "";
-  const may = mayOf(said("may"));
+  const may = text("may");
   const asked = accounts.slice(0, MAX_ACCOUNTS);
   const of = (word: string, name: string) =>
-    may?.filter((line) => line.startsWith(`${word} ${name} `))
-      .map((line) => line.slice(`${word} ${name} `.length)).join("\n") ?? "";
+    may.split("\n").filter((line) => line.startsWith(`${word} ${name} `))
+      .map((line) => line.slice(`${word} ${name} `.length)).join("\n");
   // Without the first, the kernel asks nobody for a module (proc_sys_kernel(5)); the second forbids it.
   const autoloads = file("/proc/sys/kernel/modprobe").trim() !== "" &&
     file("/proc/sys/kernel/modules_disabled").trim() === "0";
@@ -120,7 +115,7 @@ function warningsOf(accounts: readonly Locked[], answers: ReadonlyMap<string, An
       ...sudoWarnings(name, of("sudo", name)),
       ...groupWarnings(name, of("id", name)),
     ]),
-    ...(may === undefined ? [couldNotTell(said("may"))] : fileWarnings(asked, may)),
+    ...(said("may").exitCode === 0 ? fileWarnings(asked, may) : [couldNotTell(said("may"))]),
     ...connectionWarnings(accounts, sockets, text("addresses")),
     ...familyWarnings(file("/proc/net/protocols"), autoloads ? said("autoload").stdout : ""),
     ...mptcpWarnings(accounts, text("mptcp")),

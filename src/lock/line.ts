@@ -11,7 +11,7 @@ import { FishnetError } from "../errors.ts";
 const PLAIN = /^(?:[\w@%+=:,./-]+|!)$/;
 
 /** A dry-run does not know uids: the shell that it is pasted into asks for them. */
-const ASKED = /^(?:\$\(id -u [\w-]+\)-\$\(id -u [\w-]+\)|\$\(id -u [\w-]+\)|\$range)$/;
+const ASKED = /^(?:[\w/.-]*(?:\$\(id -u [\w-]+\)[\w/.-]*)+|\$range)$/;
 
 /** Quotes a word as dax does (`escapeArg`; a test compares the two), which loading it would cost 16 ms. */
 export function quoted(word: string): string {

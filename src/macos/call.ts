@@ -9,37 +9,31 @@
  */
 import { FishnetError } from "../errors.ts";
 import { feed, quoted, sudo } from "../lock/line.ts";
-import type { Found, Step } from "../lock/piece.ts";
-import type { Part } from "./part.ts";
+import type { Step } from "../lock/piece.ts";
 import { calledIn, type Machine } from "./machine.ts";
 import { ANCHOR } from "./rules.ts";
+import type { Shared } from "./shared.ts";
 
 const CALL = `anchor "${ANCHOR}"`;
 
 /** How pfctl prints the call: an omitted criterion is `all` (pf.conf(5)). */
 export const PRINTED_CALL = `${CALL} all`;
 
-const WANTED: Found = {
-  is: "the call of our anchor in the running rules",
-  why: "pf asks our anchor about each packet",
-};
-
-/** Shared by all accounts. */
-export const call: Part = {
-  are: WANTED.is,
-  wanted: () => [WANTED],
-  found(machine): Found[] {
-    const place = machine.rules.indexOf(PRINTED_CALL);
-    if (place < 0) return [];
-    const shadow = shadowIn(machine.rules.slice(0, place), machine.called);
-    return [
-      shadow === undefined ? WANTED : {
-        ...WANTED,
-        fault: `before it stands "${shadow.rule}", which decides first what it passes quick`,
-      },
-    ];
+/** The call. */
+export const call: Shared = {
+  piece: {
+    is: "the call of our anchor in the running rules",
+    why: "pf asks our anchor about each packet",
   },
-  make(_pieces, machine) {
+  found(machine) {
+    const place = machine.rules.indexOf(PRINTED_CALL);
+    if (place < 0) return undefined;
+    const shadow = shadowIn(machine.rules.slice(0, place), machine.called);
+    return shadow === undefined
+      ? {}
+      : { fault: `before it stands "${shadow.rule}", which decides first what it passes quick` };
+  },
+  make(machine) {
     const why = "call our anchor from the rules that are running, all of which stay";
     if (machine === undefined) {
       return [{
@@ -52,7 +46,7 @@ export const call: Part = {
       load(rulesWithCall(machine).map((rule) => rule === PRINTED_CALL ? CALL : rule), why, machine),
     ];
   },
-  unmake(_pieces, machine) {
+  unmake(machine) {
     const why = "take the call out of the rules that are running, all of which stay";
     if (machine !== undefined) return [load(rulesWithoutCall(machine), why, machine)];
     const line = `${sudo("pfctl", "-s", "rules")} | grep -v ${ANCHOR} | ${sudo(...LOAD)}`;

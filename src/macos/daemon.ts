@@ -5,11 +5,11 @@
  * @module
  */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
-import { feed, sudo } from "../lock/line.ts";
-import type { Found, Kind, Step } from "../lock/piece.ts";
+import { sudo } from "../lock/line.ts";
+import type { Found, Kind } from "../lock/piece.ts";
 import propertyList from "./boot/com.fishnet.localonly.plist" with { type: "text" };
 import script from "./boot/lock.sh" with { type: "text" };
-import { accountsOf } from "./draft.ts";
+import { accountsOf } from "./accounts.ts";
 import { JOB, type Machine, PLIST_FILE, SCRIPT_FILE } from "./machine.ts";
 
 const SHARED: Found = {
@@ -46,22 +46,10 @@ export const daemon: Kind<Machine> = {
     ];
   },
   make(_pieces, machine) {
-    const steps: Step[] = [];
-    if (machine?.scriptFile !== script) {
-      const why = "what the LaunchDaemon runs";
-      steps.push(writeFile(SCRIPT_FILE, script.trimEnd(), why, machine?.scriptFile));
-    }
-    if (machine?.plistFile !== propertyList) {
-      const why = "the LaunchDaemon: at boot, and each minute";
-      const before = machine?.plistFile;
-      steps.push({
-        line: `${feed(propertyList.trimEnd(), "tee", PLIST_FILE)} >/dev/null`,
-        why,
-        undo: [
-          before === undefined ? sudo("rm", "-f", PLIST_FILE) : restoreFile(PLIST_FILE, before),
-        ],
-      });
-    }
+    const steps = filesOf(machine).filter(({ text, there }) => text !== there)
+      .flatMap(({ path, text, there, why }) =>
+        writeFile(path, text.trimEnd(), why, restoreFile(path, there))
+      );
     if (machine?.jobIsKnown) return steps; // launchd reads the files again by itself
     return [...steps, {
       line: sudo("launchctl", "bootstrap", "system", PLIST_FILE),
@@ -72,16 +60,18 @@ export const daemon: Kind<Machine> = {
   unmake(pieces, machine) {
     if (!pieces.some(({ is }) => is === SHARED.is)) return []; // others still need it
     const why = "launchd no longer locks at boot";
-    const steps: Step[] = [];
-    if (machine === undefined || machine.jobIsKnown) {
-      const undo = machine?.plistFile === undefined
-        ? ""
-        : `${UNTIL_GONE}; sudo launchctl print ${JOB} >/dev/null 2>&1 || ` +
-          `sudo launchctl bootstrap system ${PLIST_FILE}`;
-      steps.push({ line: sudo("launchctl", "bootout", JOB), why, undo: [undo] });
-    }
-    for (const [path, text] of filesOf(machine)) steps.push(removeFile(path, text, why));
-    return steps;
+    const undo = machine?.plistFile === undefined
+      ? ""
+      : `${UNTIL_GONE}; sudo launchctl print ${JOB} >/dev/null 2>&1 || ` +
+        `sudo launchctl bootstrap system ${PLIST_FILE}`;
+    return [
+      ...(machine?.jobIsKnown === false
+        ? []
+        : [{ line: sudo("launchctl", "bootout", JOB), why, undo: [undo] }]),
+      ...filesOf(machine).toReversed().flatMap(({ path, text, there }) =>
+        machine !== undefined && there === undefined ? [] : removeFile(path, there ?? text, why)
+      ),
+    ];
   },
 };
 
@@ -89,11 +79,16 @@ export const daemon: Kind<Machine> = {
 const UNTIL_GONE = `for i in 1 2 3 4 5 6 7 8 9 10; do ` +
   `sudo launchctl print ${JOB} >/dev/null 2>&1 || break; sleep 1; done`;
 
-function filesOf(machine: Machine | undefined): (readonly [string, string])[] {
-  if (machine === undefined) return [[PLIST_FILE, propertyList], [SCRIPT_FILE, script]];
-  const { plistFile, scriptFile } = machine;
-  return [
-    ...(plistFile === undefined ? [] : [[PLIST_FILE, plistFile] as const]),
-    ...(scriptFile === undefined ? [] : [[SCRIPT_FILE, scriptFile] as const]),
-  ];
+function filesOf(machine: Machine | undefined) {
+  return [{
+    path: SCRIPT_FILE,
+    text: script,
+    there: machine?.scriptFile,
+    why: "what the LaunchDaemon runs",
+  }, {
+    path: PLIST_FILE,
+    text: propertyList,
+    there: machine?.plistFile,
+    why: "the LaunchDaemon: at boot, and each minute",
+  }];
 }

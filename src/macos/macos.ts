@@ -7,10 +7,10 @@ import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { LockOfAccount } from "../lock/piece.ts";
 import type { System } from "../system.ts";
+import { accountsOf } from "./accounts.ts";
 import { skipFault } from "./anchor.ts";
 import { PRINTED_CALL, rulesWithoutCall } from "./call.ts";
 import { daemon } from "./daemon.ts";
-import { accountsOf } from "./draft.ts";
 import { calledIn, type Machine, readMachine } from "./machine.ts";
 import { pf, SHARED } from "./pf.ts";
 import { pfConfWithoutOurs } from "./pf_conf.ts";
@@ -150,7 +150,7 @@ function deficits(machine: Machine): string[] {
   const said = machine.tokenFile?.trim().split("\n").at(-1);
   return [
     ...pf.found(machine).flatMap(({ is, fault }) => fault === undefined ? [] : [`${is}: ${fault}`]),
-    ...SHARED.filter((part) => part.found(machine).length === 0)
-      .map(({ are }) => `pf was not given ${are}`),
+    ...SHARED.filter((part) => part.found(machine) === undefined)
+      .map(({ piece }) => `pf was not given ${piece.is}`),
   ].map((deficit) => said === undefined ? deficit : `${deficit} (pfctl said: ${said})`);
 }

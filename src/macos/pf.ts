@@ -4,35 +4,42 @@
  *
  * @module
  */
-import type { Kind, Piece } from "../lock/piece.ts";
-import { loadedRules, rulesFile } from "./anchor.ts";
+import type { Found, Kind } from "../lock/piece.ts";
+import { isRule, rules } from "./anchor.ts";
 import { call } from "./call.ts";
 import type { Machine } from "./machine.ts";
-import type { Part } from "./part.ts";
 import { pfConf } from "./pf_conf.ts";
 import { reference } from "./reference.ts";
 
 /** What accounts share. */
-export const SHARED: readonly Part[] = [pfConf, call, reference];
-
-const PARTS: readonly Part[] = [rulesFile, pfConf, loadedRules, call, reference];
+export const SHARED = [pfConf, call, reference] as const;
 
 /** All of them are one kind: what accounts share is there as long as one of them has rules. */
 export const pf: Kind<Machine> = {
   together: true,
   questions: {}, // machine.ts asks: a list of rules is believed when it was read twice
-  wanted: (lock, machine) => PARTS.flatMap((part) => part.wanted(lock, machine)),
-  found: (machine) => PARTS.flatMap((part) => part.found(machine)),
-  make: (pieces, machine) =>
-    PARTS.flatMap((part) => {
-      const own = pieces.filter(isOf(part));
-      return own.length === 0 ? [] : part.make(own, machine);
+  wanted: (lock) => [...rules.wanted(lock), ...SHARED.map(({ piece }) => piece)],
+  found: (machine) => [
+    ...rules.found(machine),
+    ...SHARED.flatMap((part): Found | [] => {
+      const found = part.found(machine);
+      return found === undefined ? [] : { ...part.piece, ...found };
     }),
-  unmake: (pieces, machine) =>
-    PARTS.toReversed().flatMap((part) => {
-      const own = pieces.filter(isOf(part));
-      return own.length === 0 ? [] : part.unmake(own, machine);
-    }),
+  ],
+  make(pieces, machine) {
+    const own = pieces.filter(isRule);
+    const shared = SHARED.filter(({ piece }) => pieces.some(({ is }) => is === piece.is));
+    return [
+      ...(own.length === 0 ? [] : rules.make(own, machine)),
+      ...shared.flatMap((part) => part.make(machine)),
+    ];
+  },
+  unmake(pieces, machine, made) {
+    const own = pieces.filter(isRule);
+    const shared = SHARED.filter(({ piece }) => pieces.some(({ is }) => is === piece.is));
+    return [
+      ...shared.toReversed().flatMap((part) => part.unmake(machine)),
+      ...(own.length === 0 ? [] : rules.unmake(own, machine, made?.filter(isRule))),
+    ];
+  },
 };
-
-const isOf = ({ are }: Part) => ({ is }: Piece) => is.startsWith(are);

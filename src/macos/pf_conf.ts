@@ -6,10 +6,10 @@
 import { FishnetError } from "../errors.ts";
 import { restoreFile } from "../lock/file.ts";
 import { feed, sudo } from "../lock/line.ts";
-import type { Found, Step } from "../lock/piece.ts";
-import type { Part } from "./part.ts";
+import type { Step } from "../lock/piece.ts";
 import { type Machine, PF_CONF } from "./machine.ts";
 import { ANCHOR, RULES_FILE } from "./rules.ts";
+import type { Shared } from "./shared.ts";
 
 const CALL = `anchor "${ANCHOR}"`;
 const LOAD = `load anchor "${ANCHOR}" from "${RULES_FILE}"`;
@@ -17,26 +17,21 @@ const LOAD = `load anchor "${ANCHOR}" from "${RULES_FILE}"`;
 /** What stands behind our first line where the one above it had no newline, to take it out exactly. */
 const NO_NEWLINE_MARK = "# the line above had no newline";
 
-const WANTED = {
-  is: `the two lines of ${PF_CONF}`,
-  why: "each start of macOS loads the file, and calls the anchor",
-};
-
-/** Shared by all accounts. */
-export const pfConf: Part = {
-  are: WANTED.is,
-  wanted: () => [WANTED],
-  found(machine): Found[] {
-    const lines = ours(machine);
-    if (lines.length === 0) return [];
-    const fault = [CALL, LOAD].filter((line) => !lines.some((there) => there.startsWith(line)));
-    return [fault.length === 0 ? WANTED : { ...WANTED, fault: `missing: ${fault.join(", ")}` }];
+/** The two lines. */
+export const pfConf: Shared = {
+  piece: {
+    is: `the two lines of ${PF_CONF}`,
+    why: "each start of macOS loads the file, and calls the anchor",
   },
-  make(_pieces, machine) {
+  found({ pfConf = "" }) {
+    if (!pfConf.split("\n").some(isOurs)) return undefined;
+    const missing = missingIn(pfConf);
+    return missing.length === 0 ? {} : { fault: `missing: ${missing.join(", ")}` };
+  },
+  make(machine) {
     refuseLink(machine);
     const text = machine?.pfConf ?? "";
-    const lines = machine === undefined ? [] : ours(machine);
-    const missing = [CALL, LOAD].filter((line) => !lines.some((there) => there.startsWith(line)));
+    const missing = missingIn(text);
     // A file for pfctl ends in a newline; where this one does not, a mark remembers that.
     const added = text === "" || text.endsWith("\n")
       ? missing
@@ -44,12 +39,10 @@ export const pfConf: Part = {
     return [{
       line: `${feed(added.join("\n"), "tee", "-a", PF_CONF)} >/dev/null`,
       why: "call our anchor, and load its file, at each start of macOS",
-      undo: [
-        machine?.pfConf === undefined ? sudo("rm", "-f", PF_CONF) : restoreFile(PF_CONF, text),
-      ],
+      undo: [restoreFile(PF_CONF, machine?.pfConf)],
     }, CHECK];
   },
-  unmake(_pieces, machine) {
+  unmake(machine) {
     refuseLink(machine);
     const text = machine?.pfConf ?? "";
     const undo = restoreFile(PF_CONF, text);
@@ -88,8 +81,8 @@ const OUR_LINE = new RegExp(`^(load )*anchor "${ANCHOR.replaceAll(".", "[.]")}"`
 
 const isOurs = (line: string) => OUR_LINE.test(line);
 
-function ours({ pfConf }: Machine): string[] {
-  return (pfConf ?? "").split("\n").filter(isOurs);
+function missingIn(text: string): string[] {
+  return [CALL, LOAD].filter((line) => !text.split("\n").some((there) => there.startsWith(line)));
 }
 
 /** The file without our lines, byte for byte what it was before them. */

@@ -6,31 +6,29 @@
  */
 import { restoreFile } from "../lock/file.ts";
 import { sudo } from "../lock/line.ts";
-import type { Found } from "../lock/piece.ts";
-import type { Part } from "./part.ts";
 import { type Machine, TOKEN_FILE, tokenIn } from "./machine.ts";
+import type { Shared } from "./shared.ts";
 
-const WANTED: Found = {
-  is: "a reference of our own that keeps pf on",
-  why: "pf stays on as long as one account is locked, whatever others turn off",
-};
+/** Which root alone may read. */
+const EMPTY_FILE = sudo("install", "-m", "600", "/dev/null", TOKEN_FILE);
 
-/** Shared by all accounts. */
-export const reference: Part = {
-  are: WANTED.is,
-  wanted: () => [WANTED],
-  found(machine): Found[] {
-    const token = tokenIn(machine.tokenFile);
-    if (token === undefined) {
-      return machine.tokenFile === undefined ? [] : [faulty("it has no token")];
-    }
-    if (!machine.enabled) return [faulty("pf is off")];
-    if (machine.tokens.has(token)) return [WANTED];
-    return [faulty("pf no longer knows it: it ended with a restart, or with pfctl -d")];
+/** The reference. */
+export const reference: Shared = {
+  piece: {
+    is: "a reference of our own that keeps pf on",
+    why: "pf stays on as long as one account is locked, whatever others turn off",
   },
-  make(_pieces, machine) {
+  found(machine) {
+    if (machine.tokenFile === undefined) return undefined;
+    const token = tokenIn(machine.tokenFile);
+    if (token === undefined) return { fault: "it has no token" };
+    if (!machine.enabled) return { fault: "pf is off" };
+    if (machine.tokens.has(token)) return {};
+    return { fault: "pf no longer knows it: it ended with a restart, or with pfctl -d" };
+  },
+  make(machine) {
     return [{
-      line: sudo("install", "-m", "600", "/dev/null", TOKEN_FILE),
+      line: EMPTY_FILE,
       why: "a file for the token, which root alone may read",
       undo: [fileBack(machine?.tokenFile)],
     }, {
@@ -39,7 +37,7 @@ export const reference: Part = {
       undo: [giveBackNew(machine), ""],
     }];
   },
-  unmake(_pieces, machine) {
+  unmake(machine) {
     const why = "give our reference back; pf stays on while others hold one";
     const remove = { line: sudo("rm", TOKEN_FILE), why: "the token is spent" };
     if (machine === undefined) {
@@ -64,14 +62,9 @@ export const reference: Part = {
   },
 };
 
-const faulty = (fault: string): Found => ({ ...WANTED, fault });
-
 function fileBack(text: string | undefined): string {
-  return text === undefined
-    ? sudo("rm", "-f", TOKEN_FILE)
-    : `${sudo("install", "-m", "600", "/dev/null", TOKEN_FILE)} && ${
-      restoreFile(TOKEN_FILE, text)
-    }`;
+  const back = restoreFile(TOKEN_FILE, text);
+  return text === undefined ? back : `${EMPTY_FILE} && ${back}`;
 }
 
 /**

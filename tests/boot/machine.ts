@@ -12,15 +12,14 @@ import { whyNoWorld, type World } from "../support/world.ts";
 export const AGENT = { name: "agent", uid: 5001 };
 export const CONTROL = { name: "bystander", uid: 5101 };
 
-/** Which Debian, and what beside the packages that every machine has. */
+/** A Debian, and what is done to it. */
 export interface Tree {
+  readonly name: string;
   readonly suite: "bookworm" | "trixie";
-  /** ufw and netfilter-persistent cannot be there together. */
-  readonly firewall: "ufw" | "iptables-persistent";
+  readonly packages: readonly string[];
+  /** A script, of which $1 is where the tree is. */
+  readonly customize: string;
 }
-
-/** What the tests boot. */
-export const TREE: Tree = { suite: "bookworm", firewall: "ufw" };
 
 const PACKAGES = [
   ...["systemd-sysv", "dbus", "libpam-systemd", "sudo", "cron", "procps", "uidmap", "passwd"],
@@ -31,7 +30,7 @@ const ROOT = new URL("../../", import.meta.url).pathname;
 const KNOCK = new URL("knock.py", import.meta.url).pathname;
 
 /** Why no machine can be booted here; undefined where one can. Builds its tree where it is not there. */
-export async function whyNoMachine(tree = TREE): Promise<string | undefined> {
+export async function whyNoMachine(tree: Tree): Promise<string | undefined> {
   const why = whyNoWorld();
   if (why !== undefined) return why;
   for (const tool of ["systemd-nspawn", "mmdebstrap", "nsenter"]) {
@@ -85,12 +84,20 @@ test ! -e "$1/lib/systemd/system/netfilter-persistent.service" ||
 chroot "$1" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer
 `;
 
-async function buildTree({ suite, firewall }: Tree, place: string): Promise<Result> {
+/** A tree with one of two firewalls, since ufw and netfilter-persistent cannot be there together. */
+export function treeWith(suite: Tree["suite"], firewall: "ufw" | "iptables-persistent"): Tree {
+  const packages = [...PACKAGES, firewall];
+  return { name: `boot-tree-${suite}`, suite, packages, customize: CUSTOMIZE };
+}
+
+/** What the tests boot. */
+const TREE = treeWith("bookworm", "ufw");
+
+async function buildTree({ suite, packages, customize }: Tree, place: string): Promise<Result> {
   const parts = `${place}.${Deno.pid}`;
   const built = await run([
-    ...["mmdebstrap", "--quiet", "--variant=minbase"],
-    ...[`--include=${[...PACKAGES, firewall].join(",")}`, `--customize-hook=${CUSTOMIZE}`],
-    ...[suite, parts],
+    ...["mmdebstrap", "--quiet", "--variant=minbase", `--include=${packages.join(",")}`],
+    ...[`--customize-hook=${customize}`, suite, parts],
   ]);
   if (built.code === 0) await must("mv", "-T", parts, place);
   else await run(["rm", "-rf", parts]);
@@ -98,22 +105,24 @@ async function buildTree({ suite, firewall }: Tree, place: string): Promise<Resu
 }
 
 /** Where a tree stays, once built. Not below /tmp, where anybody may have put one for root to boot. */
-async function placeOf({ suite, firewall }: Tree): Promise<string> {
-  const bytes = new TextEncoder().encode([suite, ...PACKAGES, firewall, CUSTOMIZE].join(" "));
+async function placeOf({ name, suite, packages, customize }: Tree): Promise<string> {
+  const bytes = new TextEncoder().encode([suite, ...packages, customize].join(" "));
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-  return `/var/cache/fishnet-boot-tree-${suite}-${digest.slice(0, 12)}`;
+  return `/var/cache/fishnet-${name}-${digest.slice(0, 12)}`;
 }
 
-const why = await whyNoMachine();
-
-/** Defines a test that boots a machine, or counts it as skipped and says why. */
-export function bootTest(name: string, body: (t: Deno.TestContext) => Promise<void>): void {
-  Deno.test({
-    name: why === undefined ? name : `${name} (skipped: ${why})`,
-    ignore: why !== undefined,
-    fn: body,
-  });
+/** What defines a test that boots a machine with this tree, or counts it as skipped and says why. */
+export async function bootTestOn(tree: Tree) {
+  const why = await whyNoMachine(tree);
+  return (name: string, body: (t: Deno.TestContext) => Promise<void>): void =>
+    Deno.test({
+      name: why === undefined ? name : `${name} (skipped: ${why})`,
+      ignore: why !== undefined,
+      fn: body,
+    });
 }
+
+export const bootTest = await bootTestOn(TREE);
 
 /** A machine's disk: what is changed on it stays from one boot to the next. */
 export class Machine implements AsyncDisposable {

@@ -6,7 +6,15 @@
 import { must } from "../support/process.ts";
 import { World } from "../support/world.ts";
 import { gotThrough, knocking, knocksOf, lockIn, mended, powerOn } from "./knocks.ts";
-import { AGENT, type Boot, CONTROL, Machine, type Tree, whyNoMachine } from "./machine.ts";
+import {
+  AGENT,
+  type Boot,
+  CONTROL,
+  Machine,
+  type Tree,
+  treeWith,
+  whyNoMachine,
+} from "./machine.ts";
 
 /** Locks the account on a machine that has booted, so that it is locked again at the next boot. */
 async function persist(machine: Machine, backend: string): Promise<void> {
@@ -176,10 +184,8 @@ for (const suite of ["bookworm", "trixie"] as const) {
   for (const backend of ["iptables", "nftables"]) {
     for (const firewall of Object.keys(EVENTS)) {
       if (!only.every((word) => [suite, backend, firewall].includes(word))) continue;
-      const tree: Tree = {
-        suite,
-        firewall: firewall === "netfilter-persistent" ? "iptables-persistent" : "ufw",
-      };
+      const other = firewall === "netfilter-persistent" ? "iptables-persistent" : "ufw";
+      const tree = treeWith(suite, other);
       const why = await whyNoMachine(tree);
       if (why !== undefined) row(suite, backend, firewall, "not measured", why);
       else await measure(tree, backend, firewall);

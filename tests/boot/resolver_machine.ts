@@ -4,20 +4,13 @@
  *
  * @module
  */
-import { linesOf, must, type Result, run } from "../support/process.ts";
-import { OUTSIDE_V4, PYTHON, whyNoWorld, type World } from "../support/world.ts";
-import { Boot } from "./machine.ts";
-
-/** The account that is to look nothing up, the one beside it, and a subordinate uid of the first. */
-export const AGENT = { name: "agent", uid: 5001 };
-export const CONTROL = { name: "bystander", uid: 5101 };
+import { linesOf, must, type Result } from "../support/process.ts";
+import { OUTSIDE_V4, PYTHON, type World } from "../support/world.ts";
+import { AGENT, type Boot, bootTestOn, CONTROL, Machine, type Tree } from "./machine.ts";
 
 /** The two programs that a system bus may be. */
 export const BUSES = ["dbus-daemon", "dbus-broker"] as const;
 
-const ROOT = new URL("../../", import.meta.url).pathname;
-
-const SUITE = "bookworm";
 const PACKAGES = [
   ...["systemd-sysv", "dbus", "dbus-broker", "libpam-systemd", "sudo", "procps", "passwd", "acl"],
   ...["iptables", "nftables", "iproute2", "python3-minimal", "systemd-resolved", "libnss-resolve"],
@@ -35,113 +28,27 @@ sed -i 's/^hosts:.*/hosts: files resolve [!UNAVAIL=return] dns/' "$1/etc/nsswitc
 chroot "$1" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer
 `;
 
-const CACHE = `/var/cache/fishnet-resolver-tree-${await digestOf([SUITE, ...PACKAGES, CUSTOMIZE])}`;
-
-async function digestOf(words: readonly string[]): Promise<string> {
-  const bytes = new TextEncoder().encode(words.join(" "));
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 12);
-}
-
-/** Why no such machine can be booted here; undefined where one can. Builds it where it is not there. */
-async function whyNoMachine(): Promise<string | undefined> {
-  const why = whyNoWorld();
-  if (why !== undefined) return why;
-  for (const tool of ["systemd-nspawn", "mmdebstrap", "nsenter"]) {
-    if ((await run(["sh", "-c", `command -v ${tool}`])).code !== 0) return `needs ${tool}`;
-  }
-  if ((await run(["test", "-d", CACHE])).code !== 0) {
-    const parts = `${CACHE}.${Deno.pid}`;
-    const built = await run([
-      ...["mmdebstrap", "--quiet", "--variant=minbase", `--include=${PACKAGES.join(",")}`],
-      ...[`--customize-hook=${CUSTOMIZE}`, SUITE, parts],
-    ]);
-    if (built.code !== 0) {
-      await run(["rm", "-rf", parts]);
-      return `no Debian tree: ${built.stderr.trim().split("\n").pop()}`;
-    }
-    await must("mv", "-T", parts, CACHE);
-  }
-  const tried = await run([
-    ...["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--read-only"],
-    ...["--private-network", "--directory", CACHE, "true"],
-  ]);
-  return tried.code === 0 ? undefined : `no container: ${tried.stderr.trim().split("\n").pop()}`;
-}
-
-const why = await whyNoMachine();
+const TREE: Tree = {
+  name: "resolver-tree",
+  suite: "bookworm",
+  packages: PACKAGES,
+  customize: CUSTOMIZE,
+};
 
 /** Defines a test that boots such a machine, or counts it as skipped and says why. */
-export function resolverTest(name: string, body: (t: Deno.TestContext) => Promise<void>): void {
-  Deno.test({
-    name: why === undefined ? name : `${name} (skipped: ${why})`,
-    ignore: why !== undefined,
-    fn: body,
-  });
-}
+export const resolverTest = await bootTestOn(TREE);
 
-/** The machine's disk: what is changed on it stays from one boot to the next. */
-export class ResolverMachine implements AsyncDisposable {
-  readonly #folder: string;
-  readonly root: string;
-
-  private constructor(folder: string) {
-    this.#folder = folder;
-    this.root = `${folder}/root`;
-  }
-
-  static async create(bus: (typeof BUSES)[number]): Promise<ResolverMachine> {
-    const folder = await Deno.makeTempDir({ prefix: "fishnet-resolver-" });
-    await must("mount", "-t", "tmpfs", "-o", "size=200M", "tmpfs", folder);
-    const machine = new ResolverMachine(folder);
-    try {
-      await must("mkdir", `${folder}/upper`, `${folder}/work`, machine.root);
-      const layers = `lowerdir=${CACHE},upperdir=${folder}/upper,workdir=${folder}/work`;
-      await must("mount", "-t", "overlay", "-o", layers, "overlay", machine.root);
-      // Where it is installed, dbus-broker stands for dbus.service by this link.
-      const link = `${machine.root}/etc/systemd/system/dbus.service`;
-      if (bus === "dbus-daemon") await must("rm", link);
-      else await must("test", "-L", link);
-      const bundle = `${machine.root}/opt/fishnet.js`;
-      await must(Deno.execPath(), "bundle", "--quiet", "--output", bundle, `${ROOT}main.ts`);
-      return machine;
-    } catch (error) {
-      await machine[Symbol.asyncDispose]();
-      throw error;
-    }
-  }
-
-  /** Every file and link under /etc, with its mode and content. */
-  async etc(): Promise<string> {
-    return await must(
-      ...["chroot", this.root, "sh", "-c"],
-      "cd /etc && find . -type d -printf '%p %m\\n' -o -type l -printf '%p %l\\n' " +
-        "-o -printf '%p %m ' -exec md5sum {} \\; | sort",
-    );
-  }
-
-  /** Switches it on, and waits until it has come up. */
-  async boot(world: World): Promise<Boot> {
-    const child = new Deno.Command("systemd-nspawn", {
-      args: [
-        ...["--quiet", "--register=no", "--keep-unit", "--boot", "--console=pipe"],
-        ...[`--network-namespace-path=/run/netns/${world.inside}`, "--directory", this.root],
-        ...["--resolv-conf=off", "--capability=CAP_NET_ADMIN"],
-        `--bind-ro=${Deno.execPath()}:/opt/deno`,
-      ],
-      env: { SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: "1" },
-      stdin: "null",
-      stdout: "null",
-      stderr: "null",
-    }).spawn();
-    const boot = await Boot.of(child);
-    await boot.finished();
-    return boot;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await run(["umount", this.root]);
-    await run(["umount", this.#folder]);
-    await run(["rmdir", this.#folder]);
+/** Such a machine, with one of the buses. */
+export async function machineWith(bus: (typeof BUSES)[number]): Promise<Machine> {
+  const machine = await Machine.create("200M", TREE);
+  // Where it is installed, dbus-broker stands for dbus.service by this link.
+  const link = `${machine.root}/etc/systemd/system/dbus.service`;
+  try {
+    await must(...(bus === "dbus-daemon" ? ["rm"] : ["test", "-L"]), link);
+    return machine;
+  } catch (error) {
+    await machine[Symbol.asyncDispose]();
+    throw error;
   }
 }
 

@@ -7,16 +7,8 @@ import type { Answers, Lock, Piece } from "../../src/lock/piece.ts";
 import type { Machine } from "../../src/linux/machine.ts";
 import { resolver, RESOLVERS } from "../../src/linux/resolver.ts";
 import { World } from "../support/world.ts";
-import type { Boot } from "./machine.ts";
-import {
-  AGENT,
-  as,
-  BUSES,
-  CONTROL,
-  ResolverMachine,
-  resolverTest,
-  serveDns,
-} from "./resolver_machine.ts";
+import { AGENT, type Boot, CONTROL } from "./machine.ts";
+import { as, BUSES, machineWith, resolverTest, serveDns } from "./resolver_machine.ts";
 
 const LOCK: Lock = {
   ...{ name: AGENT.name, uid: AGENT.uid, ranges: [], backend: "iptables", onlyPorts: [3777] },
@@ -146,13 +138,14 @@ for (const bus of BUSES) {
   resolverTest(
     `${bus}: the services that look names up are shut for the account alone`,
     async (t) => {
-      await using machine = await ResolverMachine.create(bus);
+      await using machine = await machineWith(bus);
       let [etc, before] = ["", ""];
 
       await t.step("from now on, and when the services start anew", async () => {
         await using world = await World.create();
         await serveDns(world);
         await using boot = await machine.boot(world);
+        await boot.finished();
         [etc, before] = [await machine.etc(), await lists(boot)];
         const open = await escaped(world, boot);
         assertEquals([open["agent"], open["control"]], [open["all"], open["all"]]);
@@ -186,6 +179,7 @@ for (const bus of BUSES) {
         await using world = await World.create();
         await serveDns(world);
         await using boot = await machine.boot(world);
+        await boot.finished();
         assertEquals((await pieces(boot)).missing, []);
         const shut = await escaped(world, boot);
         assertEquals([shut["agent"], shut["control"]], [[], shut["all"]]);
@@ -210,6 +204,7 @@ for (const bus of BUSES) {
       await t.step("what somebody changed is found", async () => {
         await using world = await World.create();
         await using boot = await machine.boot(world);
+        await boot.finished();
         const policy = `/etc/dbus-1/system.d/fishnet-${AGENT.uid}.conf`;
         await boot.must("sed", "-i", "s/resolve1/resolve2/", policy);
         await boot.must("setfacl", "--modify", `u:${AGENT.uid}:r-x`, "/run/nscd");
@@ -232,10 +227,11 @@ for (const bus of BUSES) {
 }
 
 resolverTest("enable --only-port shuts them, status tells, and disable opens them", async () => {
-  await using machine = await ResolverMachine.create("dbus-broker");
+  await using machine = await machineWith("dbus-broker");
   await using world = await World.create();
   await serveDns(world);
   await using boot = await machine.boot(world);
+  await boot.finished();
   const [etc, before] = [await machine.etc(), await lists(boot)];
   const agent = ["--agent-user", AGENT.name];
   const warned = async () =>

@@ -1,5 +1,6 @@
 /** Machines that lack a file or a tool, or have a tool that cannot be run. */
 import { assertEquals, assertStringIncludes } from "@std/assert";
+import { lockIn, unlockIn } from "../support/inside.ts";
 import { must, type Result } from "../support/process.ts";
 import { program, type World, worldTest } from "../support/world.ts";
 
@@ -39,9 +40,7 @@ worldTest("a tool that is there and cannot be run is no absent tool", async (wor
   for (const [backend, tool] of [["iptables", "xtables-nft-multi"], ["nftables", "nft"]] as const) {
     const file = (await must("realpath", `/usr/sbin/${tool}`)).trim();
     const account = ["--agent-user", name];
-    const change = (action: string, ...more: string[]) =>
-      world.fishnet("firewall", action, ...account, "--apply", ...more);
-    assertEquals((await change("enable", "--backend", backend)).code, 0);
+    await lockIn(world, [name], { backend });
     const locked = await world.state();
     const status = await withoutUse(file, world, "status", ...account);
     assertEquals([status.code, status.stdout.includes("unknown")], [3, true], status.stdout);
@@ -49,6 +48,6 @@ worldTest("a tool that is there and cannot be run is no absent tool", async (wor
     assertEquals(disable.code, 1);
     assertStringIncludes(disable.stderr, "Permission denied");
     assertEquals(await world.state(), locked);
-    assertEquals((await change("disable")).code, 0);
+    await unlockIn(world, name);
   }
 });

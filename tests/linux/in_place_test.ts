@@ -1,5 +1,6 @@
 /** A lock is changed in place: another backend, other ports, and no moment in which it is open. */
 import { assert, assertEquals } from "@std/assert";
+import { statusOf } from "../support/inside.ts";
 import { change, serve } from "../support/lock.ts";
 import { linesOf } from "../support/process.ts";
 import { OUTSIDE_V4, OUTSIDE_V6, PYTHON, type World, worldTest } from "../support/world.ts";
@@ -90,8 +91,7 @@ worldTest("a lock that is changed in place has no open moment", async (world, t)
       assert(tries.rounds > 10, `${tries.rounds}`);
       assertEquals(to(AGENTS_PORT), [], "frames of the account");
       assertEquals(tries.answered, 0, "answers on loopback");
-      const status = await world.fishnet("firewall", "status", "--agent-user", agent);
-      assertEquals(status.code, 0, status.stdout);
+      assertEquals((await statusOf(world, agent)).state, "locked");
     });
   }
 });

@@ -4,6 +4,7 @@
  * few ways that stay open are tests as well: they say so.
  */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { lockIn } from "../support/inside.ts";
 import { attempt, change, PORT, probe, serve, WAYS } from "../support/lock.ts";
 import { linesOf, must, run } from "../support/process.ts";
 import {
@@ -306,7 +307,7 @@ for (const { backend, variant, label } of WAYS) {
       await t.step(`after ${name}`, async () => {
         for (const command of commands) await world.must("sh", "-ec", command);
         await everythingShut();
-        await change(world, "enable", agent, backend);
+        await lockIn(world, [agent], { backend });
         assertEquals(withoutOthers(await world.state()), withoutOthers(locked));
       });
     }

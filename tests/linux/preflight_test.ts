@@ -1,7 +1,12 @@
-/** What `--apply` refuses before anything is changed. */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+/** What `--apply` refuses before anything is changed; refusals_test.ts has the rest of the reasons. */
+import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { FishnetError } from "../../src/errors.ts";
+import type { LockOptions } from "../../src/lock/piece.ts";
+import { enableSteps, lockIn, sightIn, statusOf, unlockIn } from "../support/inside.ts";
 import { must } from "../support/process.ts";
 import { program, type World, worldTest } from "../support/world.ts";
+
+const BACKENDS = ["iptables", "nftables"] as const;
 
 const change = (world: World, action: string, name: string, ...more: string[]) =>
   world.fishnet("firewall", action, "--agent-user", name, "--apply", ...more);
@@ -21,79 +26,115 @@ async function done(world: World, ...args: [string, string, ...string[]]) {
   assertEquals(code, 0, stderr);
 }
 
-worldTest("enable and disable refuse an account that does not exist", async (world) => {
-  await refused(world, /account 'no_such_one' does not exist: create it/, "enable", "no_such_one");
-  await refused(world, /'no_such_one' does not exist, and no rule/, "disable", "no_such_one");
-});
+/** Runs a change where a program of the system is another one, which only that run sees. */
+async function changeWith(world: World, tool: string, script: string, ...args: string[]) {
+  const path = (await must("realpath", tool)).trim();
+  const folder = await Deno.makeTempDir({ prefix: "fishnet-old-" });
+  try {
+    await must("cp", path, `${folder}/real`);
+    await Deno.writeTextFile(`${folder}/fake`, script.replace("REAL", `${folder}/real`));
+    await must("chmod", "755", folder, `${folder}/fake`);
+    return await world.exec(
+      ...["sh", "-c", `mount --bind ${folder}/fake ${path} && exec "$@"`, "sh", ...program()],
+      ...["firewall", "enable", "--agent-user", ...args, "--apply"],
+    );
+  } finally {
+    await must("rm", "-r", folder);
+  }
+}
 
-worldTest("enable refuses uid 0 under any name", async (world) => {
-  const name = await world.account({ args: ["--non-unique", "--uid", "0"] });
-  await refused(world, /refusing to lock '.*', which has uid 0/, "enable", name);
-});
-
-worldTest("enable refuses an account that shares its uid", async (world) => {
-  const one = await world.account();
-  const uid = (await must("id", "-u", one)).trim();
-  const two = await world.account({ args: ["--non-unique", "--uid", uid] });
-  await refused(
-    world,
-    new RegExp(`'${one}', which shares uid ${uid} with '${two}'`),
-    "enable",
-    one,
-  );
-});
-
-worldTest("enable refuses subordinate uids that are somebody else's", async (world) => {
+worldTest("enable and disable refuse, and change nothing", async (world, t) => {
   const [agent, other] = [await world.account(), await world.account()];
-  const uid = Number(await must("id", "-u", other));
-  await world.withSubordinate(
-    [`${agent}:0:100`],
-    () => refused(world, /whose subordinate uids 0-99 contain root's/, "enable", agent),
-  );
-  // The lock of the own account would be one thing, the other's uid in its range another.
-  await world.withSubordinate(
-    [`${agent}:${uid}:1`],
-    () => refused(world, new RegExp(`contain that of '${other}' \\(${uid}\\)`), "enable", agent),
-  );
-  const [first] = (await must("sh", "-c", `grep ^${other}: /etc/subuid | cut -d: -f2`)).split("\n");
-  await world.withSubordinate(
-    [`${agent}:${Number(first) + 7}:1`],
-    () => refused(world, new RegExp(`overlap those of '${other}'`), "enable", agent),
-  );
-  await done(world, "enable", agent);
-});
+  const before = await world.state();
 
-worldTest("enable refuses a uid that is one of somebody else's subordinate uids", async (world) => {
-  const [agent, other] = [await world.account(), await world.account()];
-  const uid = Number(await must("id", "-u", agent));
-  await world.withSubordinate([`${other}:${uid - 1}:3`], () =>
-    refused(
+  await t.step("an account that does not exist", async () => {
+    const why = /account 'no_such_one' does not exist: create it/;
+    await refused(world, why, "enable", "no_such_one");
+    await refused(world, /'no_such_one' does not exist, and no rule/, "disable", "no_such_one");
+  });
+
+  await t.step("one account keeps the others from being locked", async () => {
+    await refused(world, /'no_such_one' does not/, "enable", agent, "--agent-user", "no_such_one");
+  });
+
+  await t.step("with --json, by a document", async () => {
+    const { code, stdout } = await change(world, "enable", "no_such_one", "--json");
+    assertEquals(code, 1);
+    assertMatch(JSON.parse(stdout).error.message, /does not exist/);
+  });
+
+  await t.step("uid 0 under any name", async () => {
+    const name = await world.account({ args: ["--non-unique", "--uid", "0"] });
+    await refused(world, /refusing to lock '.*', which has uid 0/, "enable", name);
+  });
+
+  await t.step("an account that shares its uid", async () => {
+    const uid = `${world.firstUid + 9100}`;
+    const one = await world.account({ args: ["--uid", uid] });
+    const two = await world.account({ args: ["--non-unique", "--uid", uid] });
+    await refused(
       world,
-      new RegExp(`uid ${uid} is one of the subordinate uids of '${other}'`),
-      ...["enable", agent] as const,
-    ));
-});
+      new RegExp(`'${one}', which shares uid ${uid} with '${two}'`),
+      "enable",
+      one,
+    );
+  });
 
-worldTest("enable refuses a line of /etc/subuid that others may read otherwise", async (world) => {
-  const agent = await world.account();
-  for (
-    const line of [`${agent}:0x77359400:10`, `${agent}:02000000000:10`, `${agent}:1950000000:0`]
-  ) {
+  await t.step("subordinate uids that are somebody else's", async () => {
+    const entry = await must("grep", `^${other}:`, "/etc/subuid");
+    const line = `${agent}:${Number(entry.split(":")[1]) + 7}:1`;
+    await world.withSubordinate(
+      [line],
+      () => refused(world, new RegExp(`overlap those of '${other}'`), "enable", agent),
+    );
+  });
+
+  await t.step("a line of /etc/subuid that others may read otherwise", async () => {
+    const line = `${agent}:0x77359400:10`;
     const said = new RegExp(
       `line for '${agent}' that is no range, "${line}": write ${agent}:FIRST`,
     );
     await world.withSubordinate([line], () => refused(world, said, "enable", agent));
-  }
-});
+  });
 
-worldTest("enable refuses where a lock would come before loopback", async (world) => {
-  const agent = await world.account();
-  await world.must("ip", "-6", "rule", "add", "pref", "100", "lookup", "local");
-  await world.must("ip", "-6", "rule", "del", "pref", "0");
-  await refused(world, /off loopback as well: ip -6 rule has no .* add it/, "enable", agent);
-  // As the message says.
-  await world.must("ip", "-6", "rule", "add", "pref", "0", "lookup", "local");
-  await done(world, "enable", agent);
+  await t.step("where a lock would come before loopback", async () => {
+    await world.must("ip", "-6", "rule", "add", "pref", "100", "lookup", "local");
+    await world.must("ip", "-6", "rule", "del", "pref", "0");
+    await refused(world, /off loopback as well: ip -6 rule has no .* add it/, "enable", agent);
+    // As the message says.
+    await world.must("ip", "-6", "rule", "add", "pref", "0", "lookup", "local");
+    await world.must("ip", "-6", "rule", "del", "pref", "100");
+    assertEquals(await world.state(), before);
+  });
+
+  await t.step("a sudo that cannot start the session, with the one it takes", async () => {
+    // What sudo-rs 0.2.5 answers to an option that it does not have.
+    const old = "#!/bin/sh\necho 'usage: sudo -h | -K | -k | -V' >&2\nexit 1\n";
+    const { code, stderr } = await changeWith(world, "/usr/bin/sudo", old, agent);
+    assertEquals(code, 1);
+    assertMatch(stderr, /this sudo has no -b: sudo 1\.8 is needed, or sudo-rs 0\.2\.12/);
+    assertEquals(await world.state(), before);
+  });
+
+  await t.step("nothing to take away is no reason", async () => {
+    for (const backend of BACKENDS) await done(world, "disable", agent, "--backend", backend);
+  });
+
+  await t.step(
+    "an nft that is too old for the table, and the other backend does not ask",
+    async () => {
+      const old = '#!/bin/sh\ncase $1 in --version) echo "nftables v1.0.2 (A Name)" ;; ' +
+        '*) exec REAL "$@" ;; esac\n';
+      const enable = (backend: string) =>
+        changeWith(world, "/usr/sbin/nft", old, agent, "--backend", backend);
+      const { code, stderr } = await enable("nftables");
+      assertEquals(code, 1);
+      assertMatch(stderr, /needs nft 1.0.3, and here is 1.0.2: use/);
+      assertEquals(await world.state(), before);
+      const taken = await enable("iptables");
+      assertEquals(taken.code, 0, taken.stderr);
+    },
+  );
 });
 
 worldTest("overlapping ranges of the account itself are no reason to refuse", async (world) => {
@@ -102,131 +143,78 @@ worldTest("overlapping ranges of the account itself are no reason to refuse", as
   const ranges = [0, 50].map((more) => world.firstUid + more);
   const lines = [`${agent}:${ranges[0]}:100`, `${uid}:${ranges[1]}:100`];
   await world.withSubordinate(lines, async () => {
-    for (const backend of ["iptables", "nftables"]) {
-      await done(world, "enable", agent, "--backend", backend);
-      const status = await world.fishnet("firewall", "status", "--agent-user", agent);
-      assertEquals(status.code, 0, status.stdout);
-      await done(world, "disable", agent, "--backend", backend);
+    for (const backend of BACKENDS) {
+      await lockIn(world, [agent], { backend });
+      assertEquals((await statusOf(world, agent)).state, "locked");
+      await unlockIn(world, agent);
     }
   });
 });
 
-/** Runs a change where a program of the system is another one, which only that run sees. */
-async function changeWith(world: World, tool: string, script: string, ...args: string[]) {
-  const folder = await Deno.makeTempDir({ prefix: "fishnet-old-" });
-  try {
-    await must("cp", tool, `${folder}/real`);
-    await Deno.writeTextFile(`${folder}/fake`, script.replace("REAL", `${folder}/real`));
-    await must("chmod", "755", folder, `${folder}/fake`);
-    return await world.exec(
-      ...["sh", "-c", `mount --bind ${folder}/fake ${tool} && exec "$@"`, "sh", ...program()],
-      ...["firewall", "enable", "--agent-user", ...args, "--apply"],
-    );
-  } finally {
-    await must("rm", "-r", folder);
-  }
-}
-
 worldTest(
-  "an nft that is too old for the table is refused with the one it takes",
+  "an account locked with one backend is changed in place with --backend",
   async (world) => {
     const agent = await world.account();
     const before = await world.state();
-    for (const [version, code] of [["0.9.8", 1], ["1.0.2", 1], ["1.0.3", 0], ["1.1", 0]] as const) {
-      const old = `#!/bin/sh\ncase $1 in --version) echo "nftables v${version} (A Name)" ;; ` +
-        '*) exec REAL "$@" ;; esac\n';
-      const nft = (await must("realpath", "/usr/sbin/nft")).trim();
-      const enabled = await changeWith(world, nft, old, agent, "--backend", "nftables");
-      assertEquals(enabled.code, code, enabled.stderr);
-      if (code === 0) await done(world, "disable", agent);
-      else assertMatch(enabled.stderr, new RegExp(`needs nft 1.0.3, and here is ${version}: use`));
-      assertEquals(await world.state(), before);
-      // The other backend does not ask.
-      const other = await changeWith(world, nft, old, agent, "--backend", "iptables");
-      assertEquals(other.code, 0, other.stderr);
-      await done(world, "disable", agent);
-    }
+    const enable = (backend: string) => done(world, "enable", agent, "--backend", backend);
+    await enable("nftables");
+    const nftables = await world.state();
+    await enable("iptables");
+    const iptables = await world.state();
+    await done(world, "disable", agent, "--backend", "nftables");
+    assertEquals(await world.state(), before, "disable finds it, whichever backend it is told");
+    await enable("iptables");
+    assertEquals(await world.state(), iptables);
+    await enable("nftables");
+    assertEquals(await world.state(), nftables);
+    // Without the option it stays where it is.
+    const { code, stderr } = await change(world, "enable", agent);
+    assertEquals(code, 0);
+    assertStringIncludes(stderr, "already in force");
+    assertEquals(await world.state(), nftables);
+    await done(world, "disable", agent, "--backend", "iptables");
+    assertEquals(await world.state(), before, "disable finds it, whichever backend it is told");
   },
 );
 
-worldTest("a sudo that cannot start the session is told with the one it takes", async (world) => {
+worldTest("other --only-port ports than the lock's take their place", async (world, t) => {
   const agent = await world.account();
   const before = await world.state();
-  // What sudo-rs 0.2.5 answers to an option that it does not have.
-  const old = "#!/bin/sh\necho 'usage: sudo -h | -K | -k | -V' >&2\nexit 1\n";
-  const sudo = (await must("realpath", "/usr/bin/sudo")).trim();
-  const { code, stderr } = await changeWith(world, sudo, old, agent);
-  assertEquals(code, 1);
-  assertMatch(stderr, /this sudo has no -b: sudo 1\.8 is needed, or sudo-rs 0\.2\.12/);
-  assertEquals(await world.state(), before);
-});
-
-for (const [one, two] of [["iptables", "nftables"], ["nftables", "iptables"]] as const) {
-  worldTest(
-    `an account locked with ${one} is changed in place with --backend ${two}`,
-    async (world) => {
-      const agent = await world.account();
-      const before = await world.state();
-      await done(world, "enable", agent, "--backend", two);
-      const wanted = await world.state();
-      await done(world, "disable", agent);
-      await done(world, "enable", agent, "--backend", one);
-      await done(world, "enable", agent, "--backend", two);
-      assertEquals(await world.state(), wanted);
-      // Without the option it stays where it is.
-      const { code, stderr } = await change(world, "enable", agent);
-      assertEquals(code, 0);
-      assertStringIncludes(stderr, "already in force");
-      assertEquals(await world.state(), wanted);
-      await done(world, "disable", agent, "--backend", one);
-      assertEquals(await world.state(), before, "disable finds it, whichever backend it is told");
-    },
-  );
-}
-
-for (const backend of ["iptables", "nftables"]) {
-  worldTest(
-    `${backend}: other --only-port ports than the lock's take their place`,
-    async (world) => {
-      const agent = await world.account();
-      const enable = (...ports: string[]): [string, string, ...string[]] => [
-        ...["enable", agent, "--backend", backend] as [string, string, string, string],
-        ...ports.flatMap((port) => ["--only-port", port]),
-      ];
-      const before = await world.state();
-      await done(world, ...enable("9000"));
+  for (const backend of BACKENDS) {
+    await t.step(backend, async () => {
+      const enable = (...onlyPorts: number[]) => lockIn(world, [agent], { backend, onlyPorts });
+      await enable(9000);
       const one = await world.state();
-      await done(world, ...enable("9000", "10000"));
+      await enable(9000, 10000);
       const two = await world.state();
       assert(two !== one);
-      await done(world, ...enable("10000", "9000"));
+      // Without the option nothing is loosened.
+      await enable();
       assertEquals(await world.state(), two);
-      // Without the option nothing is loosened, and the program says so.
-      const { code, stderr } = await change(world, ...enable());
-      assertEquals(code, 0);
-      assertMatch(
-        stderr,
-        new RegExp(`${agent}: --only-port 9000 --only-port 10000 stays as it was`),
-      );
-      assertEquals(await world.state(), two);
-      await done(world, ...enable("9000"));
+      await enable(9000);
       assertEquals(sorted(await world.state()), sorted(one));
-      await done(world, "disable", agent);
+      await unlockIn(world, agent);
       assertEquals(await world.state(), before);
-    },
-  );
-}
+    });
+  }
+});
 
 const sorted = (state: string) => state.split("\n").sort();
 
-for (const backend of ["iptables", "nftables"]) {
-  worldTest(
-    `${backend}: disable finds what an account left behind when its uid changed`,
-    async (world) => {
-      const [agent, other] = [await world.account(), await world.account()];
-      const before = await world.state();
-      const old = (await must("id", "-u", agent)).trim();
-      await done(world, "enable", agent, "--backend", backend);
+/** That a lock of an account would be refused, by what is there now. */
+async function wouldRefuse(world: World, name: string, asked: Partial<LockOptions>, says: string) {
+  const sight = await sightIn(world, [name]);
+  assertThrows(() => enableSteps(sight, [name], asked), FishnetError, says);
+}
+
+for (const backend of BACKENDS) {
+  worldTest(`${backend}: disable finds what an account left behind`, async (world, t) => {
+    const [agent, other] = [await world.account(), await world.account()];
+    const before = await world.state();
+    const old = (await must("id", "-u", agent)).trim();
+
+    await t.step("when its uid changed", async () => {
+      await lockIn(world, [agent], { backend });
       await must("usermod", "-u", `${world.firstUid + 9000}`, agent);
       const note = new RegExp(
         `rules of uid ${old}, which it had, are left: fishnet firewall disable`,
@@ -236,58 +224,30 @@ for (const backend of ["iptables", "nftables"]) {
       assertMatch(status.stdout, note);
       await done(world, "disable", agent, "--backend", backend);
       assertEquals(await world.state(), before);
-
-      // Whoever has that uid by now is not locked on top of it.
       await must("usermod", "-u", old, agent);
-      await done(world, "enable", agent, "--backend", backend);
+    });
+
+    await t.step("when it was renamed", async () => {
+      await lockIn(world, [agent], { backend });
+      await must("usermod", "-l", `${agent}_new`, agent);
+      try {
+        const taken = `is locked already, for '${agent}', which had it`;
+        await wouldRefuse(world, `${agent}_new`, { backend }, taken);
+        await done(world, "disable", `${agent}_new`, "--backend", backend);
+        assertEquals(await world.state(), before);
+      } finally {
+        await must("usermod", "-l", agent, `${agent}_new`);
+      }
+    });
+
+    await t.step("and whoever has that uid by now is not locked on top of it", async () => {
+      await lockIn(world, [agent], { backend });
       await must("usermod", "-u", `${world.firstUid + 9000}`, agent);
       await must("usermod", "-u", old, other);
       const taken = new RegExp(`uid ${old} of '${other}' is locked already, for '${agent}'`);
       await refused(world, taken, "enable", other, "--backend", backend);
       await done(world, "disable", agent, "--backend", backend);
       assertEquals(await world.state(), before);
-    },
-  );
-
-  worldTest(
-    `${backend}: disable finds what an account left behind when it was renamed`,
-    async (world) => {
-      const agent = await world.account();
-      const before = await world.state();
-      await done(world, "enable", agent, "--backend", backend);
-      await must("usermod", "-l", `${agent}_new`, agent);
-      try {
-        const taken = new RegExp(`is locked already, for '${agent}', which had it`);
-        await refused(world, taken, "enable", `${agent}_new`, "--backend", backend);
-        await done(world, "disable", `${agent}_new`, "--backend", backend);
-        assertEquals(await world.state(), before);
-      } finally {
-        await must("usermod", "-l", agent, `${agent}_new`);
-      }
-    },
-  );
+    });
+  });
 }
-
-worldTest("disable of an account that was never locked is no error", async (world) => {
-  const agent = await world.account();
-  for (const backend of ["iptables", "nftables"]) {
-    await done(world, "disable", agent, "--backend", backend);
-  }
-});
-
-worldTest("one account that is refused keeps the others from being locked", async (world) => {
-  const agent = await world.account();
-  await refused(world, /'no_such_one' does not/, "enable", agent, "--agent-user", "no_such_one");
-});
-
-worldTest("a refusal is a document with --json", async (world) => {
-  const { code, stdout } = await change(world, "enable", "no_such_one", "--json");
-  assertEquals(code, 1);
-  assertMatch(JSON.parse(stdout).error.message, /does not exist/);
-});
-
-worldTest("a dry-run asks the machine nothing, and so refuses nothing", async (world) => {
-  const dry = await world.fishnet("firewall", "enable", "--agent-user", "no_such_one");
-  assertEquals(dry.code, 0);
-  assert(dry.stdout.startsWith("Firewall enable: dry-run\n"));
-});

@@ -1,8 +1,9 @@
 /** Uids that adjoin share a routing rule: what the rules hold is always what the accounts hold. */
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { added, cut } from "../../src/linux/routing.ts";
 import type { UidRange } from "../../src/lock/uid_range.ts";
+import { lockIn, unlockIn } from "../support/inside.ts";
 import { attempt, change, serve, WAYS } from "../support/lock.ts";
 import { must } from "../support/process.ts";
 import { OUTSIDE_V4, OUTSIDE_V6, type World, worldTest } from "../support/world.ts";
@@ -79,9 +80,9 @@ for (const { backend, variant, label } of WAYS) {
       const before = await world.state();
       const uids: number[] = [];
       for (const name of names) uids.push(Number(await must("id", "-u", name)));
-      await change(world, "enable", low, backend);
+      await lockIn(world, [low], { backend });
       const one = await world.state();
-      await change(world, "enable", high, backend);
+      await lockIn(world, [high], { backend });
       await change(world, "enable", middle, backend);
       const owns = (await ruled(world, 4)).filter(({ first }) => first === uids[0]);
       assertEquals(owns, [{ first: uids[0]!, last: uids[2]! }], "they are in a row");
@@ -93,10 +94,10 @@ for (const { backend, variant, label } of WAYS) {
         assertEquals(await frames(low), []);
         assertEquals(await frames(high), []);
       }
-      await change(world, "disable", high, backend);
+      await unlockIn(world, high);
       const lines = (state: string) => state.split("\n").sort();
       assertEquals(lines(await world.state()), lines(one));
-      await change(world, "disable", low, backend);
+      await unlockIn(world, low);
       assertEquals(await world.state(), before);
     },
     variant,
@@ -104,18 +105,11 @@ for (const { backend, variant, label } of WAYS) {
 }
 
 worldTest(
-  "nftables: subordinate uids among those of ordinary accounts are refused, and nothing is changed",
+  "iptables: subordinate uids among those of ordinary accounts are locked",
   async (world) => {
     const agent = await world.account();
     await world.subordinate(`${agent}:60100:10`);
-    const before = await world.state();
-    const args = ["firewall", "enable", "--agent-user", agent, "--apply"];
-    const { code, stderr } = await world.fishnet(...args, "--backend", "nftables");
-    assertEquals(code, 1);
-    assertMatch(stderr, /60100-60109 of '.*' lie among ordinary uids.*: use --backend iptables\n$/);
-    assertEquals(await world.state(), before);
-    const other = await world.fishnet(...args);
-    assertEquals(other.code, 0, other.stderr);
+    await lockIn(world, [agent], { backend: "iptables" });
     const { code: dropped } = await world.exec(
       ...["sh", "-c", "iptables -w -t mangle -S POSTROUTING | grep -q 'uid-owner 60100-60109 '"],
     );

@@ -328,7 +328,7 @@ Deno.test("no text that a command could print breaks the warnings", () => {
     connectionWarnings([account], text, text);
     relayWarnings([account], text);
     textsIn({ stdout: text });
-    fileWarnings([account], text.split("\n"));
+    fileWarnings([account], text);
   }));
 });
 

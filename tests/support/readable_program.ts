@@ -25,10 +25,10 @@ export class ReadableProgram implements AsyncDisposable {
   static async for(account: string): Promise<ReadableProgram> {
     const directory = await Deno.makeTempDir({ prefix: "fishnet-test-" });
     const [program, cache] = [`${directory}/program`, `${directory}/deno`];
-    const binary = Deno.env.get("FISHNET_BIN");
+    const [binary, bundle] = ["FISHNET_BIN", "FISHNET_BUNDLE"].map((name) => Deno.env.get(name));
     await must("cp", binary ?? Deno.execPath(), program);
     await must("mkdir", cache);
-    if (binary === undefined) {
+    if (binary === undefined && bundle === undefined) {
       const sources = ["main.ts", "deno.json", "deno.lock", "src"].map((file) => ROOT + file);
       const { denoDir } = JSON.parse(await must(Deno.execPath(), "info", "--json"));
       await must("cp", "-a", ...sources, directory);
@@ -37,9 +37,11 @@ export class ReadableProgram implements AsyncDisposable {
     await must("chmod", "-R", "a+rX", directory);
     await must("chmod", "a+x", program);
     await must("chown", "-R", account, cache);
-    const command = binary !== undefined
-      ? [program]
-      : [program, ...PROGRAM.slice(1, -1), `${directory}/main.ts`];
+    const command = binary !== undefined ? [program] : [
+      ...[program, ...PROGRAM.slice(1, -1)],
+      // Whoever made the bundle lets anybody read it: tests/run.ts.
+      ...(bundle === undefined ? [`${directory}/main.ts`] : ["--no-config", bundle]),
+    ];
     return new ReadableProgram(command, { DENO_DIR: cache }, directory);
   }
 

@@ -63,14 +63,61 @@ const STATE = `
 for command in iptables ip6tables; do
   for variant in nft legacy; do
     echo $command-$variant
-    saved=$($command-$variant-save)
-    echo "$saved" | sed -n "/^-A/p; /^:fishnet/p"
+    $command-$variant-save
   done
 done
 ip -4 rule show
 ip -6 rule show
-tables=$(nft list tables)
-echo "$tables" | grep fishnet | grep -v fishnet_guard | sort | while read -r words; do nft list $words; done
+nft list ruleset inet
+`;
+
+/** What iptables-save prints of others' chains, and around them. */
+const NO_RULE = /^(?:#|\*|COMMIT$|:(?!fishnet)).*\n/gm;
+
+/**
+ * See {@link World.create}. Everyone may ping, and an IPv6 address works as soon as it is there. A
+ * device whose number is not its peer's is up at once, and not within a second (the kernel's
+ * linkwatch_urgent_event).
+ */
+const CREATE = `
+inside=$1 outside=$2 variant=$3
+# What lies here is laid over /etc inside (ip-netns(8)): the one variant has the plain names.
+etc=/etc/netns/$inside
+mkdir -p "$etc"
+# Runs of the program wait for each other by a lock on the sudoers file: each world has its own.
+cp -a /etc/alternatives /etc/sudoers "$etc"
+cd "$etc/alternatives"
+for command in iptables ip6tables; do
+  for suffix in "" -save -restore; do
+    [ "$command$suffix" -ef "/usr/sbin/$command-$variant$suffix" ] ||
+      ln -sfn "/usr/sbin/$command-$variant$suffix" "$command$suffix"
+  done
+done
+ip -batch - <<end
+netns add $inside
+netns add $outside
+end
+for ns in "$inside" "$outside"; do
+  nsenter --net="/run/netns/$ns" sysctl -qw "net.ipv4.ping_group_range=0 2147483647" \\
+    net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0
+done
+ip -n "$inside" -batch - <<end
+link set lo up
+link add out0 index 7 type veth peer in0 netns $outside
+addr add ${INSIDE_V4}/24 dev out0
+addr add ${INSIDE_V6}/64 dev out0 nodad
+link set out0 up
+end
+ip -n "$outside" -batch - <<end
+link set lo up
+addr add ${OUTSIDE_V4}/24 dev in0
+addr add ${OUTSIDE_V6}/64 dev in0 nodad
+link set in0 up
+end
+ip -n "$inside" -batch - <<end
+route add default via ${OUTSIDE_V4}
+route add default via ${OUTSIDE_V6}
+end
 `;
 
 let worlds = 0;
@@ -102,11 +149,12 @@ class Capture implements AsyncDisposable {
   readonly #said: ReadableStreamDefaultReader<string>;
 
   private constructor(outside: string, filter: string) {
-    this.#child = new Deno.Command("ip", {
+    this.#child = new Deno.Command("nsenter", {
       args: [
-        ...["netns", "exec", outside, "tcpdump", "-i", "in0", "-n", "-l", "--immediate-mode"],
-        // The kernel keeps some 19,000 frames until they are read, which is after the action.
-        ...["--snapshot-length=1600", "--buffer-size=32768"],
+        ...[`--net=/run/netns/${outside}`, "tcpdump", "-i", "in0", "-n", "-l", "--immediate-mode"],
+        // The kernel keeps some 19,000 frames until they are read, which is after the action. To
+        // make room for them is what takes long: headers are enough.
+        ...["--snapshot-length=256", "--buffer-size=8192"],
         `(${filter}) or (udp and dst port ${MARK_PORT})`,
       ],
       stdin: "null",
@@ -159,43 +207,7 @@ export class World implements AsyncDisposable {
   static async create(variant: Variant = "nft"): Promise<World> {
     const world = new World();
     try {
-      const { inside, outside } = world;
-      await world.#choose(variant);
-      for (const ns of [inside, outside]) {
-        await must("ip", "netns", "add", ns);
-        await must("ip", "-n", ns, "link", "set", "lo", "up");
-        // Everyone may ping, and an IPv6 address works as soon as it is there.
-        await must(
-          ...["ip", "netns", "exec", ns, "sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"],
-          ...["net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.router_solicitations=0"],
-        );
-      }
-      await must(
-        "ip",
-        "-n",
-        inside,
-        "link",
-        "add",
-        "out0",
-        "type",
-        "veth",
-        "peer",
-        "in0",
-        "netns",
-        outside,
-      );
-      for (
-        const [ns, device, v4, v6] of [
-          [inside, "out0", INSIDE_V4, INSIDE_V6],
-          [outside, "in0", OUTSIDE_V4, OUTSIDE_V6],
-        ] as const
-      ) {
-        await must("ip", "-n", ns, "addr", "add", `${v4}/24`, "dev", device);
-        await must("ip", "-n", ns, "addr", "add", `${v6}/64`, "dev", device, "nodad");
-        await must("ip", "-n", ns, "link", "set", device, "up");
-      }
-      await must("ip", "-n", inside, "route", "add", "default", "via", OUTSIDE_V4);
-      await must("ip", "-n", inside, "-6", "route", "add", "default", "via", OUTSIDE_V6);
+      await must("sh", "-ec", CREATE, "sh", world.inside, world.outside, variant);
       // A packet to a neighbour that has not answered yet waits in a queue behind every rule, and
       // may leave a second later, when the account that sent it is locked.
       for (const address of [OUTSIDE_V4, OUTSIDE_V6]) {
@@ -230,23 +242,6 @@ export class World implements AsyncDisposable {
   /** A name of this world's own for a uid that has no account. */
   named(uid: number): string {
     return `gone${RUN}_${uid}`;
-  }
-
-  /**
-   * Puts one variant behind the plain names `iptables` and `ip6tables`, inside
-   * only: `ip netns exec` lays /etc/netns/NAME/X over /etc/X (ip-netns(8)).
-   */
-  async #choose(variant: Variant): Promise<void> {
-    const etc = `/etc/netns/${this.inside}`;
-    await must("mkdir", "-p", etc);
-    // Runs of the program wait for each other by a lock on the sudoers file: each world has its own.
-    await must("cp", "-a", "/etc/alternatives", "/etc/sudoers", etc);
-    for (const command of ["iptables", "ip6tables"]) {
-      for (const suffix of ["", "-save", "-restore"]) {
-        const target = `/usr/sbin/${command}-${variant}${suffix}`;
-        await must("ln", "-sfn", target, `${etc}/alternatives/${command}${suffix}`);
-      }
-    }
   }
 
   /** The words that put a command inside. */
@@ -335,8 +330,10 @@ export class World implements AsyncDisposable {
    * @param by whose tools: those of a newer system write what older ones cannot read
    */
   async state(by: Pick<World, "must"> = this): Promise<string> {
+    const [rules, ...tables] = (await by.must("sh", "-ec", STATE)).split(/^(?=table )/m);
+    const ours = tables.filter((table) => /^table inet fishnet(?!_guard)/.test(table)).sort();
     // A set is a hash: nft prints its elements in the order of their buckets.
-    return (await by.must("sh", "-ec", STATE)).replace(
+    return rules!.replaceAll(NO_RULE, "") + ours.join("").replace(
       /elements = \{((?:[^}"]|"[^"]*")*)\}/g,
       (_, elements: string) =>
         `elements = { ${elements.split(",").map((one) => one.trim()).sort().join(", ")} }`,
@@ -408,10 +405,8 @@ export class World implements AsyncDisposable {
     if (this.#subordinate.length > 0) {
       await editSubordinate("remove", this.#subordinate);
     }
-    for (const ns of [this.inside, this.outside]) {
-      await run(["ip", "netns", "del", ns]);
-      await run(["rm", "-rf", `/etc/netns/${ns}`]);
-    }
+    for (const ns of [this.inside, this.outside]) await run(["ip", "netns", "del", ns]);
+    await run(["rm", "-rf", `/etc/netns/${this.inside}`]);
   }
 }
 

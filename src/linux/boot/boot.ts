@@ -13,21 +13,12 @@
  * @module
  */
 import { FishnetError } from "../../errors.ts";
+import { removeFile, restoreFile, writeFile } from "../../lock/file.ts";
 import { sudo } from "../../lock/line.ts";
 import type { Kind, Step } from "../../lock/piece.ts";
 import type { Machine } from "../machine.ts";
-import { restoreFile } from "../../lock/file.ts";
-import { asked, type SharedFile, writeSteps } from "./files.ts";
 import { foundAtBoot } from "./found.ts";
-import {
-  accountPiece,
-  type BootPiece,
-  FOLDER_PIECE,
-  isBoot,
-  LINKS_PIECE,
-  SHARED,
-  wantedLinks,
-} from "./pieces.ts";
+import { accountPiece, type BootPiece, isBoot, SHARED, wantedLinks } from "./pieces.ts";
 import {
   AGAIN,
   besideUnits,
@@ -37,6 +28,7 @@ import {
   LOCK,
   QUESTIONS,
   readBoot,
+  ROOTS_ALONE,
   UNITS,
   WATCH,
 } from "./read_boot.ts";
@@ -57,63 +49,51 @@ export const boot: Kind<Machine> = {
 
   make(pieces, machine) {
     const state = readBoot(machine);
-    const writes = pieces.some((piece) => isBoot(piece) && piece.part === "file");
-    const links = pieces.some((piece) => isBoot(piece) && piece.part === "links");
-    const steps = pieces.filter(isBoot).flatMap((piece) => {
-      switch (piece.part) {
-        case "folder":
-          return makeFolder(state);
-        case "file":
-          return writeShared(piece.file, state);
-        case "links":
-          return [enableStep(state)];
-        case "account": {
-          const before = state.texts.get(piece.path);
-          const back = before === undefined ? [] : [restoreFile(piece.path, before)] as const;
-          return writeSteps(piece.path, piece.text, piece.why, ...back);
-        }
-      }
-    });
-    if (steps.length === 0) return [];
-    const start = links
+    const own = pieces.filter(isBoot);
+    if (own.length === 0) return [];
+    const writes = own.some(({ part, uids }) => part === "file" && uids === undefined);
+    const start = own.some(({ part }) => part === "links")
       ? startSteps(state, STOP)
       : [...(writes ? [RELOAD] : []), ...renewSteps(state, writes)];
-    return [...steps, SYNC, ...start];
+    return [...own.flatMap((piece) => makeSteps(piece, state)), SYNC, ...start];
   },
 
   unmake(pieces, machine) {
     const state = readBoot(machine);
-    const order = (piece: BootPiece) => SHARED.findIndex(({ is }) => is === piece.is);
-    const sorted = pieces.filter(isBoot).toSorted((a, b) =>
-      (order(b) < 0 ? SHARED.length : order(b)) - (order(a) < 0 ? SHARED.length : order(a))
-    );
-    const links = sorted.some(({ part }) => part === "links");
-    const steps = sorted.flatMap((piece): Step[] => {
-      switch (piece.part) {
-        case "folder":
-          return [{
-            line: sudo("rmdir", FOLDER),
-            why: "the last lock of this machine that is kept over a reboot is gone",
-            undo: [sudo("mkdir", "-p", "-m", "700", FOLDER)],
-          }];
-        case "file":
-          return [
-            removeStep(
-              piece.file.path,
-              piece.why,
-              state.texts.get(piece.file.path) ?? piece.file.text,
-            ),
-            ...(piece.file.unit === LOCK ? [RELOAD] : []),
-          ];
-        case "links":
-          return disableSteps(state);
-        case "account":
-          return [removeStep(piece.path, "it is not locked at boot any more", piece.text)];
-      }
-    });
-    return links || steps.length === 0 ? steps : [...steps, ...renewSteps(state)];
+    const own = pieces.filter(isBoot);
+    const shared = SHARED.filter((piece) => own.some(({ is }) => is === piece.is)).toReversed();
+    const steps = [...own.filter(({ uids }) => uids !== undefined), ...shared]
+      .flatMap((piece) => unmakeSteps(piece, state));
+    const stops = shared.some(({ part }) => part === "links");
+    return stops || steps.length === 0 ? steps : [...steps, ...renewSteps(state)];
   },
 };
+
+function makeSteps(piece: BootPiece, state: BootState): Step[] {
+  if (piece.part !== "file") {
+    return [piece.part === "folder" ? folderStep(piece, state) : enableStep(piece, state)];
+  }
+  const { path, text, why } = piece;
+  const place = state.places.get(path);
+  const back = place?.type === "l"
+    ? sudo("ln", "-sfT", place.target, path)
+    : restoreFile(path, place && (state.texts.get(path) ?? ""));
+  return writeFile(path, text.trimEnd(), why, back);
+}
+
+function unmakeSteps(piece: BootPiece, state: BootState): Step[] {
+  if (piece.part !== "file") {
+    return piece.part === "links" ? disableSteps(state) : [{
+      line: sudo("rmdir", FOLDER),
+      why: "the last lock of this machine that is kept over a reboot is gone",
+      undo: [ROOTS_ALONE],
+    }];
+  }
+  const { path, text, uids, unit } = piece;
+  const why = uids === undefined ? piece.why : "it is not locked at boot any more";
+  const step = removeFile(path, state.texts.get(path) ?? text, why);
+  return unit === LOCK ? [step, RELOAD] : [step];
+}
 
 /**
  * A system that systemd does not run, the inside of a chroot for one, would never see the lock again
@@ -126,34 +106,12 @@ export function refusePersist({ answers }: Machine): void {
   throw new FishnetError("--persist needs systemd, which does not run here: leave it out");
 }
 
-function makeFolder({ places }: BootState): Step[] {
+function folderStep({ why }: BootPiece, { places }: BootState): Step {
   const place = places.get(FOLDER);
-  if (place?.type === "d") {
-    const back = `${sudo("chmod", place.mode, FOLDER)} && ${sudo("chown", `${place.uid}`, FOLDER)}`;
-    return [
-      { line: sudo("chown", "root:root", FOLDER), why: FOLDER_PIECE.why, undo: [back] },
-      { line: sudo("chmod", "700", FOLDER), why: FOLDER_PIECE.why, undo: [back] },
-    ];
-  }
-  return [{
-    line: sudo("mkdir", "-p", "-m", "700", FOLDER),
-    why: FOLDER_PIECE.why,
-    undo: [sudo("rmdir", FOLDER)],
-  }];
-}
-
-function writeShared({ path, text, why }: SharedFile, { places, texts }: BootState): Step[] {
-  const place = places.get(path);
-  const back = place === undefined
-    ? undefined
-    : place.type === "l"
-    ? sudo("ln", "-sfT", place.target, path)
-    : restoreFile(path, texts.get(path) ?? "");
-  return writeSteps(path, text.trimEnd(), why, back);
-}
-
-function removeStep(path: string, why: string, text: string): Step {
-  return { line: asked(sudo("rm", path)), why, undo: [asked(restoreFile(path, text))] };
+  const back = place?.type === "d"
+    ? `${sudo("chmod", place.mode, FOLDER)} && ${sudo("chown", `${place.uid}`, FOLDER)}`
+    : sudo("rmdir", FOLDER);
+  return { line: ROOTS_ALONE, why, undo: [back] };
 }
 
 const RELOAD: Step = {
@@ -186,36 +144,31 @@ const startSteps = (state: BootState, undo: string): Step[] =>
     undo: [undo],
   }));
 
-/** Waited for: what it holds, it holds until then. */
-const stopWatch = (state: BootState): Step => ({
-  line: sudo("systemctl", "stop", WATCH),
+/** What holds the accounts is waited for: it goes on until then. */
+const stopStep = (state: BootState, ...more: readonly string[]): Step => ({
+  line: [sudo("systemctl", "stop", WATCH), ...more].join(" && "),
   why: "end what holds the accounts while another firewall starts or stops",
-  undo: [startLines(state).join(" && ")],
+  undo: [startLines(state).join(" && "), ...more.map(() => "")],
 });
 
 /** What holds the accounts as they were is to hold them as they are. */
 function renewSteps(state: BootState, always = false): Step[] {
   const active = state.units.get(WATCH)?.get("ActiveState") ?? "inactive";
-  return active === "inactive" && !always ? [] : [stopWatch(state), ...startSteps(state, "")];
+  return active === "inactive" && !always ? [] : [stopStep(state), ...startSteps(state, "")];
 }
 
 /** The unit of the lock names those beside it, which are enabled with it. */
-function enableStep(state: BootState): Step {
+function enableStep({ why }: BootPiece, state: BootState): Step {
   const links = wantedLinks(state);
   const missing = links.filter((link) => !state.places.has(link));
   return {
     line: state.othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
-    why: LINKS_PIECE.why,
+    why,
     undo: [missing.length === links.length ? DISABLE : sudo("rm", "-f", ...missing)],
   };
 }
 
 const disableSteps = (state: BootState): Step[] => [
   { line: DISABLE, why: "systemd no longer starts the units", undo: [ENABLE] },
-  stopWatch(state),
-  {
-    line: STOP,
-    why: "what still looks after other firewalls",
-    undo: [startLines(state).join(" && ")],
-  },
+  stopStep(state, STOP),
 ];

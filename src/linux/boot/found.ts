@@ -7,16 +7,22 @@ import { sudo } from "../../lock/line.ts";
 import type { Found } from "../../lock/piece.ts";
 import { ownRange } from "../accounts.ts";
 import type { Machine } from "../machine.ts";
-import { SHARED_FILES, type SharedFile } from "./files.ts";
-import { accountPiece, filePiece, FOLDER_PIECE, LINKS_PIECE, wantedLinks } from "./pieces.ts";
 import {
-  type BootFile,
+  accountPiece,
+  FOLDER_PIECE,
+  LINKS_PIECE,
+  SHARED_FILES,
+  type SharedFile,
+  wantedLinks,
+} from "./pieces.ts";
+import {
   type BootState,
   FOLDER,
   LINKS,
   PACKAGED_UNITS,
   parseBootFile,
   readBoot,
+  ROOTS_ALONE,
 } from "./read_boot.ts";
 
 /** All that is there, of every account. */
@@ -36,11 +42,9 @@ function folderFound({ places }: BootState): Found[] {
   const sound = place.type === "d" && place.mode === "700" && place.uid === 0;
   return [{
     ...FOLDER_PIECE,
-    ...(sound ? {} : { fault: `${FOLDER} is not root's alone`, mend: MEND_FOLDER }),
+    ...(sound ? {} : { fault: `${FOLDER} is not root's alone`, mend: ROOTS_ALONE }),
   }];
 }
-
-const MEND_FOLDER = `sudo chown root:root ${FOLDER} && sudo chmod 700 ${FOLDER}`;
 
 /** A file of an administrator's hides a package's of the same name. */
 function filesFound(state: BootState): Found[] {
@@ -53,7 +57,7 @@ function filesFound(state: BootState): Found[] {
     const fault = faultOf(file, packaged ?? state.texts.get(file.path), state);
     // What is the package's stays; what is not ours there, a file in /etc hides.
     const foreign = packaged === undefined ? {} : { foreign: true as const };
-    return [{ ...filePiece(file), ...foreign, ...fault }];
+    return [{ ...file, ...foreign, ...fault }];
   });
 }
 
@@ -116,4 +120,4 @@ function accountsFound({ texts }: BootState): Found[] {
   });
 }
 
-const UNREADABLE: Omit<BootFile, "name"> = { backend: "iptables", onlyPorts: [], sessions: false };
+const UNREADABLE = { backend: "iptables", onlyPorts: [], sessions: false } as const;

@@ -7,19 +7,19 @@
 
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 umask 077
-set -f # no word here is ever a pattern for file names, except where accounts are listed
+set -f # no word here is ever a pattern for file names, except in accounts
 folder=${0%/*}
-
+newline="
+"
 read -r quote <<END
 "
 END
-newline="
-"
-tab="	"
 
+# Says what failed, and fails.
 say() {
   echo "fishnet: $*" >&2
   failed=1
+  return 1
 }
 
 # Whether it is a number in plain decimals that a uid can be.
@@ -30,44 +30,50 @@ is_uid() {
   [ "$1" -le 4294967294 ]
 }
 
-# Sets $word to the range FIRST-LAST as every tool prints it: one uid alone is itself.
-print() {
-  word=$1
-  if [ "${1%-*}" = "${1#*-}" ]; then word=${1%-*}; fi
+# A range of uids is FIRST-LAST, or one uid alone, as every tool prints it. Adds that from $1 to $2, if any, to $sum.
+add() {
+  if [ "$1" -eq "$2" ]; then sum="$sum $1"; elif [ "$1" -lt "$2" ]; then sum="$sum $1-$2"; fi
 }
 
-# Cuts $1, a uid or a range, out of the ranges $parts.
+# Cuts the range $1 out of the ranges $parts.
 cut() {
-  rest=""
+  sum=""
   for part in $parts; do
-    if [ "${1#*-}" -lt "${part%-*}" ] || [ "${1%-*}" -gt "${part#*-}" ]; then
-      rest="$rest $part"
-      continue
-    fi
-    if [ "${1%-*}" -gt "${part%-*}" ]; then rest="$rest ${part%-*}-$((${1%-*} - 1))"; fi
-    if [ "${1#*-}" -lt "${part#*-}" ]; then rest="$rest $((${1#*-} + 1))-${part#*-}"; fi
+    first=${part%-*} last=${part#*-}
+    add "$first" $((last < ${1%-*} ? last : ${1%-*} - 1))
+    add $((first > ${1#*-} ? first : ${1#*-} + 1)) "$last"
   done
-  parts=$rest
+  parts=$sum
 }
 
-# Sets $ranges to the subordinate uids of one account, FIRST-LAST each and each uid once, out of /etc/subuid, which has
-# lines NAME:FIRST:COUNT and UID:FIRST:COUNT. A line that is none of these is said, and hides no other.
+# Sets $parts to the ranges of $wanted in order, and what overlaps or adjoins as one.
+merge() {
+  sum="" low=0 high=-1
+  for part in $(echo "$wanted" | sort -n); do
+    if [ "${part%-*}" -gt $((high + 1)) ]; then
+      add "$low" "$high"
+      low=${part%-*} high=${part#*-}
+    elif [ "${part#*-}" -gt "$high" ]; then
+      high=${part#*-}
+    fi
+  done
+  add "$low" "$high"
+  parts=$sum
+}
+
+# Sets $ranges to the subordinate uids of one account, each uid once, out of /etc/subuid, which has lines
+# NAME:FIRST:COUNT and UID:FIRST:COUNT. A line that is none of these is said, and hides no other.
 read_ranges() {
-  ranges=
+  ranges=""
   [ -e /etc/subuid ] || return 0
-  while IFS= read -r line || [ -n "$line" ]; do
-    case $line in
-      "$name":* | "$uid":*) ;;
-      *) continue ;;
-    esac
-    numbers=${line#*:}
-    first=${numbers%%:*} count=${numbers#*:}
+  while IFS=: read -r whose first count || [ -n "$whose" ]; do
+    if [ "$whose" != "$name" ] && [ "$whose" != "$uid" ]; then continue; fi
     if is_uid "$first" && is_uid "$count" && [ "$count" -gt 0 ] && is_uid $((first + count - 1)); then
       parts=$first-$((first + count - 1))
       for range in "$uid" $ranges; do cut "$range"; done
       ranges="$ranges$parts"
     else
-      say "cannot read this line of /etc/subuid: $line"
+      say "cannot read this line of /etc/subuid: $whose:$first:$count"
     fi
   done </etc/subuid
 }
@@ -75,7 +81,7 @@ read_ranges() {
 # ip: all that is to be locked, of every account, where no rule has it yet. $1: the family.
 routing_rules() {
   rules=$(ip -"$1" rule show) || { say "cannot list the routing rules of IPv$1"; return; }
-  parts=$(merged)
+  merge
   while read -r preference from all uidrange range prohibit rest; do
     case "$preference $from $all $uidrange $prohibit $rest" in
       "77: from all uidrange prohibit " | "77: from all uidrange prohibit proto "*) cut "$range" ;;
@@ -84,28 +90,12 @@ routing_rules() {
 $rules
 END
   for part in $parts; do
-    ip -"$1" rule add pref 77 uidrange "$part" prohibit protocol kernel || say "IPv$1: no routing rule for $part"
+    ip -"$1" rule add pref 77 uidrange "${part%-*}-${part#*-}" prohibit protocol kernel ||
+      say "IPv$1: no routing rule for $part"
   done
 }
 
-# Prints the ranges of $wanted in order, and what overlaps or adjoins as one.
-merged() {
-  echo "$wanted" | sort -n | {
-    IFS=- read -r low high
-    while IFS=- read -r first last; do
-      if [ "$first" -gt $((high + 1)) ]; then
-        echo "$low-$high"
-        low=$first high=$last
-      elif [ "$last" -gt "$high" ]; then high=$last; fi
-    done
-    echo "$low-$high"
-  }
-}
-
-# Notes one command of a transaction.
-note() { changes=$changes${changes:+$newline}$1; }
-
-# Does what was noted, by $1: all of it at once, or else, since half a lock is better than none, each by itself.
+# Does what $changes says, by $1: all of it at once, or else, since half a lock is better than none, each by itself.
 change() {
   if [ -z "$changes" ] || $1 "$changes"; then return; fi
   while IFS= read -r line; do
@@ -114,19 +104,16 @@ change() {
 $changes
 END
 }
+restore() { echo "*$table$newline$1${newline}COMMIT" | "$tool-restore" -w 30 --noflush; }
+feed_nft() { echo "$1" | nft -f -; }
 
-lock_with_iptables() {
-  lock_family iptables icmp-port-unreachable
-  [ "$families" = 4 ] || lock_family ip6tables icmp6-port-unreachable
-}
-
-# The tables of one family: first that where packets leave. Each rule is as iptables lists it, and goes on top of its
-# chain. $2: how it refuses.
+# The tables of the family $1: first that where packets leave. Each rule is as iptables lists it, and goes on top of
+# its chain.
 lock_family() {
-  tool=$1
+  if [ "$1" = 4 ]; then tool=iptables icmp=icmp; else tool=ip6tables icmp=icmp6; fi
   if list mangle; then
-    for owner in $owners; do
-      owner="-m owner --uid-owner $owner"
+    for range in $uid $ranges; do
+      owner="-m owner --uid-owner $range"
       rule POSTROUTING "! -o lo $owner -m comment --comment ${quote}fishnet:$name$quote -j DROP"
       rule OUTPUT "-o lo -p tcp $owner -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
       rule OUTPUT "-p sctp $owner -j DROP"
@@ -135,75 +122,62 @@ lock_family() {
   fi
   list filter || return
   if [ -n "$commas" ]; then
-    make_chain "$2"
-    for owner in $owners; do
-      owner="-m owner --uid-owner $owner"
+    chain="-A fishnet -m conntrack --ctdir REPLY -j RETURN
+-A fishnet -p tcp -j REJECT --reject-with tcp-reset
+-A fishnet -j REJECT --reject-with $icmp-port-unreachable"
+    # Our chain is made anew where it is not as it has to be.
+    [ "$(echo "$listed" | grep "^-A fishnet ")" = "$chain" ] || changes=":fishnet - [0:0]$newline$chain"
+    for range in $uid $ranges; do
+      owner="-m owner --uid-owner $range"
       rule OUTPUT "-o lo -p tcp $owner -m multiport ! --dports $commas -j fishnet"
       rule OUTPUT "-o lo ! -p tcp $owner -j fishnet"
     done
   fi
-  rule OUTPUT "! -o lo -m owner --uid-owner $uid -j REJECT --reject-with $2"
+  rule OUTPUT "! -o lo -m owner --uid-owner $uid -j REJECT --reject-with $icmp-port-unreachable"
   change restore
 }
 
 # Sets $listed to the rules of a table. A list that cannot be had is no empty list.
 list() {
   table=$1 changes=""
-  listed=$($tool -w 30 -t "$table" -S) && return
-  say "$tool cannot list its table $table: if it is incompatible, nft has put rules there, which only nft can remove"
-  return 1
+  listed=$($tool -w 30 -t "$table" -S) ||
+    say "$tool cannot list its table $table: if it is incompatible, nft has put rules there, which only nft can remove"
 }
 
 # Notes what has to be done for one rule. It is in force where it stands and nothing above it can let a packet go.
 # One that others have come before is moved to the top, in one transaction.
 rule() {
-  change="-I $1 1 $2" first=yes
   while IFS= read -r line; do
     case $line in
-      "-A $1 $2")
-        [ $first = no ] || return 0
-        change="-D $1 $2$newline$change"
-        break
-        ;;
+      "-A $1 $2") return ;;
       "-A $1 "*" -j DROP" | "-A $1 "*" -j REJECT "* | "-A $1 "*" -j TCPOPTSTRIP "* | "-A $1 "*" -j fishnet") ;;
-      "-A $1 "*) first=no ;;
+      "-A $1 "*) break ;;
     esac
   done <<END
 $listed
 END
-  note "$change"
-}
-
-# The same for the chain of ours, which is made anew where it is not as it has to be.
-make_chain() {
-  chain="-A fishnet -m conntrack --ctdir REPLY -j RETURN
--A fishnet -p tcp -j REJECT --reject-with tcp-reset
--A fishnet -j REJECT --reject-with $1"
-  case $newline$listed$newline in
-    *"-A fishnet "*"$newline$chain$newline"* | *"$newline$chain$newline-A fishnet "*) ;;
-    *"$newline$chain$newline"*) return ;;
+  case $listed$newline in
+    *"$newline-A $1 $2$newline"*) changes="$changes$newline-D $1 $2" ;;
   esac
-  note ":fishnet - [0:0]$newline$chain"
+  changes="$changes$newline-I $1 1 $2"
 }
-
-restore() { echo "*$table$newline$1${newline}COMMIT" | "$tool-restore" -w 30 --noflush; }
 
 lock_with_nftables() {
   tool=nft
   if read_table fishnet; then
-    element locked "$uid-$uid"
-    for one in $ranges; do
-      if [ "${one%-*}" -lt 65536 ]; then say "subordinate uids below 65536 need --backend iptables: $name has $one"; fi
-      element subordinate "$one"
+    element locked "$uid"
+    for range in $ranges; do
+      [ "${range%-*}" -ge 65536 ] || say "subordinate uids below 65536 need --backend iptables: $name has $range"
+      element subordinate "$range"
     done
     change feed_nft
   fi
   if [ -z "$ports" ] || ! read_table fishnet_loopback; then return; fi
-  for allowed in $ports; do element allowed "$uid-$uid" "$allowed"; done
-  for one in $ranges; do
-    for allowed in $ports; do element allowed_subordinate "$one" "$allowed"; done
+  for port in $ports; do
+    element allowed "$uid" "$port"
+    for range in $ranges; do element allowed_subordinate "$range" "$port"; done
   done
-  for one in "$uid-$uid" $ranges; do element narrowed "$one"; done
+  for range in $uid $ranges; do element narrowed "$range"; done
   change feed_nft
 }
 
@@ -213,68 +187,45 @@ read_table() {
   if listed=$(nft list table inet "$1" 2>&1); then changes="flush table inet $1; $changes"; return; fi
   case $listed in
     *"No such file or directory"*) ;;
-    *) say "nft cannot list the table inet $1: $listed"; return 1 ;;
+    *) say "nft cannot list the table inet $1: $listed" ;;
   esac
 }
 
 # Notes what of the range $2 is not in the set $1 yet, since no uid can be there twice. $3: the port beside it, if any.
 element() {
-  parts=$2 beside=${3:+ . $3} held=${listed#*"set $1 {"} dot=""
-  if [ "$held" = "$listed" ]; then held=; fi
-  for word in ${held%%"$newline$tab}"*}; do
-    case $dot$word in
-      .[0-9]*) port=" . $word" ;;
-      [0-9]*) range=$word port="" ;;
-      comment) if [ "$port" = "$beside" ]; then cut "$range"; fi ;;
-    esac
-    dot=${word%%[!.]*}
-  done
+  parts=$2 beside=${3:+. $3 } held=${listed#*"set $1 {"}
+  if [ "$held" = "$listed" ]; then held=""; fi
+  while read -r held_range rest; do
+    if [ "$rest" = "${beside}comment" ]; then cut "$held_range"; fi
+  done <<END
+$(echo "${held%%"}"*}" | grep -oE "[0-9-]+( [.] [0-9]+)? comment")
+END
   for part in $parts; do
-    print "$part"
-    note "add element inet $table $1 { $word$beside comment $quote$name$quote }"
+    changes="$changes${newline}add element inet $table $1 { $part ${beside}comment $quote$name$quote }"
   done
 }
 
-feed_nft() { echo "$1" | nft -f -; }
+# Prints the path of the file of each account.
+accounts() (
+  set +f
+  echo "$folder"/*.account
+)
 
 # Reads $file, of one account; fails where it is none that can be locked.
 read_account() {
-  uid=${file##*/} name="" backend="" ports="" commas="" owners=""
+  [ -e "$file" ] || return
+  uid=${file##*/}
   uid=${uid%.account}
-  while IFS="=" read -r key value; do
-    case $key in
-      name) name=$value ;;
-      backend) backend=$value ;;
-      ports) ports=$value ;;
-    esac
-  done <"$file"
+  { read -r name; read -r backend; read -r ports; } <"$file"
+  name=${name#name=} backend=${backend#backend=} ports=${ports#ports=}
   case $name=$ports in
     =* | *[!A-Za-z0-9_-]*=*) say "$file names no account"; return 1 ;;
     *=*[!0-9" "]*) say "$file has ports that are no numbers"; return 1 ;;
   esac
   if ! is_uid "$uid" || [ "$uid" -eq 0 ]; then say "$file is of no uid that can be locked"; return 1; fi
-  for port in $ports; do commas=$commas${commas:+,}$port; done
+  commas=$(echo "$ports" | tr " " ,)
   read_ranges
-  for range in $uid-$uid $ranges; do
-    print "$range"
-    owners="$owners${owners:+ }$word" wanted=$wanted${wanted:+$newline}$range
-  done
-}
-
-# Does $1 for each account, whether or not another failed.
-each_account() {
-  set +f
-  for file in "$folder"/*.account; do
-    set -f
-    if [ -e "$file" ] && read_account; then $1; fi
-  done
-}
-
-lock_account() {
-  case $backend in
-    iptables | nftables) "lock_with_$backend" ;;
-    *) say "$file names no backend" ;;
-  esac
+  for range in $uid $ranges; do wanted=$wanted$newline$range; done
 }
 
 # One look at all of them; no other run of this, nor of the program, at a time.
@@ -286,7 +237,14 @@ look() (
   failed=0 families="4 6" wanted=""
   # A kernel without IPv6 has none to lock; one that has not loaded it yet does so now.
   [ -e /proc/net/if_inet6 ] || { modprobe -q net-pf-10; [ -e /proc/net/if_inet6 ]; } || families=4
-  each_account lock_account
+  for file in $(accounts); do
+    read_account || continue
+    case $backend in
+      iptables) for family in $families; do lock_family "$family"; done ;;
+      nftables) lock_with_nftables ;;
+      *) say "$file names no backend" ;;
+    esac
+  done
   [ -z "$wanted" ] || for family in $families; do routing_rules "$family"; done
   exit $failed
 )
@@ -294,25 +252,17 @@ look() (
 # Prints, for nft, in one line, a table of what the accounts may not send; its process alone can take it away.
 guard() {
   wanted="" limits="" table="table inet fishnet_guard { flags owner; }"
-  each_account limit
-  ranges=
-  for part in $(merged); do
-    print "$part"
-    ranges="$ranges${ranges:+, }$word"
+  for file in $(accounts); do
+    if ! read_account || [ -z "$commas" ]; then continue; fi
+    owner="oif lo ct direction original meta skuid { $(echo "$uid$ranges" | tr " " ,) }"
+    limits="$limits $owner tcp dport != { $commas } drop; $owner meta l4proto != tcp drop;"
   done
-  table="$table; delete ${table%% {*}; ${table%?} set held { type uid; flags interval; elements = { $ranges }; };"
+  merge
+  table="$table; delete ${table%% {*}; ${table%?} set held { type uid; flags interval;"
+  table="$table elements = { $(echo "${parts# }" | tr " " ,) }; };"
   table="$table chain post { type filter hook postrouting priority 200; oif != lo meta skuid @held drop;"
   table="$table oif lo meta skuid @held meta l4proto sctp drop; oif lo meta skuid @held tcp option mptcp exists drop;"
   echo "$table $limits }; }"
-}
-
-# What its ports do not allow.
-limit() {
-  [ -n "$commas" ] || return 0
-  for owner in $owners; do
-    owner="oif lo ct direction original meta skuid $owner"
-    limits="$limits $owner tcp dport != { $commas } drop; $owner meta l4proto != tcp drop;"
-  done
 }
 
 # From before another firewall starts, reloads or stops, for 40 s: whatever it flushes, the guard holds, and what was

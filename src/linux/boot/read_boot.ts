@@ -4,11 +4,17 @@
  * @module
  */
 import type { Backend } from "../../account.ts";
-import type { Questions } from "../../lock/piece.ts";
+import { sudo } from "../../lock/line.ts";
+import type { Lock, Questions } from "../../lock/piece.ts";
 import type { Machine } from "../machine.ts";
 
 /** Where the script and the accounts' files are. /etc is there before any other file system is. */
 export const FOLDER = "/etc/fishnet-firewall";
+
+/** Makes the folder, or makes it root's alone. */
+export const ROOTS_ALONE = sudo(
+  ...["install", "-d", "-o", "root", "-g", "root", "-m", "700", FOLDER],
+);
 
 /** Where an administrator's units are, and those of packages (systemd.unit(5)). */
 export const UNITS = "/etc/systemd/system";
@@ -139,17 +145,12 @@ function unitsShown(shown: string): Map<string, Map<string, string>> {
 }
 
 /** What an account's file says. */
-export interface BootFile {
-  readonly name: string;
-  readonly backend: Backend;
-  readonly onlyPorts: readonly number[];
-  readonly sessions: boolean;
-}
+export type BootFile = Pick<Lock, "name" | "backend" | "onlyPorts" | "sessions">;
 
-/** The text of an account's file, without its last newline. */
+/** The text of an account's file. */
 export function printBootFile({ name, backend, onlyPorts, sessions }: BootFile): string {
   const lines = [`name=${name}`, `backend=${backend}`, `ports=${onlyPorts.join(" ")}`];
-  return [...lines, ...(sessions ? ["sessions=yes"] : [])].join("\n");
+  return [...lines, ...(sessions ? ["sessions=yes"] : []), ""].join("\n");
 }
 
 /** Reads an account's file; undefined where it is not as {@link printBootFile} writes it. */

@@ -55,16 +55,9 @@ const HELPERS: Readonly<Record<string, readonly string[]>> = {
 
 /** Capabilities with which no rule for a uid holds, or that are as good as root: capabilities(7). */
 const CAPABILITIES = [
-  ...[
-    "cap_net_raw",
-    "cap_net_admin",
-    "cap_sys_admin",
-    "cap_sys_module",
-    "cap_sys_rawio",
-    "cap_bpf",
-  ],
-  ...["cap_sys_ptrace", "cap_setuid", "cap_setgid", "cap_setfcap", "cap_dac_override"],
-  ...["cap_dac_read_search", "cap_chown", "cap_fowner"],
+  ...["cap_net_raw", "cap_net_admin", "cap_sys_admin", "cap_sys_module", "cap_sys_rawio"],
+  ...["cap_bpf", "cap_sys_ptrace", "cap_setuid", "cap_setgid", "cap_setfcap"],
+  ...["cap_dac_override", "cap_dac_read_search", "cap_chown", "cap_fowner"],
 ];
 
 /**
@@ -89,60 +82,50 @@ export function filePaths(): string[] {
 }
 
 /** The warnings of what `may.pl` found. */
-export function fileWarnings(accounts: readonly Locked[], lines: readonly string[]): Warning[] {
+export function fileWarnings(accounts: readonly Locked[], lines: string): Warning[] {
   const found = new Map<string, Set<number>>();
-  for (const line of lines) {
-    const [, uid, what] = /^(\d+) ((?:write|run|cap) \/.*)$/.exec(line) ?? [];
-    if (what === undefined) continue;
-    found.set(what, (found.get(what) ?? new Set()).add(Number(uid)));
+  for (const [, uid, what] of lines.matchAll(/^(\d+) ((?:write|run|cap) \/.*)$/gm)) {
+    found.set(what!, (found.get(what!) ?? new Set()).add(Number(uid)));
   }
-  const blind: Warning[] = !lines.includes("no getcap") ? [] : [{
+  const blind: Warning[] = !/^no getcap$/m.test(lines) ? [] : [{
     reason: "which programs have capabilities cannot be told without getcap",
     remedy: "install getcap (the package libcap2-bin, or libcap)",
   }];
-  const warnings = [...found].flatMap(([what, uids]) => {
+  const warnings = [...found].flatMap(([what, uids]): Warning[] => {
     const [, kind, path = ""] = /^(\w+) (.*)$/.exec(what)!;
-    if (kind === "write") return socketWarnings(path, accounts, uids);
+    const meant = accounts.filter(({ uid, ranges }) =>
+      uids.has(uid) || ranges.some(({ first }) => uids.has(first))
+    );
+    if (kind === "write") {
+      return meant.map((account) => socketWarning(path, account, uids.has(account.uid)));
+    }
     const warning = kind === "run" ? helperWarning(path) : capabilityWarning(path);
-    return warning === undefined ? [] : [{ ...whose(accounts, uids), ...warning }];
+    if (warning === undefined) return [];
+    // What many may do is of nobody.
+    const isOnes = meant.length === 1 && accounts.length > 1;
+    return [isOnes ? { account: meant[0]!.name, ...warning } : warning];
   });
   return [...warnings, ...blind];
 }
 
-/** The one account that is meant; nobody where it is many. */
-function whose(accounts: readonly Locked[], uids: ReadonlySet<number>): { account?: string } {
-  const meant = accounts.filter(({ uid, ranges }) =>
-    uids.has(uid) || ranges.some(({ first }) => uids.has(first))
-  );
-  return meant.length === 1 && accounts.length > 1 ? { account: meant[0]!.name } : {};
-}
-
-function socketWarnings(
-  path: string,
-  accounts: readonly Locked[],
-  uids: ReadonlySet<number>,
-): Warning[] {
+function socketWarning(path: string, { name: account, onlyPorts }: Locked, own: boolean): Warning {
   const asking = ASKING_SOCKETS[path];
-  return accounts.flatMap(({ name: account, uid, ranges, onlyPorts }) => {
-    const own = uids.has(uid);
-    if (!own && !ranges.some(({ first }) => uids.has(first))) return [];
-    const who = own ? "" : "its subordinate uids ";
-    if (asking === undefined) {
-      return [{
-        account,
-        reason: `${who}may write to ${path}, and so have root do anything for it`,
-        remedy: "take that right from it",
-      }];
-    }
-    const remedy = !own
-      ? `take the lines of ${account} out of /etc/subuid and /etc/subgid`
-      : !asking.shut
-      ? `setfacl -m u:${account}:--- ${path}, whenever its service starts`
-      : onlyPorts.length === 0
-      ? "enable again with --only-port and the proxy's port"
-      : "install setfacl (the package acl), and enable again";
-    return [{ account, reason: `${who}may have ${asking.does} (${path})`, remedy }];
-  });
+  const who = own ? "" : "its subordinate uids ";
+  if (asking === undefined) {
+    return {
+      account,
+      reason: `${who}may write to ${path}, and so have root do anything for it`,
+      remedy: "take that right from it",
+    };
+  }
+  const remedy = !own
+    ? `take the lines of ${account} out of /etc/subuid and /etc/subgid`
+    : !asking.shut
+    ? `setfacl -m u:${account}:--- ${path}, whenever its service starts`
+    : onlyPorts.length === 0
+    ? "enable again with --only-port and the proxy's port"
+    : "install setfacl (the package acl), and enable again";
+  return { account, reason: `${who}may have ${asking.does} (${path})`, remedy };
 }
 
 function helperWarning(path: string): Warning | undefined {
@@ -151,9 +134,7 @@ function helperWarning(path: string): Warning | undefined {
     names.some((one) => one.split("/").at(-1) === name)
   )?.[0];
   if (does === undefined) return undefined;
-  const bit = name === "postdrop" || name === "smtpctl" || name === "dma"
-    ? "setgid"
-    : "setuid root";
+  const bit = ["postdrop", "smtpctl", "dma"].includes(name) ? "setgid" : "setuid root";
   return {
     reason: `${path} is ${bit} and ${does}, whoever runs it`,
     remedy: `chmod ug-s ${path}, or let only trusted groups run it`,

@@ -8,13 +8,12 @@ import type { Warning } from "../../lock/report.ts";
 
 /** Reads what `sudo -l -U` printed. */
 export function sudoWarnings(account: string, text: string): Warning[] {
-  return /\bmay run the following commands\b/.test(text)
-    ? [{
-      account,
-      reason: "may use sudo: what it runs as another account is not locked",
-      remedy: `take it out of /etc/sudoers (sudo -l -U ${account} shows the rules)`,
-    }]
-    : [];
+  if (!/\bmay run the following commands\b/.test(text)) return [];
+  return [{
+    account,
+    reason: "may use sudo: what it runs as another account is not locked",
+    remedy: `take it out of /etc/sudoers (sudo -l -U ${account} shows the rules)`,
+  }];
 }
 
 /** What a group gives, for those that give root, or the network past any rule for a uid. */
@@ -67,12 +66,10 @@ export function requestKeyWarnings(text: string): Warning[] {
   const first = lines.find(([, , description]) => description === "*");
   const refuses = (line: readonly string[]) =>
     /\/keyctl$/.test(line[4] ?? "") && (line[5] === "negate" || line[5] === "reject");
-  const open = lines.some((line) => line === first || line[2] !== "*" ? !refuses(line) : false);
-  return open
-    ? [{
-      reason: "any account has root look up a name: keyctl request2 dns_resolver NAME",
-      remedy: "echo 'create dns_resolver * * /bin/keyctl negate %k 30 %S' " +
-        ">/etc/request-key.d/00-no-dns.conf",
-    }]
-    : [];
+  if (!lines.some((line) => (line === first || line[2] !== "*") && !refuses(line))) return [];
+  return [{
+    reason: "any account has root look up a name: keyctl request2 dns_resolver NAME",
+    remedy: "echo 'create dns_resolver * * /bin/keyctl negate %k 30 %S' " +
+      ">/etc/request-key.d/00-no-dns.conf",
+  }];
 }

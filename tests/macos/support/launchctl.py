@@ -1,5 +1,6 @@
 #!/usr/bin/python3 -IS
-"""A stand-in for macOS's launchctl: it knows which jobs are loaded, and runs each once.
+"""A stand-in for macOS's launchctl: it knows which jobs are loaded, and runs each once. This is the
+half of it that changes; what shows (print) is launchctl.sh, which calls this.
 
 As with Apple's, a job that was booted out is still known for a while, and until it is gone
 bootstrap fails. "tick" stands for a minute that passes: each job with a StartInterval runs.
@@ -38,13 +39,7 @@ def plist_in(file):
         return plistlib.load(f)
 
 
-if verb == "print":
-    if os.path.exists(file_of(args[0], "leaving")):
-        os.remove(file_of(args[0], "leaving"))
-    elif not os.path.exists(file_of(args[0])):
-        sys.exit("Could not find service in domain for system")
-    print("state = not running")
-elif verb == "bootout":
+if verb == "bootout":
     if not os.path.exists(file_of(args[0])):
         sys.exit("Boot-out failed: 3: No such process")
     os.rename(file_of(args[0]), file_of(args[0], "leaving"))

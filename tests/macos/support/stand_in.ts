@@ -24,7 +24,12 @@ anchor "com.apple/*"
 load anchor "com.apple" from "/etc/pf.anchors/com.apple"
 `;
 
-const TOOLS = { "pfctl.sh": "pfctl", "pfctl.py": "pfctl.py", "launchctl.py": "launchctl" };
+const TOOLS = {
+  "pfctl.sh": "pfctl",
+  "pfctl.py": "pfctl.py",
+  "launchctl.sh": "launchctl",
+  "launchctl.py": "launchctl.py",
+};
 const HERE = new URL(".", import.meta.url).pathname;
 
 /** The account names that every stand-in has. */

@@ -12,9 +12,11 @@ export const STATE_SCRIPT = `{
   pfctl -s info; pfctl -s rules; pfctl -s nat; pfctl -s dummynet
   pfctl -s References | grep -c pfctl
   cd ${STATE}
-  for f in anchors/*; do if test -s $f; then echo $f; cat $f; fi; done; ls jobs; cat tables
+  modes= texts=tables
+  for f in anchors/*; do if test -s $f; then texts="$texts $f"; fi; done
   for f in /etc/pf.conf* /etc/pf.anchors/* /var/db/* /var/db/*/* /Library/LaunchDaemons/*; do
-    if test -e $f; then stat -c "%n %A %u:%g" $f; fi
-    case $f in *.token) ;; *) if test -f $f; then cat $f; fi;; esac
+    if test -e $f; then modes="$modes $f"; fi
+    case $f in *.token) ;; *) if test -f $f; then texts="$texts $f"; fi;; esac
   done
+  ls jobs; stat -c "%n %A %u:%g" $modes; tail -vn +1 $texts
 } 2>/dev/null`;

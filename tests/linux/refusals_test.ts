@@ -1,0 +1,92 @@
+/**
+ * What `enable --apply` refuses, by what the system's own tools print; preflight_test.ts has some of
+ * it on real accounts, with the whole program.
+ */
+import { assertThrows } from "@std/assert";
+import { FishnetError } from "../../src/errors.ts";
+import type { LockOptions } from "../../src/lock/piece.ts";
+import { BARE, type Printed, sightWith } from "../support/fake_machine.ts";
+import { enableSteps } from "../support/inside.ts";
+
+const PASSWD = BARE["getent passwd"];
+const accounts = (...lines: string[]) => ({ "getent passwd": `${PASSWD}${lines.join("\n")}\n` });
+/** Somebody else, and what /etc/subuid says. */
+const subuid = (...lines: string[]) => ({
+  ...accounts("other:x:1002:1002::/home/other:/bin/sh"),
+  "cat /etc/subuid": lines.map((line) => `${line}\n`).join(""),
+});
+const nft = (version: string) => ({ "nft --version": `nftables v${version} (A Name)\n` });
+const NFT = { backend: "nftables" } as const;
+
+const REFUSED: readonly (readonly [why: string, Printed, Partial<LockOptions>, says: string])[] = [
+  [
+    "uid 0, under another name",
+    { "getent passwd": "root:x:0:0::/root:/bin/sh\nagent:x:0:0::/:/bin/sh\n" },
+    {},
+    "refusing to lock 'agent', which has uid 0",
+  ],
+  [
+    "a uid that two accounts share",
+    accounts("twin:x:1001:1001::/:/bin/sh"),
+    {},
+    "'agent', which shares uid 1001 with 'twin'",
+  ],
+  ["root's uid in its range", subuid("agent:0:100"), {}, "uids 0-99 contain root's"],
+  ["another's uid in its range", subuid("agent:1002:1"), {}, "contain that of 'other' (1002)"],
+  [
+    "another's range in its range",
+    subuid("other:100000:65536", "agent:100007:1"),
+    {},
+    "overlap those of 'other'",
+  ],
+  [
+    "its uid in another's range",
+    subuid("other:1000:3"),
+    {},
+    "uid 1001 is one of the subordinate uids of 'other'",
+  ],
+  ...["agent:0x77359400:10", "agent:02000000000:10", "agent:1950000000:0"].map((line) =>
+    [
+      `the line ${line} of /etc/subuid, which others may read otherwise`,
+      subuid(line),
+      {},
+      `line for 'agent' that is no range, "${line}": write agent:FIRST`,
+    ] as const
+  ),
+  [
+    "loopback after the lock",
+    { "ip -6 rule show": "100:\tfrom all lookup local\n32766:\tfrom all lookup main\n" },
+    {},
+    "off loopback as well: ip -6 rule has no",
+  ],
+  [
+    "nftables: a range among ordinary uids",
+    { ...nft("1.0.6"), ...subuid("agent:60100:10") },
+    NFT,
+    "60100-60109 of 'agent' lie among ordinary uids",
+  ],
+  ["nftables: nft 0.9.8", nft("0.9.8"), NFT, "needs nft 1.0.3, and here is 0.9.8: use"],
+  ["nftables: nft 1.0.2", nft("1.0.2"), NFT, "needs nft 1.0.3, and here is 1.0.2: use"],
+];
+
+for (const [why, printed, asked, says] of REFUSED) {
+  Deno.test(`enable refuses ${why}`, async () => {
+    const sight = await sightWith(printed);
+    assertThrows(() => enableSteps(sight, ["agent"], asked), FishnetError, says);
+  });
+}
+
+const TAKEN: Readonly<Record<string, readonly [Printed, Partial<LockOptions>]>> = {
+  "an account without a range": [{}, {}],
+  "ranges of its own, beside another's": [subuid("other:100000:65536", "agent:165536:65536"), {}],
+  "nftables: nft 1.0.3": [nft("1.0.3"), NFT],
+  "nftables: nft 1.1": [nft("1.1"), NFT],
+  "iptables: an old nft": [nft("0.9.8"), {}],
+  "iptables: a range among ordinary uids": [subuid("agent:60100:10"), {}],
+};
+
+for (const [what, [printed, asked]] of Object.entries(TAKEN)) {
+  Deno.test(`enable takes ${what}`, async () => {
+    enableSteps(await sightWith(printed), ["agent"], asked);
+  });
+}
