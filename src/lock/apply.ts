@@ -80,8 +80,8 @@ export async function rolledBack<M>(
   return new FishnetError([failure, ...left.length > 0 ? left : [NOTHING_CHANGED]].join("\n"));
 }
 
-/** Why the machine could not be read, in the midst of undoing: that hides nothing else. */
-function unreadable(error: unknown): string {
+/** Why the machine could not be read; any other error goes on. */
+export function unreadable(error: unknown): string {
   if (!(error instanceof UnreadableError)) throw error;
   return error.message;
 }

@@ -7,7 +7,14 @@
 import { FishnetError } from "../errors.ts";
 import type { Again, System } from "../system.ts";
 import { type Ask, Session } from "../sudo.ts";
-import { carryOut, NOTHING_CHANGED, rolledBack, SignalTrap, type Watcher } from "./apply.ts";
+import {
+  carryOut,
+  NOTHING_CHANGED,
+  rolledBack,
+  SignalTrap,
+  unreadable,
+  type Watcher,
+} from "./apply.ts";
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
 import type { Action, Asked, Lock, Step } from "./piece.ts";
 import type { AccountStatus, Warning } from "./report.ts";
@@ -101,7 +108,9 @@ export async function makeChange<M>(
     steps.length === 0 ? sight : read({ machine, kinds }),
     enabling ? system.doors?.(session.ask, machine, names) : undefined,
     enabling ? system.reachable?.(session.ask) : undefined,
-  ]);
+  ]).catch(async (error) => {
+    throw await rolledBack(run, unreadable(error));
+  });
   const fault = steps.length === 0 ? undefined : system.verifyAfter?.(machine, after.machine);
   if (fault !== undefined) throw await rolledBack(run, fault);
   await session.commit(`${kind} ${names.join(" ")}`.slice(0, 200));
