@@ -8,6 +8,7 @@ import type { System as SystemName } from "./src/account.ts";
 import { type Command, parseCommandLine } from "./src/cli/command_line.ts";
 import * as output from "./src/cli/output.ts";
 import { FishnetError } from "./src/errors.ts";
+import type { Verification } from "./src/lock/judge.ts";
 import type { Step } from "./src/lock/piece.ts";
 import type { System } from "./src/system.ts";
 
@@ -166,9 +167,11 @@ async function verify(command: Extract<Command, { kind: "verify" }>): Promise<nu
     import("./src/cli/verify_text.ts"),
     systemOf(command.system),
   ]);
-  const verifications = await verifyAll(system, accounts, command, (verification) => {
+  const verifications: Verification[] = [];
+  for await (const verification of verifyAll(system, accounts, command)) {
+    verifications.push(verification);
     if (!json) output.printLines((width) => verifyLines(verification, width));
-  });
+  }
   if (json) {
     output.printJson({ command: "verify", os: command.system, accounts: verifications });
   }

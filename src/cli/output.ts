@@ -11,9 +11,6 @@ import type { Warning } from "../lock/report.ts";
 import type { Action, Step } from "../lock/piece.ts";
 import { json } from "../shown.ts";
 
-/** The version of every JSON document: minor versions add, a major one breaks. */
-export const JSON_FORMAT_VERSION = "1.0";
-
 /** The dry-run, to the letter of the reference page; pasted into a shell it does what it says. */
 export function printDryRun(
   action: Action,
@@ -71,12 +68,9 @@ export function printLines(lines: (width: Width) => readonly string[]): void {
   print(lines(widthOf(Deno.stdout)));
 }
 
-/** One JSON document. */
+/** One JSON document. Of its format's version a minor one adds, a major one breaks. */
 export function printJson(document: Readonly<Record<string, unknown>>): void {
-  write(
-    Deno.stdout,
-    json({ formatVersion: JSON_FORMAT_VERSION, ...document }, 2) + "\n",
-  );
+  print([json({ formatVersion: "1.0", ...document }, 2)]);
 }
 
 /** An error, as the reference page prints it; what a command said stays as that command said it. */

@@ -6,7 +6,7 @@
 import type { System } from "../system.ts";
 import { Session, UnreadableError } from "../sudo.ts";
 import { sightOf, statusIn, unknownStatus } from "./status.ts";
-import type { AccountStatus, StatusReport, Warning } from "./report.ts";
+import type { StatusReport, Warning } from "./report.ts";
 import { isHeld, lostAtReboot } from "./warnings.ts";
 
 /**
@@ -25,15 +25,11 @@ export async function readStatus<M>(
     const report = statusIn(sightOf(system, machine), names);
     const held = report.accounts.filter(isHeld);
     const doors = await system.doors?.(session.ask, machine, held.map(({ name }) => name));
-    const accounts: AccountStatus[] = [];
-    for (const account of report.accounts) {
+    const accounts = await Promise.all(report.accounts.map(async (account) => {
       const recorded = await system.recorded?.(session.ask, machine, account.name);
-      accounts.push(
-        recorded === undefined
-          ? account
-          : { ...account, notes: [...account.notes ?? [], recorded] },
-      );
-    }
+      if (recorded === undefined) return account;
+      return { ...account, notes: [...account.notes ?? [], recorded] };
+    }));
     return {
       report: { ...report, accounts },
       warnings: [...lostAtReboot(held), ...doors?.(held) ?? []],

@@ -15,15 +15,13 @@ import { verify, type VerifyOptions } from "./verify.ts";
 /**
  * Verifies accounts, one after another.
  *
- * @param onVerified is called with each as soon as it is known
  * @throws {FishnetError} for an account that does not exist, or a target that nothing resolves.
  */
-export async function verifyAll<M>(
+export async function* verifyAll<M>(
   system: System<M>,
   names: readonly string[],
   options: Pick<VerifyOptions, "system" | "target" | "proxy">,
-  onVerified: (verification: Verification) => void,
-): Promise<Verification[]> {
+): AsyncGenerator<Verification> {
   try {
     await using session = await Session.open();
     const { ask } = session;
@@ -34,7 +32,7 @@ export async function verifyAll<M>(
     const control = nobody === undefined || isLocked("nobody")
       ? { name: "root", uid: 0, groups: [0] }
       : nobody;
-    const verifications: Verification[] = [];
+    const { resolvers = [] } = system;
     for (const name of names) {
       const { accounts: [account] } = statusIn(sight, [name]);
       const person = persons.get(name);
@@ -44,21 +42,13 @@ export async function verifyAll<M>(
       const { state, onlyPorts } = account!;
       const verified = { ...person, state, onlyPorts };
       const from = Date.now();
-      const { resolvers = [] } = system;
       const tried = await verify(verified, { ...options, control, ask, resolvers });
       const count = await system.recordedTries?.(ask, sight.machine, name, from);
-      const verification = count === undefined ? tried : withRecord(tried, count);
-      onVerified(verification);
-      verifications.push(verification);
+      yield count === undefined ? tried : withRecord(tried, count);
     }
-    return verifications;
   } catch (error) {
     if (!(error instanceof UnreadableError)) throw error;
-    return names.map((name) => {
-      const unread = unreadable(name, error.message);
-      onVerified(unread);
-      return unread;
-    });
+    yield* names.map((name) => unreadable(name, error.message));
   }
 }
 

@@ -8,26 +8,23 @@ import type { Step } from "./piece.ts";
 
 /** The same commands, those in a row that can be one joined; the undo of many goes backwards. */
 export function joined(steps: readonly Step[]): Step[] {
-  const result: Step[] = [];
-  for (let i = 0; i < steps.length;) {
-    const { batch, why } = steps[i]!;
-    let end = i + 1;
-    const same = (step: Step | undefined) =>
-      batch !== undefined && step?.batch?.words.join(" ") === batch.words.join(" ");
-    while (same(steps[end])) end++;
-    const run = steps.slice(i, end);
-    if (batch === undefined || run.length === 1) result.push(...run);
-    else {
-      const texts = run.map((step) => step.batch!.text);
-      const undos = run.map((step) => step.batch!.undo).toReversed();
-      const whys = [...new Set(run.map((step) => step.why))];
-      result.push({
-        line: feed(texts.join("\n"), ...batch.words),
-        why: whys.length === 1 ? why : whys.join("; "),
-        undo: [feed(undos.join("\n"), ...batch.words)],
-      });
-    }
-    i = end;
+  const wordsOf = ({ batch }: Step) => batch?.words.join(" ");
+  const rows: Step[][] = [];
+  for (const step of steps) {
+    const row = rows.at(-1);
+    if (step.batch !== undefined && row !== undefined && wordsOf(row[0]!) === wordsOf(step)) {
+      row.push(step);
+    } else rows.push([step]);
   }
-  return result;
+  return rows.map((row) => {
+    const first = row[0]!;
+    if (row.length === 1) return first;
+    const batches = row.map(({ batch }) => batch!);
+    const { words } = first.batch!;
+    return {
+      line: feed(batches.map(({ text }) => text).join("\n"), ...words),
+      why: [...new Set(row.map(({ why }) => why))].join("; "),
+      undo: [feed(batches.map(({ undo }) => undo).toReversed().join("\n"), ...words)],
+    };
+  });
 }
