@@ -129,8 +129,8 @@ export class Session implements AsyncDisposable {
     try {
       const script = askingScript(asked.map(({ words }) => words), mark);
       const answer = await this.#say(statement(this.#mark, ["sh"], "", script, LIMIT));
-      const answers = answersIn(answer.stdout, mark, asked.length);
-      if (answers === undefined) throw new UnreadableError("reading took too long");
+      const answers = answersIn(answer, mark);
+      if (answers.length < asked.length) throw new UnreadableError("reading took too long");
       asked.forEach(({ resolve }, i) => resolve(answers[i]!));
     } catch (error) {
       for (const { reject } of asked) reject(error);

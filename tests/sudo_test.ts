@@ -95,7 +95,7 @@ sessionTest(
   async () => {
     await using session = await Session.open();
     const both = await session.ask(["sh", "-c", "echo out; echo err >&2; exit 7"]);
-    assertEquals(both, { exitCode: 7, stdout: "out\n", stderr: "err" });
+    assertEquals(both, { exitCode: 7, stdout: "out\n", stderr: "err\n" });
     assertEquals((await session.ask(["no_such_command"])).exitCode, 127);
     assertEquals(await session.ask(["true"]), { exitCode: 0, stdout: "", stderr: "" });
     const unended = await session.ask(["printf", "no newline"]);
