@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { parseArgs } from "@std/cli/parse-args";
 import { levenshteinDistance } from "@std/text/levenshtein-distance";
 import { FishnetError } from "../errors.ts";
 import { type FirewallCommand, isFirewallCommand, OPTIONS } from "./options.ts";
@@ -19,7 +20,41 @@ export type Options = ReadonlyMap<string, readonly string[]>;
  */
 export function readOptions(command: FirewallCommand, args: readonly string[]): Options {
   const known = Object.keys(OPTIONS).filter((name) => OPTIONS[name]!.on.includes(command));
-  const given = new Map<string, string[]>();
+  const valued = known.filter((name) => OPTIONS[name]!.value !== undefined);
+  const flags = known.filter((name) => !valued.includes(name));
+  const parsed: Readonly<Record<string, unknown>> = parseArgs(joinValues(command, args, known), {
+    boolean: flags,
+    string: valued,
+    collect: valued,
+  });
+  const given = new Map<string, readonly string[]>(
+    flags.filter((name) => parsed[name] === true).map((name) => [name, []]),
+  );
+  for (const name of valued) {
+    const values = (parsed[name] ?? []) as readonly string[];
+    const { values: possible, repeatable } = OPTIONS[name]!;
+    if (values.length > 1 && !repeatable) {
+      throw new FishnetError(`--${name} is given more than once`);
+    }
+    const wrong = possible && values.find((value) => !possible.includes(value));
+    if (wrong !== undefined) {
+      throw unknown(`value for --${name}`, wrong, possible!, oneOf(possible!));
+    }
+    if (values.length > 0) given.set(name, values);
+  }
+  return given;
+}
+
+/**
+ * Writes `--option value` as `--option=value`, which the parser takes as it is, and refuses what it
+ * would guess at.
+ */
+function joinValues(
+  command: FirewallCommand,
+  args: readonly string[],
+  known: readonly string[],
+): string[] {
+  const joined: string[] = [];
   for (let i = 0; i < args.length; i++) {
     const arg = args[i]!;
     if (!arg.startsWith("-") || arg === "--") {
@@ -31,26 +66,15 @@ export function readOptions(command: FirewallCommand, args: readonly string[]): 
       const options = known.map((name) => `--${name}`);
       throw unknown("option", option, options, `see fishnet firewall ${command} --help`);
     }
-    const { value: takesValue, values, repeatable } = OPTIONS[name]!;
-    const joined = arg === option ? undefined : arg.slice(option.length + 1);
-    if (!takesValue) {
-      if (joined !== undefined) throw new FishnetError(`${option} takes no value`);
-      given.set(name, []);
-      continue;
-    }
-    const value = joined ?? args[++i];
-    if (value === undefined || (joined === undefined && value.startsWith("--"))) {
+    const takesValue = OPTIONS[name]!.value !== undefined;
+    if (!takesValue && arg !== option) throw new FishnetError(`${option} takes no value`);
+    const value = takesValue && arg === option ? args[++i] : undefined;
+    if (takesValue && arg === option && (value === undefined || value.startsWith("--"))) {
       throw new FishnetError(`${option} needs a value`);
     }
-    if (given.has(name) && !repeatable) {
-      throw new FishnetError(`${option} is given more than once`);
-    }
-    if (values !== undefined && !values.includes(value)) {
-      throw unknown(`value for ${option}`, value, values, oneOf(values));
-    }
-    given.set(name, [...given.get(name) ?? [], value]);
+    joined.push(value === undefined ? arg : `${option}=${value}`);
   }
-  return given;
+  return joined;
 }
 
 /** What stands in place of a near word, where a few are known. */
