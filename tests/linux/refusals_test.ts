@@ -2,10 +2,11 @@
  * What `enable --apply` refuses, by what the system's own tools print; preflight_test.ts has some of
  * it on real accounts, with the whole program.
  */
-import { assertThrows } from "@std/assert";
+import { assertRejects } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
-import type { LockOptions } from "../../src/lock/piece.ts";
-import { BARE, type Printed, sightWith } from "../support/fake_machine.ts";
+import { linux } from "../../src/linux/linux.ts";
+import type { Lock, LockOptions } from "../../src/lock/piece.ts";
+import { asking, BARE, type Printed, sightWith } from "../support/fake_machine.ts";
 import { enableSteps } from "../support/inside.ts";
 
 const PASSWD = BARE["getent passwd"];
@@ -69,10 +70,15 @@ const REFUSED: readonly (readonly [why: string, Printed, Partial<LockOptions>, s
   ["nftables: nft 1.0.2", nft("1.0.2"), NFT, "needs nft 1.0.3, and here is 1.0.2: use"],
 ];
 
+/** What an enable asks before anything changes. */
+async function enabled(printed: Printed, asked: Partial<LockOptions>): Promise<void> {
+  enableSteps(await sightWith(printed), ["agent"], asked);
+  await linux.refuseTools?.(asking(printed), [{ backend: "iptables", ...asked } as Lock]);
+}
+
 for (const [why, printed, asked, says] of REFUSED) {
   Deno.test(`enable refuses ${why}`, async () => {
-    const sight = await sightWith(printed);
-    assertThrows(() => enableSteps(sight, ["agent"], asked), FishnetError, says);
+    await assertRejects(() => enabled(printed, asked), FishnetError, says);
   });
 }
 
@@ -87,6 +93,6 @@ const TAKEN: Readonly<Record<string, readonly [Printed, Partial<LockOptions>]>> 
 
 for (const [what, [printed, asked]] of Object.entries(TAKEN)) {
   Deno.test(`enable takes ${what}`, async () => {
-    enableSteps(await sightWith(printed), ["agent"], asked);
+    await enabled(printed, asked);
   });
 }

@@ -29,6 +29,7 @@ const TOOLS = {
   "pfctl.py": "pfctl.py",
   "launchctl.sh": "launchctl",
   "launchctl.py": "launchctl.py",
+  "sleep.sh": "sleep",
 };
 const HERE = new URL(".", import.meta.url).pathname;
 
