@@ -21,23 +21,25 @@ export class MarkedOutput {
   /** What was printed up to the next mark, and what stands behind it; nothing where all has ended. */
   async upTo(mark: string): Promise<{ readonly text: string; readonly last?: string }> {
     const start = `\n${mark}`;
-    let from = 0;
+    // What surely holds no mark is put aside: a text of any length is searched once.
+    const before: string[] = [];
     while (true) {
-      const at = this.#text.indexOf(start, from);
+      const at = this.#text.indexOf(start);
       const end = at < 0 ? -1 : this.#text.indexOf("\n", at + start.length);
       if (end >= 0) {
-        const answer = {
-          text: this.#text.slice(0, at),
-          last: this.#text.slice(at + start.length, end).trim(),
-        };
+        const last = this.#text.slice(at + start.length, end).trim();
+        const text = before.join("") + this.#text.slice(0, at);
         this.#text = this.#text.slice(end + 1);
-        return answer;
+        return { text, last };
       }
-      from = Math.max(0, this.#text.length - start.length);
-      if (at >= 0) from = at;
+      const searched = at < 0 ? Math.max(0, this.#text.length - start.length) : at;
+      before.push(this.#text.slice(0, searched));
       const { value, done } = await this.#reader.read();
-      if (done) return { text: this.#text };
-      this.#text += value;
+      this.#text = this.#text.slice(searched) + (value ?? "");
+      if (done) {
+        this.#text = before.join("") + this.#text;
+        return { text: this.#text };
+      }
       if (this.#word !== undefined && this.#text.includes(this.#word.word)) {
         this.#word.heard();
         this.#word = undefined;

@@ -17,9 +17,6 @@ export interface Again<M> {
   readonly kinds: readonly Kind<M>[];
 }
 
-/** What is to be warned of, of accounts whose state is known. */
-export type Judge = (accounts: readonly AccountStatus[]) => Warning[];
-
 /** One system; `M` is what is read of a machine with it. */
 export interface System<M> {
   /** The kinds of pieces, in the order in which they are made. */
@@ -51,12 +48,15 @@ export interface System<M> {
   loop(name: string, lines: readonly string[]): string;
   /** Compares the machine after a plan with before; a text says why all has to be undone. */
   verifyAfter?(before: M, after: M): string | undefined;
-  /** Asks what accounts that are locked could do all the same, and judges it when their state is known. */
-  doors?(ask: Ask, machine: M, names: readonly string[]): Promise<Judge>;
+  /** What accounts that are locked could do all the same; for an enable, also what they would miss. */
+  doors?(
+    ask: Ask,
+    machine: M,
+    accounts: readonly AccountStatus[],
+    kind: "enable" | "disable" | "status",
+  ): Promise<Warning[]>;
   /** What a disable has to tell besides: rules in files that others load at boot. */
   savedElsewhere?(machine: M, holder: Holder): string[];
-  /** What an enable has to tell besides: whether anything is there to be reached. */
-  reachable?(ask: Ask): Promise<Judge>;
   /** Services that look names up, which a lock with ports shuts to its account. */
   readonly resolvers?: readonly Resolver[];
   /** A sentence on what was recorded of a locked account; undefined where nothing is. */

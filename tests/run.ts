@@ -16,8 +16,8 @@ const named = (...names: readonly string[]) => names.map((name) => `tests/${name
 
 /** The longest first. */
 const LONGEST = named(
-  ...["linux/verify", "linux/leaks", "linux/preflight", "linux/side_doors", "linux/routing"],
-  ...["hostile", "linux/boot_files", "cli/terminal"],
+  ...["linux/verify", "linux/leaks", "linux/side_doors", "linux/routing"],
+  ...["hostile", "linux/boot_files"],
 );
 
 /** What takes a moment each, and is run together: starting takes longer. */
@@ -30,7 +30,9 @@ const SHORT = [
 /** What `long` runs besides its own folder: whole files, and the older variant of iptables. */
 const LONG = [
   ["tests/lock/difference_test.ts"],
-  ["tests/macos/failures_test.ts"],
+  ...named("linux/preflight", "cli/terminal", "macos/failures", "macos/persist").map((
+    one,
+  ) => [one]),
   ...["leaks", "doors", "only_port", "routing", "lock", "verify"].map((name) => [
     `tests/linux/${name}_test.ts`,
     "--filter=legacy",
@@ -47,18 +49,24 @@ const mayBeBeside = ([file]: readonly string[]) => /^tests\/macos\//.test(file!)
 const DENO = Deno.execPath();
 const TEST = [DENO, "test", "--lock=tests/deno.lock", "--no-prompt", "--allow-all", "--no-check"];
 
-/** Gives a command an /etc, a /run and process ids of its own; what it writes there is gone with it. */
-const LANE = [
+/**
+ * Gives a command an /etc, a /run and process ids of its own; what it writes there is gone with it.
+ *
+ * @param etc what it begins with: a copy, since the machine's own may change meanwhile
+ */
+const laneOn = (etc: string) => [
   ...["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"],
   ...["--kill-child", "sh", "-ec"],
   `mount -t tmpfs lane /mnt
   for folder in etc run; do
     mkdir "/mnt/$folder" "/mnt/$folder.work"
+    lower=/run
+    [ "$folder" = run ] || lower=$0
     mount -t overlay lane "/$folder" \\
-      -o "lowerdir=/$folder,upperdir=/mnt/$folder,workdir=/mnt/$folder.work"
+      -o "lowerdir=$lower,upperdir=/mnt/$folder,workdir=/mnt/$folder.work"
   done
   exec "$@"`,
-  "sh",
+  etc,
 ];
 
 function filesIn(folder: string): string[] {
@@ -134,7 +142,10 @@ try {
   await Deno.chmod(folder, 0o755);
   if (bundled) Deno.env.set("FISHNET_BUNDLE", `${folder}/main.js`);
   else print(`${text}from the sources, then, which takes longer\n`);
-  const apart = Deno.build.os === "linux" && (await output(...LANE, "true")).success;
+  const etc = `${folder}/etc`;
+  const lane = laneOn(etc);
+  const apart = Deno.build.os === "linux" &&
+    (await output("cp", "-a", "/etc", etc)).success && (await output(...lane, "true")).success;
   const queue = jobs(Deno.args);
   const isWhole = Deno.args.length === 0;
   if (isWhole) Deno.env.set("FISHNET_WITHOUT_LEGACY", "1");
@@ -153,7 +164,7 @@ try {
     if (i === 0) await alone;
     for (let files = await next(); files !== undefined; files = await next()) {
       print(`${files[0]}${files.length > 1 ? ` and ${files.length - 1} more` : ""} …\n`);
-      await test(files, apart ? LANE : []);
+      await test(files, apart ? lane : []);
     }
   };
   await Promise.all(Array.from({ length: lanes }, worker));

@@ -44,10 +44,13 @@ export function stepOf({ family, variant, table, there, back, why, counts }: Cha
 /** What iptables-restore takes for one word as it stands. */
 const PLAIN = /^[\w!:,./=-]+$/;
 
-/** The commands of many changes: one for each family and variant that several of them change. */
+/** The commands of many changes: one for each table that several of them change. */
 export function stepsOf(changes: readonly Change[]): Step[] {
-  const commands = Map.groupBy(changes, ({ family, variant }) => commandOf(family, variant));
-  return [...commands.values()].flatMap((those) => {
+  const tables = Map.groupBy(
+    changes,
+    ({ family, variant, table }) => `${commandOf(family, variant)} ${table}`,
+  );
+  return [...tables.values()].flatMap((those) => {
     const words = those.flatMap(({ there, back }) => [...there, ...back]);
     return those.length > 1 && words.every((word) => PLAIN.test(word))
       ? [atOnce(those)]
@@ -56,24 +59,15 @@ export function stepsOf(changes: readonly Change[]): Step[] {
 }
 
 function atOnce(changes: readonly Change[]): Step {
-  const { family, variant, counts } = changes[0]!;
-  const tables = [...Map.groupBy(changes, ({ table }) => table)];
-  const restore = restoreOf(family, variant);
-  const text = (table: string, lines: readonly (readonly string[])[]) =>
+  const { family, variant, table, counts } = changes[0]!;
+  const text = (lines: readonly (readonly string[])[]) =>
     [`*${table}`, ...lines.map((words) => words.join(" ")), "COMMIT"].join("\n");
+  const restore = restoreOf(family, variant);
   return {
-    line: feed(
-      tables.map(([table, those]) => text(table, those.map(({ there }) => there))).join("\n"),
-      ...restore,
-    ),
+    line: feed(text(changes.map(({ there }) => there)), ...restore),
     why: [...new Set(changes.map(({ why }) => why))].join("; "),
-    // Table by table: where only the first was changed, what is not there cannot be taken back.
-    undo: [
-      tables.toReversed().map(([table, those]) =>
-        feed(text(table, those.map(({ back }) => back).toReversed()), ...restore)
-      ).join("; "),
-    ],
-    // A table is changed as a whole or not at all, and the first one first: one rule tells.
+    undo: [feed(text(changes.map(({ back }) => back).toReversed()), ...restore)],
+    // All of them or none: one tells.
     ...(counts === undefined ? {} : { counts }),
   };
 }

@@ -32,7 +32,6 @@ import { resolver, RESOLVERS } from "./resolver.ts";
 import { savedNotes, savedQuestions } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
 import { sideDoors } from "./side_doors.ts";
-import { proxyWarnings } from "./side_doors/sockets.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
 
 const KINDS: readonly Kind<Machine>[] = [
@@ -175,11 +174,6 @@ export const linux: System<Machine> = {
   doors: sideDoors,
 
   savedElsewhere: savedNotes,
-
-  async reachable(ask) {
-    const { exitCode, stdout } = await ask(["ss", "-Hltn"]);
-    return (accounts) => exitCode === 0 ? proxyWarnings(accounts, stdout) : [];
-  },
 
   async recorded(ask, machine, name) {
     if (!isRecorded(machine, name)) return undefined;

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Answer, Answers, Kind, Questions } from "../lock/piece.ts";
-import type { Ask } from "../sudo.ts";
+import { type Ask, UnreadableError } from "../sudo.ts";
 import type { PasswdEntry, Subuid } from "./accounts.ts";
 
 /** IPv4 or IPv6. */
@@ -40,11 +40,19 @@ export function filesQuestion(kinds: readonly Pick<Kind<Machine>, "files">[]): Q
   const places = kinds.flatMap(({ files = [] }) => files.map((path) => path.split(/\/(?=[^/]*$)/)));
   const names = new Set(places.map(([, name]) => `--include=${name}`));
   const folders = new Set(places.map(([folder]) => folder!));
-  return { files: ["grep", "-rasH", ...names, "", ...folders] };
+  return { files: ["grep", "-RasH", ...names, "", ...folders] };
 }
 
-/** The texts that `grep -H ""` printed, by the paths of their files. */
-export function textsIn({ stdout }: Pick<Answer, "stdout">): Map<string, string> {
+/**
+ * The texts that `grep -Hs ""` printed, by the paths of their files.
+ *
+ * @throws {UnreadableError} where one that is there could not be read.
+ */
+export function textsIn({ exitCode, stdout, stderr }: Answer): Map<string, string> {
+  // It is silent of files that are not there, and answers 2 for them as well (grep(1)).
+  if (exitCode > 1 && stderr.trim() !== "") {
+    throw new UnreadableError(`a file could not be read: ${stderr.trim()}`);
+  }
   const texts = new Map<string, string>();
   for (const line of stdout.split("\n")) {
     const [, path, text] = /^(\/[^:]+):(.*)$/s.exec(line) ?? [];

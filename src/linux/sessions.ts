@@ -147,8 +147,9 @@ function refuseForeign({ slice, owner }: SlicePiece, machine: Machine): void {
 function filesOf({ files }: Machine): Map<string, Map<string, string>> {
   const slices = new Map<string, Map<string, string>>();
   for (const [path, text] of files) {
-    const [, slice, name] = /\/(user-\d+\.slice)\.d\/([^/]+)$/.exec(path) ?? [];
-    if (slice === undefined) continue;
+    const [, slice, name] =
+      /^(user-\d+\.slice)\.d\/([^/]+)$/.exec(path.slice(CONTROL.length + 1)) ?? [];
+    if (slice === undefined || !path.startsWith(`${CONTROL}/`)) continue;
     slices.set(slice, (slices.get(slice) ?? new Map<string, string>()).set(name!, text));
   }
   return slices;

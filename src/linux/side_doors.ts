@@ -6,7 +6,7 @@
  */
 import type { Answer, Questions } from "../lock/piece.ts";
 import type { AccountStatus, Warning } from "../lock/report.ts";
-import type { Ask } from "../sudo.ts";
+import { type Ask, UnreadableError } from "../sudo.ts";
 import { subordinateRanges } from "./accounts.ts";
 import { askAll, type Machine, textsIn } from "./machine.ts";
 import { filePaths, fileWarnings } from "./side_doors/files.ts";
@@ -19,20 +19,18 @@ import {
 import type { Locked } from "./side_doors/locked.ts";
 import MAY from "./side_doors/may.pl" with { type: "text" };
 import { groupWarnings, requestKeyWarnings, sudoWarnings } from "./side_doors/rights.ts";
-import { connectionWarnings, relayWarnings } from "./side_doors/sockets.ts";
+import { connectionWarnings, proxyWarnings, relayWarnings } from "./side_doors/sockets.ts";
 
 /** Beyond this many, an account is asked about only by name: `sudo -l` takes a while for each. */
 const MAX_ACCOUNTS = 20;
 
-/** Seconds for what is asked of each account: `sudo -l` asks a directory service, where there is one. */
-const SECONDS = 20;
-
 const QUESTIONS: Questions = {
-  sockets: ["ss", "-HtunaeS"],
+  // A line for each socket, and an account may have many.
+  sockets: ["timeout", "-s", "KILL", "5", "ss", "-HtunaeS"],
   addresses: ["ip", "-o", "addr", "show"],
   mptcp: ["ip", "mptcp", "endpoint", "show"],
   texts: [
-    ...["grep", "-rasH", "--include=*.conf", "--include=mod*", "--include=protocols", ""],
+    ...["grep", "-RasH", "--include=*.conf", "--include=mod*", "--include=protocols", ""],
     ...["/proc/net/protocols", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/modules_disabled"],
     ...["/etc/nsswitch.conf", "/etc/request-key.conf", "/etc/request-key.d"],
   ],
@@ -42,22 +40,25 @@ const QUESTIONS: Questions = {
   nsresourced: ["test", "-S", "/run/systemd/io.systemd.NamespaceResource"],
 };
 
-/**
- * Asks for what accounts could do all the same; what comes back judges it, when their state is known.
- *
- * @param names of the accounts; those that were deleted have nothing left to warn of
- */
+/** The warnings for accounts that anything of a lock is there for. */
 export async function sideDoors(
   ask: Ask,
   machine: Machine,
-  names: readonly string[],
-): Promise<(accounts: readonly AccountStatus[]) => Warning[]> {
-  const warnings = await askDoors(
-    ask,
-    machine.passwd.filter(({ name }) => names.includes(name))
-      .map((entry) => ({ ...entry, ranges: subordinateRanges(machine.subuid, entry) })),
-  );
-  return (accounts) => warnings(accounts.flatMap((account) => lockedOf(account, machine) ?? []));
+  accounts: readonly AccountStatus[],
+  kind: "enable" | "disable" | "status",
+): Promise<Warning[]> {
+  try {
+    const locked = accounts.flatMap((account) => lockedOf(account, machine) ?? []);
+    return await doorWarnings(ask, locked, kind === "enable");
+  } catch (error) {
+    // What it is made of the accounts may have made long: that is no reason to doubt a lock.
+    if (!(error instanceof UnreadableError)) throw error;
+    return [{
+      reason: "what the accounts could do through somebody else could not be read: " +
+        error.message,
+      remedy: "run status again",
+    }];
+  }
 }
 
 /** Undefined for an account that was deleted. */
@@ -77,46 +78,54 @@ function lockedOf(account: AccountStatus, machine: Machine): Locked | undefined 
   };
 }
 
-/** The same for accounts whose ranges are known. */
-export async function askDoors(
+/**
+ * The same for accounts as they are locked.
+ *
+ * @param withProxy warns of a proxy that does not listen as well
+ */
+export async function doorWarnings(
   ask: Ask,
-  accounts: readonly Pick<Locked, "name" | "ranges">[],
-): Promise<(accounts: readonly Locked[]) => Warning[]> {
-  if (accounts.length === 0) return () => [];
+  accounts: readonly Locked[],
+  withProxy = false,
+): Promise<Warning[]> {
+  if (accounts.length === 0) return [];
   const asked = accounts.slice(0, MAX_ACCOUNTS);
-  const may = [
-    ...["timeout", "-s", "KILL", `${SECONDS}`, "perl", "-e", MAY],
-    ...asked.filter(({ name }) => /^[A-Za-z_][\w.-]*\$?$/.test(name))
-      .map(({ name }) => `account ${name}`),
-    ...asked.flatMap(({ ranges }) => ranges.map(({ first }) => `uid ${first}`)),
-    ...filePaths(),
-  ];
-  const answers = await askAll(ask, { ...QUESTIONS, may });
-  return (locked) => warningsOf(locked, answers);
-}
-
-/** The warnings of all answers. */
-function warningsOf(accounts: readonly Locked[], answers: ReadonlyMap<string, Answer>): Warning[] {
+  const answers = await askAll(ask, {
+    ...QUESTIONS,
+    may: [
+      // `sudo -l` asks a directory service, where there is one.
+      ...["timeout", "-s", "KILL", "20", "perl", "-e", MAY],
+      ...asked.filter(({ name }) => /^[A-Za-z_][\w.-]*\$?$/.test(name))
+        .map(({ name }) => `account ${name}`),
+      ...asked.flatMap(({ ranges }) => ranges.map(({ first }) => `uid ${first}`)),
+      ...filePaths(),
+    ],
+  });
   const said = (name: string) => answers.get(name)!;
   const text = (name: string) => said(name).exitCode === 0 ? said(name).stdout : "";
   const sockets = said("sockets").exitCode === 0 ? said("sockets").stdout : undefined;
   const texts = textsIn(said("texts"));
   const file = (path: string) => texts.get(path) ?? "";
-  const may = text("may");
-  const asked = accounts.slice(0, MAX_ACCOUNTS);
+  const may = said("may");
   const of = (word: string, name: string) =>
-    may.split("\n").filter((line) => line.startsWith(`${word} ${name} `))
+    may.stdout.split("\n").filter((line) => line.startsWith(`${word} ${name} `))
       .map((line) => line.slice(`${word} ${name} `.length)).join("\n");
   // Without the first, the kernel asks nobody for a module (proc_sys_kernel(5)); the second forbids it.
   const autoloads = file("/proc/sys/kernel/modprobe").trim() !== "" &&
     file("/proc/sys/kernel/modules_disabled").trim() === "0";
   return [
+    ...(withProxy && sockets !== undefined ? proxyWarnings(accounts, sockets) : []),
     ...asked.flatMap(({ name }) => [
       ...sudoWarnings(name, of("sudo", name)),
       ...groupWarnings(name, of("id", name)),
     ]),
-    ...(said("may").exitCode === 0 ? fileWarnings(asked, may) : [couldNotTell(said("may"))]),
-    ...connectionWarnings(accounts, sockets, text("addresses")),
+    ...(may.exitCode === 0 ? fileWarnings(asked, may.stdout) : [couldNotTell(may)]),
+    ...(said("sockets").exitCode === 137
+      ? [{
+        reason: "there are so many sockets that connections from before the lock cannot be told",
+        remedy: "see ss -s, and end what holds them",
+      }]
+      : connectionWarnings(accounts, sockets, text("addresses"))),
     ...familyWarnings(file("/proc/net/protocols"), autoloads ? said("autoload").stdout : ""),
     ...mptcpWarnings(accounts, text("mptcp")),
     ...(said("request-key").exitCode === 0 ? requestKeyWarnings(requestKeyLines(texts)) : []),

@@ -103,12 +103,7 @@ export async function makeChange<M>(
   const kinds = there.filter(({ kind, found }) =>
     found.length > 0 || locks.some((lock) => kind.wanted(lock, machine).length > 0)
   ).map(({ kind }) => kind);
-  // Asked at once, they are one command of root's.
-  const [after, doors, reachable] = await Promise.all([
-    steps.length === 0 ? sight : read({ machine, kinds }),
-    enabling ? system.doors?.(session.ask, machine, names) : undefined,
-    enabling ? system.reachable?.(session.ask) : undefined,
-  ]).catch(async (error) => {
+  const after = steps.length === 0 ? sight : await read({ machine, kinds }).catch(async (error) => {
     throw await rolledBack(run, unreadable(error));
   });
   const fault = steps.length === 0 ? undefined : system.verifyAfter?.(machine, after.machine);
@@ -121,6 +116,7 @@ export async function makeChange<M>(
     return { steps, locks, accounts: [], stays, warnings: [] };
   }
   const { accounts } = statusIn(after, names);
+  // The lock is made by now, whatever the account has in store for those who look.
   return {
     steps,
     locks,
@@ -130,8 +126,7 @@ export async function makeChange<M>(
       ...wholeness(accounts),
       ...systemAccounts(accounts, system.firstOrdinaryUid),
       ...lostAtReboot(accounts),
-      ...reachable?.(accounts) ?? [],
-      ...doors?.(accounts) ?? [],
+      ...await system.doors?.(session.ask, after.machine, accounts, kind) ?? [],
     ],
   };
 }

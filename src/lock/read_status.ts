@@ -24,7 +24,7 @@ export async function readStatus<M>(
     const machine = await system.read(session.ask, names);
     const report = statusIn(sightOf(system, machine), names);
     const held = report.accounts.filter(isHeld);
-    const doors = await system.doors?.(session.ask, machine, held.map(({ name }) => name));
+    const doors = await system.doors?.(session.ask, machine, held, "status") ?? [];
     const accounts = await Promise.all(report.accounts.map(async (account) => {
       const recorded = await system.recorded?.(session.ask, machine, account.name);
       if (recorded === undefined) return account;
@@ -32,7 +32,7 @@ export async function readStatus<M>(
     }));
     return {
       report: { ...report, accounts },
-      warnings: [...lostAtReboot(held), ...doors?.(held) ?? []],
+      warnings: [...lostAtReboot(held), ...doors],
     };
   } catch (error) {
     if (!(error instanceof UnreadableError)) throw error;

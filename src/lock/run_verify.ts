@@ -22,6 +22,7 @@ export async function* verifyAll<M>(
   names: readonly string[],
   options: Pick<VerifyOptions, "system" | "target" | "proxy">,
 ): AsyncGenerator<Verification> {
+  const left = new Set(names);
   try {
     await using session = await Session.open();
     const { ask } = session;
@@ -44,11 +45,12 @@ export async function* verifyAll<M>(
       const from = Date.now();
       const tried = await verify(verified, { ...options, control, ask, resolvers });
       const count = await system.recordedTries?.(ask, sight.machine, name, from);
+      left.delete(name);
       yield count === undefined ? tried : withRecord(tried, count);
     }
   } catch (error) {
     if (!(error instanceof UnreadableError)) throw error;
-    yield* names.map((name) => unreadable(name, error.message));
+    yield* [...left].map((name) => unreadable(name, error.message));
   }
 }
 

@@ -45,7 +45,7 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
     assertEquals(await world.state(), unlocked);
   });
 
-  for (const step of [2, 3, 4]) {
+  for (const step of [2, 4, 6]) {
     await t.step(`Ctrl-C at step ${step} undoes everything, and ends quickly`, async () => {
       await operator.allow("NOPASSWD: ALL");
       const answers = Array.from(

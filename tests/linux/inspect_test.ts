@@ -294,5 +294,5 @@ Deno.test("nothing is found on a machine without rules", async () => {
 Deno.test("a line with a carriage return is none that is left out of a file", () => {
   const path = "/etc/fishnet-firewall/lock.sh";
   const stdout = `${path}:#!/bin/sh\n${path}:exit 0 #\rx\n`;
-  assertEquals(textsIn({ stdout }).get(path), "#!/bin/sh\nexit 0 #\rx\n");
+  assertEquals(textsIn({ exitCode: 0, stdout, stderr: "" }).get(path), "#!/bin/sh\nexit 0 #\rx\n");
 });

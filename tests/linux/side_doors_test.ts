@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import * as fc from "fast-check";
 import type { Warning } from "../../src/lock/report.ts";
-import { askDoors } from "../../src/linux/side_doors.ts";
+import { doorWarnings, sideDoors } from "../../src/linux/side_doors.ts";
 import { familyWarnings, lentUidsWarnings } from "../../src/linux/side_doors/kernel.ts";
 import { fileWarnings } from "../../src/linux/side_doors/files.ts";
 import { textsIn } from "../../src/linux/machine.ts";
@@ -13,7 +13,8 @@ import {
   sudoWarnings,
 } from "../../src/linux/side_doors/rights.ts";
 import { connectionWarnings, relayWarnings } from "../../src/linux/side_doors/sockets.ts";
-import type { Ask } from "../../src/sudo.ts";
+import { type Ask, UnreadableError } from "../../src/sudo.ts";
+import { machineWith } from "../support/fake_machine.ts";
 import { change, probe, serve } from "../support/lock.ts";
 import { linesOf, must, run } from "../support/process.ts";
 import { INSIDE_V4, OUTSIDE_V4, PYTHON, type World, worldTest } from "../support/world.ts";
@@ -49,7 +50,7 @@ async function warnings(
   about: string,
   machine = "",
 ): Promise<Warning[]> {
-  const all = (await askDoors(askOn(world, machine), accounts))(accounts);
+  const all = await doorWarnings(askOn(world, machine), accounts);
   for (const { reason, remedy } of all) assert(reason.length > 0 && remedy.length > 0);
   return all.filter(({ reason }) => reason.includes(about));
 }
@@ -327,9 +328,45 @@ Deno.test("no text that a command could print breaks the warnings", () => {
     familyWarnings(text, text);
     connectionWarnings([account], text, text);
     relayWarnings([account], text);
-    textsIn({ stdout: text });
+    textsIn({ exitCode: 0, stdout: text, stderr: "" });
     fileWarnings([account], text);
   }));
+});
+
+const ANSWERED = { exitCode: 0, stdout: "", stderr: "" };
+
+Deno.test("what an account keeps from being read is warned of, and is no doubt about its lock", async () => {
+  const machine = await machineWith({});
+  const locked = {
+    ...{ name: "agent", uid: 1001, state: "locked" as const, pieces: [] },
+    ...{ survivesReboot: false, onlyPorts: [] },
+  };
+  const reasons = async (ask: Ask) =>
+    (await sideDoors(ask, machine, [locked], "enable")).map(({ reason }) => reason);
+  const [nothing] = await reasons(() => Promise.reject(new UnreadableError("it took too long")));
+  assertStringIncludes(nothing!, "could not be read: it took too long");
+  const killed = await reasons((words) =>
+    Promise.resolve(words.includes("ss") ? { ...ANSWERED, exitCode: 137 } : ANSWERED)
+  );
+  assert(killed.some((reason) => reason.includes("so many sockets")), killed.join());
+  assert(!killed.some((reason) => reason.includes("without ss")), killed.join());
+  const broken = await reasons((words) =>
+    Promise.resolve(
+      words.includes("perl")
+        ? {
+          exitCode: 1,
+          stdout:
+            "sudo agent     (ALL) ALL\nsudo agent User agent may run the following commands\n",
+          stderr: "could not take the effective uid 5\n",
+        }
+        : ANSWERED,
+    )
+  );
+  assert(
+    broken.includes("may use sudo: what it runs as another account is not locked"),
+    broken.join(),
+  );
+  assert(broken.some((reason) => reason.includes("could not be read (exit status 1)")));
 });
 
 Deno.test("a group with the name of an object's property is no warning", () => {

@@ -152,10 +152,13 @@ const CASES: readonly Case[] = [
   },
 ];
 
-/** Lines of one table or more, as one call of iptables-restore. */
-function restore(name: string, ...tables: readonly (readonly [string, readonly string[]])[]) {
-  const texts = tables.flatMap(([table, lines]) => [`*${table}`, ...lines, "COMMIT"]);
-  return `echo '${texts.join("\n")}' | sudo ${name}-restore -w --noflush`;
+/** The changes of one table: one is a command, several are one text; what goes back goes backwards. */
+function change(name: string, table: string, lines: readonly string[]): string[] {
+  if (lines.length === 0) return [];
+  const flag = table === "filter" ? "" : `-t ${table} `;
+  if (lines.length === 1) return [`sudo ${name} -w ${flag}${lines[0]}`];
+  const text = [`*${table}`, ...lines, "COMMIT"].join("\n");
+  return [`echo '${text}' | sudo ${name}-restore -w --noflush`];
 }
 
 /** The rules for one range, as they are made, or as that is taken back. */
@@ -167,11 +170,11 @@ function rangeRules(range: string, verb: "-I" | "-D" = "-I"): string[] {
     `${verb} OUTPUT${at} -p sctp -m owner --uid-owner ${range} -j DROP`,
   ];
   return verb === "-I"
-    ? ["iptables", "ip6tables"].map((name) => restore(name, ["mangle", lines]))
-    : ["ip6tables", "iptables"].map((name) => restore(name, ["mangle", lines.toReversed()]));
+    ? ["iptables", "ip6tables"].flatMap((name) => change(name, "mangle", lines))
+    : ["ip6tables", "iptables"].flatMap((name) => change(name, "mangle", lines.toReversed()));
 }
 
-/** The lock's rules as they were saved, as they go (`-D`), or as they come back (`-I`): table by table. */
+/** The lock's rules as they were saved, as they go (`-D`), or as they come back (`-I`). */
 function lockedRules(
   verb: "-D" | "-I",
   { families = ["", "6"], rejects = [" 1"], variant = "" }: {
@@ -193,15 +196,13 @@ function lockedRules(
       `${verb} OUTPUT${at(place)} ! -o lo -m owner --uid-owner 1001 ` +
       `-j REJECT --reject-with icmp${six}-port-unreachable`
     );
-  if (verb === "-D") {
-    return families.map((six) =>
-      restore(`ip${six}tables${variant}`, ["mangle", mangle], ["filter", filter(six)])
-    );
-  }
-  return families.toReversed().map((six) =>
-    ([["filter", filter(six).toReversed()], ["mangle", mangle.toReversed()]] as const)
-      .map((table) => restore(`ip${six}tables${variant}`, table)).join("; ")
-  );
+  const ordered = (lines: readonly string[]) => verb === "-D" ? lines : lines.toReversed();
+  const calls = [
+    ...families.map((six) => ({ six, table: "mangle", lines: ordered(mangle) })),
+    ...families.map((six) => ({ six, table: "filter", lines: ordered(filter(six)) })),
+  ];
+  return (verb === "-D" ? calls : calls.toReversed())
+    .flatMap(({ six, table, lines }) => change(`ip${six}tables${variant}`, table, lines));
 }
 
 /** A table's text is compared as it begins: another test reads it back from the kernel. */

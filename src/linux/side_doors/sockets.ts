@@ -118,17 +118,14 @@ export function relayWarnings(
 /** Where the proxy listens if nothing else is said. */
 const PROXY_PORT = 3777;
 
-/**
- * An account that is left with nobody to talk to: nothing listens on the port of its proxy.
- *
- * @param listening what `ss -Hltn` printed
- */
+/** An account that is left with nobody to talk to: nothing listens on the port of its proxy. */
 export function proxyWarnings(
   accounts: readonly Pick<Locked, "name" | "onlyPorts">[],
-  listening: string,
+  sockets: string,
 ): Warning[] {
   const ports = new Set(
-    parseSockets(listening.replaceAll(/^/gm, "tcp ")).map(({ localPort }) => localPort),
+    parseSockets(sockets).filter(({ protocol, state }) => protocol === "tcp" && state === "LISTEN")
+      .map(({ localPort }) => localPort),
   );
   return accounts.flatMap(({ name: account, onlyPorts }) => {
     const wanted = onlyPorts.length > 0 ? onlyPorts : [PROXY_PORT];
