@@ -29,10 +29,10 @@ const SHORT = [
 
 /** What `long` runs besides its own folder: whole files, and the older variant of iptables. */
 const LONG = [
-  ["tests/lock/difference_test.ts"],
-  ...named("linux/preflight", "cli/terminal", "macos/failures", "macos/persist").map((
-    one,
-  ) => [one]),
+  ...named(
+    ...["linux/bare_machine", "linux/json", "linux/preflight", "cli/terminal"],
+    ...["lock/difference", "macos/failures", "macos/persist"],
+  ).map((file) => [file]),
   ...["leaks", "doors", "only_port", "routing", "lock", "verify"].map((name) => [
     `tests/linux/${name}_test.ts`,
     "--filter=legacy",
