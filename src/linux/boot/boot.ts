@@ -170,5 +170,7 @@ function enableStep({ why }: BootPiece, state: BootState): Step {
 
 const disableSteps = (state: BootState): Step[] => [
   { line: DISABLE, why: "systemd no longer starts the units", undo: [ENABLE] },
-  stopStep(state, STOP),
+  // Waited for as well: what it runs at its end has to be over when its file goes, or systemd lists it
+  // as failed. By now no account is left, so that starts nothing.
+  stopStep(state, sudo("systemctl", "stop", "fishnet-after@*.service"), STOP),
 ];
