@@ -1,6 +1,5 @@
 /** /etc/pf.conf on a stand-in for a Mac: whatever it ends in; tests/macos/pf_conf_test.ts has one of these. */
-import { assert, assertEquals } from "@std/assert";
-import { A, CALL } from "../macos/support/in_use.ts";
+import { CALL, comesBack } from "../macos/support/in_use.ts";
 import { standInTest, STOCK_PF_CONF } from "../macos/support/stand_in.ts";
 
 standInTest(
@@ -17,20 +16,7 @@ standInTest(
         "an empty one": "",
       })
     ) {
-      await t.step(name, async () => {
-        await mac.write("/etc/pf.conf", text);
-        await mac.must("chmod", "640", "/etc/pf.conf");
-        await mac.fail("-E");
-        assertEquals((await mac.apply("enable", { accounts: [A] })).code, 1);
-        await mac.fail("");
-        assertEquals(await mac.read("/etc/pf.conf"), text, "after a failure");
-        await mac.applied("enable", { accounts: [A] });
-        const enabled = (await mac.read("/etc/pf.conf"))!;
-        assert(enabled.startsWith(text) && enabled.endsWith("\n"));
-        await mac.applied("disable", { accounts: [A] });
-        assertEquals(await mac.read("/etc/pf.conf"), text);
-        assertEquals(await mac.must("stat", "-c", "%a", "/etc/pf.conf"), "640\n");
-      });
+      await t.step(name, () => comesBack(mac, text));
     }
   },
 );

@@ -1,23 +1,12 @@
 /** /etc/pf.conf on a stand-in for a Mac: others' text comes back as it was, or is not touched. */
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { A } from "./support/in_use.ts";
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { A, comesBack } from "./support/in_use.ts";
 import { standInTest, STOCK_PF_CONF } from "./support/stand_in.ts";
 
 standInTest("pf.conf comes back byte for byte, after a failure and after disable", async (mac) => {
   // tests/long has other texts.
   const text = `# what's \\n this: "$HOME" %s\n${STOCK_PF_CONF.trimEnd()}`;
-  await mac.write("/etc/pf.conf", text);
-  await mac.must("chmod", "640", "/etc/pf.conf");
-  await mac.fail("-E");
-  assertEquals((await mac.apply("enable", { accounts: [A] })).code, 1);
-  await mac.fail("");
-  assertEquals(await mac.read("/etc/pf.conf"), text, "after a failure");
-  await mac.applied("enable", { accounts: [A] });
-  const enabled = (await mac.read("/etc/pf.conf"))!;
-  assert(enabled.startsWith(text) && enabled.endsWith("\n"));
-  await mac.applied("disable", { accounts: [A] });
-  assertEquals(await mac.read("/etc/pf.conf"), text);
-  assertEquals(await mac.must("stat", "-c", "%a", "/etc/pf.conf"), "640\n");
+  await comesBack(mac, text);
 });
 
 standInTest("what somebody wrote below our lines stays, and only our lines go", async (mac) => {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { AGENTS, type StandIn, STOCK_PF_CONF } from "./stand_in.ts";
 
 /** The two accounts. */
@@ -44,4 +44,20 @@ block drop in proto tcp from any to any port = 139\n`,
   const vpn = `${rules}anchor "mullvad" all\npass in on utun4 all\npass in on utun5 all\n`;
   assertEquals((await mac.feed(vpn, "pfctl", "-o", "none", "-R", "-f", "-")).code, 0);
   await mac.feed("block drop out on en0 all\n", "pfctl", "-a", "mullvad", "-f", "-");
+}
+
+/** Asserts that a pf.conf is what it was, with its mode, after a failed enable and after a disable. */
+export async function comesBack(mac: StandIn, text: string): Promise<void> {
+  await mac.write("/etc/pf.conf", text);
+  await mac.must("chmod", "640", "/etc/pf.conf");
+  await mac.fail("-E");
+  assertEquals((await mac.apply("enable", { accounts: [A] })).code, 1);
+  await mac.fail("");
+  assertEquals(await mac.read("/etc/pf.conf"), text, "after a failure");
+  await mac.applied("enable", { accounts: [A] });
+  const enabled = (await mac.read("/etc/pf.conf"))!;
+  assert(enabled.startsWith(text) && enabled.endsWith("\n"));
+  await mac.applied("disable", { accounts: [A] });
+  assertEquals(await mac.read("/etc/pf.conf"), text);
+  assertEquals(await mac.must("stat", "-c", "%a", "/etc/pf.conf"), "640\n");
 }
