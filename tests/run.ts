@@ -58,13 +58,12 @@ const laneOn = (etc: string) => [
   ...["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"],
   ...["--kill-child", "sh", "-ec"],
   `mount -t tmpfs lane /mnt
-  for folder in etc run; do
-    mkdir "/mnt/$folder" "/mnt/$folder.work"
-    lower=/run
-    [ "$folder" = run ] || lower=$0
-    mount -t overlay lane "/$folder" \\
-      -o "lowerdir=$lower,upperdir=/mnt/$folder,workdir=/mnt/$folder.work"
-  done
+  lay() {
+    mkdir "/mnt/$1" "/mnt/$1.work"
+    mount -t overlay lane "/$1" -o "lowerdir=$2,upperdir=/mnt/$1,workdir=/mnt/$1.work"
+  }
+  lay etc "$0"
+  lay run /run
   exec "$@"`,
   etc,
 ];
