@@ -53,7 +53,7 @@ export interface System<M> {
     ask: Ask,
     machine: M,
     accounts: readonly AccountStatus[],
-    kind: "enable" | "disable" | "status",
+    enabling: boolean,
   ): Promise<Warning[]>;
   /** What a disable has to tell besides: rules in files that others load at boot. */
   savedElsewhere?(machine: M, holder: Holder): string[];

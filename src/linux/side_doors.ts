@@ -45,11 +45,11 @@ export async function sideDoors(
   ask: Ask,
   machine: Machine,
   accounts: readonly AccountStatus[],
-  kind: "enable" | "disable" | "status",
+  enabling: boolean,
 ): Promise<Warning[]> {
   try {
     const locked = accounts.flatMap((account) => lockedOf(account, machine) ?? []);
-    return await doorWarnings(ask, locked, kind === "enable");
+    return await doorWarnings(ask, locked, enabling);
   } catch (error) {
     // What it is made of the accounts may have made long: that is no reason to doubt a lock.
     if (!(error instanceof UnreadableError)) throw error;
@@ -81,12 +81,12 @@ function lockedOf(account: AccountStatus, machine: Machine): Locked | undefined 
 /**
  * The same for accounts as they are locked.
  *
- * @param withProxy warns of a proxy that does not listen as well
+ * @param enabling warns of a proxy that does not listen as well
  */
 export async function doorWarnings(
   ask: Ask,
   accounts: readonly Locked[],
-  withProxy = false,
+  enabling = false,
 ): Promise<Warning[]> {
   if (accounts.length === 0) return [];
   const asked = accounts.slice(0, MAX_ACCOUNTS);
@@ -114,7 +114,7 @@ export async function doorWarnings(
   const autoloads = file("/proc/sys/kernel/modprobe").trim() !== "" &&
     file("/proc/sys/kernel/modules_disabled").trim() === "0";
   return [
-    ...(withProxy && sockets !== undefined ? proxyWarnings(accounts, sockets) : []),
+    ...(enabling && sockets !== undefined ? proxyWarnings(accounts, sockets) : []),
     ...asked.flatMap(({ name }) => [
       ...sudoWarnings(name, of("sudo", name)),
       ...groupWarnings(name, of("id", name)),

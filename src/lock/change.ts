@@ -126,7 +126,7 @@ export async function makeChange<M>(
       ...wholeness(accounts),
       ...systemAccounts(accounts, system.firstOrdinaryUid),
       ...lostAtReboot(accounts),
-      ...await system.doors?.(session.ask, after.machine, accounts, kind) ?? [],
+      ...await system.doors?.(session.ask, after.machine, accounts, true) ?? [],
     ],
   };
 }

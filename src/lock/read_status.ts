@@ -24,7 +24,7 @@ export async function readStatus<M>(
     const machine = await system.read(session.ask, names);
     const report = statusIn(sightOf(system, machine), names);
     const held = report.accounts.filter(isHeld);
-    const doors = await system.doors?.(session.ask, machine, held, "status") ?? [];
+    const doors = await system.doors?.(session.ask, machine, held, false) ?? [];
     const accounts = await Promise.all(report.accounts.map(async (account) => {
       const recorded = await system.recorded?.(session.ask, machine, account.name);
       if (recorded === undefined) return account;

@@ -342,7 +342,7 @@ Deno.test("what an account keeps from being read is warned of, and is no doubt a
     ...{ survivesReboot: false, onlyPorts: [] },
   };
   const reasons = async (ask: Ask) =>
-    (await sideDoors(ask, machine, [locked], "enable")).map(({ reason }) => reason);
+    (await sideDoors(ask, machine, [locked], true)).map(({ reason }) => reason);
   const [nothing] = await reasons(() => Promise.reject(new UnreadableError("it took too long")));
   assertStringIncludes(nothing!, "could not be read: it took too long");
   const killed = await reasons((words) =>
