@@ -1,14 +1,15 @@
 /** The parsers of the machine's state, by cases and by property: no text may break or fool them. */
-import { textsIn } from "../../src/linux/machine.ts";
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import * as fc from "fast-check";
 import { FishnetError } from "../../src/errors.ts";
 import { parsePasswd, parseSubuid } from "../../src/linux/accounts.ts";
 import { parseIptablesSave, Shadows } from "../../src/linux/iptables_rules.ts";
+import { textsIn } from "../../src/linux/machine.ts";
 import { parseTable } from "../../src/linux/nft_table.ts";
 import { parseRoutingRules } from "../../src/linux/routing.ts";
 import { statusIn } from "../../src/lock/status.ts";
 import { overlap, parseRange, UidSet } from "../../src/lock/uid_range.ts";
+import { UnreadableError } from "../../src/sudo.ts";
 import { LOCKED, machineWith, type Printed, sightWith } from "../support/fake_machine.ts";
 
 const anyText = fc.string({ unit: "binary" });
@@ -295,4 +296,11 @@ Deno.test("a line with a carriage return is none that is left out of a file", ()
   const path = "/etc/fishnet-firewall/lock.sh";
   const stdout = `${path}:#!/bin/sh\n${path}:exit 0 #\rx\n`;
   assertEquals(textsIn({ exitCode: 0, stdout, stderr: "" }).get(path), "#!/bin/sh\nexit 0 #\rx\n");
+});
+
+Deno.test("a file that is there and cannot be read is no absent one", () => {
+  const answer = { exitCode: 2, stdout: "", stderr: "grep: /etc/subuid: Input/output error\n" };
+  assertThrows(() => textsIn(answer), UnreadableError, "Input/output error");
+  // Of those that are not there it says nothing, with the same code.
+  assertEquals(textsIn({ ...answer, stderr: "" }).size, 0);
 });

@@ -4,7 +4,7 @@ import { statusIn } from "../../src/lock/status.ts";
 import { sightWith } from "../support/fake_machine.ts";
 import { lockIn, paste, statusOf, unlockIn } from "../support/inside.ts";
 import { must } from "../support/process.ts";
-import { worldTest } from "../support/world.ts";
+import { program, worldTest } from "../support/world.ts";
 
 worldTest(
   "rules that were saved while an account was locked are named, and cleared",
@@ -65,3 +65,24 @@ worldTest(
     }
   },
 );
+
+worldTest("disable tells of a file that still holds what it took away", async (world) => {
+  const agent = await world.account();
+  await lockIn(world, [agent], { backend: "nftables" });
+  const saved = await Deno.makeTempFile();
+  try {
+    await Deno.writeTextFile(saved, await world.must("nft", "list", "table", "inet", "fishnet"));
+    // Laid over the machine's own for this one run.
+    const { code, stderr } = await world.exec(
+      ...["sh", "-ec", 'mount --bind "$0" /etc/nftables.conf; exec "$@"', saved, ...program()],
+      ...["firewall", "disable", "--agent-user", agent, "--apply"],
+    );
+    assertEquals(code, 0, stderr);
+    assertMatch(
+      stderr,
+      new RegExp(`${agent}: /etc/nftables.conf holds rules of it, which are back`),
+    );
+  } finally {
+    await Deno.remove(saved);
+  }
+});

@@ -369,6 +369,23 @@ Deno.test("what an account keeps from being read is warned of, and is no doubt a
   assert(broken.some((reason) => reason.includes("could not be read (exit status 1)")));
 });
 
+Deno.test("of many accounts, those that were asked about are those that are warned of", async () => {
+  const locked = Array.from({ length: 25 }, (_, i) => ({
+    ...{ name: `agent${25 - i}`, uid: 1001 + i, ranges: [] },
+    ...{ onlyPorts: [], mptcpHeld: true },
+  }));
+  const warned = await doorWarnings((words) => {
+    const asked = words.filter((word) => word.startsWith("account "));
+    const lines = asked.map((word) =>
+      `sudo ${word.slice("account ".length)} User may run the following commands\n`
+    );
+    return Promise.resolve({ ...ANSWERED, stdout: lines.join("") });
+  }, locked);
+  const maySudo = warned.filter(({ reason }) => reason.startsWith("may use sudo"));
+  assertEquals(maySudo.map(({ account }) => account), locked.slice(0, 20).map(({ name }) => name));
+  assert(warned.some(({ reason }) => reason.startsWith("only the first 20 accounts")));
+});
+
 Deno.test("a group with the name of an object's property is no warning", () => {
   assertEquals(groupWarnings("a", "uid=1(a) gid=1(a) groups=1(constructor),2(__proto__)"), []);
 });
