@@ -10,6 +10,7 @@ import * as output from "./src/cli/output.ts";
 import { FishnetError } from "./src/errors.ts";
 import type { Verification } from "./src/lock/judge.ts";
 import type { Step } from "./src/lock/piece.ts";
+import type { Session } from "./src/sudo.ts";
 import type { System } from "./src/system.ts";
 
 async function main(args: readonly string[]): Promise<number> {
@@ -71,6 +72,14 @@ async function limitsHere(): Promise<readonly string[]> {
     : [];
 }
 
+/** Has sudo start while the rest is loaded: that takes as long. */
+async function startSession(): Promise<{ opening: Promise<Session> }> {
+  const { Session } = await import("./src/sudo.ts");
+  const opening = Session.open();
+  opening.catch(() => {}); // it is told where it is waited for
+  return { opening };
+}
+
 type Changing = Extract<Command, { kind: "enable" | "disable" }>;
 
 async function dryRun(command: Changing): Promise<void> {
@@ -84,10 +93,14 @@ async function dryRun(command: Changing): Promise<void> {
 }
 
 async function change(command: Changing): Promise<void> {
+  const { SignalTrap } = await import("./src/signals.ts");
+  using signals = new SignalTrap();
+  const { opening } = await startSession();
   const [{ makeChange }, text, system] = await Promise.all([
     import("./src/lock/change.ts"),
     import("./src/cli/outcome_text.ts"),
     systemOf(command.system),
+    import("dax"), // which carries the commands out
   ]);
   const { kind, json } = command;
   const { accounts, steps, locks, stays, warnings } = await makeChange(
@@ -105,6 +118,7 @@ async function change(command: Changing): Promise<void> {
       },
       onLong: ({ line }) => output.printWaiting(withoutText(line)),
     },
+    { opening, signals },
   );
   const notCovered = kind === "enable" ? system.notCovered : [];
   const changed = steps.length > 0;
@@ -145,11 +159,12 @@ function printPlan(
 
 async function status(command: Extract<Command, { kind: "status" }>): Promise<number> {
   const { accounts, json, explain } = command;
+  const { opening } = await startSession();
   const [{ readStatus }, system] = await Promise.all([
     import("./src/lock/read_status.ts"),
     systemOf(command.system),
   ]);
-  const { report, warnings } = await readStatus(system, accounts);
+  const { report, warnings } = await readStatus(system, accounts, opening);
   const { notCovered } = system;
   if (json) {
     output.printJson({ command: "status", os: command.system, ...report, warnings, notCovered });
@@ -162,13 +177,14 @@ async function status(command: Extract<Command, { kind: "status" }>): Promise<nu
 
 async function verify(command: Extract<Command, { kind: "verify" }>): Promise<number> {
   const { accounts, json } = command;
+  const { opening } = await startSession();
   const [{ verifyAll }, { verifyLines }, system] = await Promise.all([
     import("./src/lock/run_verify.ts"),
     import("./src/cli/verify_text.ts"),
     systemOf(command.system),
   ]);
   const verifications: Verification[] = [];
-  for await (const verification of verifyAll(system, accounts, command)) {
+  for await (const verification of verifyAll(system, accounts, command, opening)) {
     verifications.push(verification);
     if (!json) output.printLines((width) => verifyLines(verification, width));
   }
@@ -179,6 +195,7 @@ async function verify(command: Extract<Command, { kind: "verify" }>): Promise<nu
 }
 
 async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
+  const { opening } = await startSession();
   const [{ showLog }, text] = await Promise.all([
     import("./src/linux/show_log.ts"),
     import("./src/cli/log_text.ts"),
@@ -193,7 +210,7 @@ async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
   const lost = await showLog(command, (refusals) => {
     count += refusals.length;
     if (refusals.length > 0) output.printLines(() => linesOf(refusals));
-  });
+  }, opening);
   if (lost > 0) output.printOutcome([text.lossLine(lost)]);
   if (count === 0 && !command.follow) output.printOutcome(["nothing was refused in that time"]);
 }

@@ -1,28 +1,58 @@
 /**
- * What the root shell is told: one command of a plan, or many that change nothing, and how the answers
- * of those stand in what it prints.
+ * What root's session is told, and how its answers are read: the form that `session.pl` reads and writes,
+ * and that of many commands that one shell runs.
  *
  * @module
  */
 import { quoted } from "./lock/line.ts";
 import type { Answer } from "./lock/piece.ts";
 
+/** One name in a folder, as it is there. */
+export interface Seen {
+  /** `f` for a file, `d` for a folder, `l` for a link, `s` for a socket, `-` for anything else. */
+  readonly type: string;
+  /** In octal digits: `700`. */
+  readonly mode: string;
+  readonly uid: number;
+  /** What a link points to. */
+  readonly target: string;
+  /** What a file holds, behind its links as well; nothing of anything else. */
+  readonly text: string;
+}
+
+/** What is there, by its path. */
+export type Files = ReadonlyMap<string, Seen>;
+
 /**
- * What the shell is told to run one command. One that this program did not live to say to its end is
- * not begun: a shell reads what is in braces as a whole.
+ * One statement: how many words there are, and each behind its length. One that this program did not
+ * live to say to its end is not begun.
  */
-export function statement(
-  mark: string,
-  words: readonly string[],
-  undo: string,
-  input: string | undefined,
-  seconds: number,
-): string {
-  const end = `end-${mark}`;
-  const document = input === undefined
-    ? "</dev/null\n"
-    : `<<'${end}'\n${input}${input.endsWith("\n") ? "" : "\n"}${end}\n`;
-  return `{\nrun ${seconds} ${[undo, ...words].map(quoted).join(" ")} ${document}}\n`;
+export function statement(words: readonly string[]): Uint8Array {
+  const encoder = new TextEncoder();
+  const parts = words.map((word) => encoder.encode(word));
+  const bytes = [encoder.encode(`${words.length}\n`), ...parts.flatMap(withLength)];
+  const whole = new Uint8Array(bytes.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of bytes) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+const withLength = (part: Uint8Array) => [new TextEncoder().encode(`${part.length}\n`), part];
+
+/** What `look` printed: seven fields of each name, the fifth of which says why it could not be read. */
+export function filesIn(printed: string): { files: Files; unreadable: readonly string[] } {
+  const fields = printed.split("\0");
+  const files = new Map<string, Seen>();
+  const unreadable: string[] = [];
+  for (let i = 0; i + 7 < fields.length; i += 7) {
+    const [path, type, mode, uid, target, error, text] = fields.slice(i, i + 7) as string[];
+    files.set(path!, { type: type!, mode: mode!, uid: Number(uid), target: target!, text: text! });
+    if (error !== "") unreadable.push(`${path} could not be read: ${error}`);
+  }
+  return { files, unreadable };
 }
 
 /** The commands one after another, for a shell, each with a line of the mark on both outputs behind it. */

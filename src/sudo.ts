@@ -1,17 +1,20 @@
 /**
- * The one door to the machine: one `sudo` starts one root shell for a whole run, which holds the
+ * The one door to the machine: one `sudo` starts one session of root for a whole run, which holds the
  * lock that keeps other runs out, reads the machine, carries out each command of a plan, and undoes
  * by itself what was not committed when this program is gone.
+ *
+ * It is a script of perl, not of sh: that starts no second process to limit a command, and none to
+ * read a file.
  *
  * @module
  */
 import type { CommandContext } from "dax";
 import { FishnetError } from "./errors.ts";
-import { quoted, sudo } from "./lock/line.ts";
+import { sudo } from "./lock/line.ts";
 import type { Answer, Step } from "./lock/piece.ts";
 import { MarkedOutput } from "./marked_output.ts";
-import script from "./session.sh" with { type: "text" };
-import { answersIn, askingScript, statement } from "./statements.ts";
+import script from "./session.pl" with { type: "text" };
+import { answersIn, askingScript, type Files, filesIn, statement } from "./statements.ts";
 
 /**
  * All that a child gets of an environment. Of the caller's own nothing passes: Deno refuses a child
@@ -37,6 +40,20 @@ export interface AskOptions {
 /** Runs one command as root that changes nothing; a failure is an answer, not an error. */
 export type Ask = (words: readonly string[], options?: AskOptions) => Promise<Answer>;
 
+/**
+ * Looks at files as root, without a process: a star in a path stands for any characters but a slash.
+ * What is not there is left out.
+ *
+ * @throws {UnreadableError} where one that is there could not be read.
+ */
+export type Look = (paths: readonly string[]) => Promise<Files>;
+
+/** Root, who reads the machine and changes nothing. */
+export interface Root {
+  readonly ask: Ask;
+  readonly look: Look;
+}
+
 /** The machine could not be read: the state is unknown, never unlocked. */
 export class UnreadableError extends FishnetError {}
 
@@ -48,12 +65,13 @@ export interface StepResult extends Answer {
   readonly undoOfFailed: string;
 }
 
-/** A root shell, from one password prompt to the end of the run. */
-export class Session implements AsyncDisposable {
+/** A session of root, from one password prompt to the end of the run. */
+export class Session implements AsyncDisposable, Root {
   readonly #child: Deno.ChildProcess;
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
   readonly #stdout: MarkedOutput;
   readonly #stderr: MarkedOutput;
+  /** It cannot be guessed and stands in no argument, so nobody else's text can end an answer. */
   readonly #mark = crypto.randomUUID();
   readonly #asked: {
     readonly words: readonly string[];
@@ -62,7 +80,7 @@ export class Session implements AsyncDisposable {
   }[] = [];
   /** The wait for another run's lock was given up. */
   #isWaiting = false;
-  /** The commands go one after another. */
+  /** The answers come one after another. */
   #last: Promise<unknown> = Promise.resolve();
   /**
    * The lines that take back what was changed and not committed, in the order of the changes; empty
@@ -70,23 +88,23 @@ export class Session implements AsyncDisposable {
    */
   #undo: string[] = [];
 
-  private constructor() {
-    // "-b": a process group of its own, out of reach of the terminal's Ctrl-C.
-    this.#child = spawnSudo(["-b", "sh"]);
+  private constructor(command: readonly string[]) {
+    this.#child = spawn(command);
     this.#stdin = this.#child.stdin.getWriter();
     this.#stdout = new MarkedOutput(this.#child.stdout);
     this.#stderr = new MarkedOutput(this.#child.stderr);
+    this.#write(new TextEncoder().encode(`${script}\n__END__\n${this.#mark}\n`));
   }
 
   /**
    * Starts it; sudo may ask for a password.
    *
+   * @param command what starts perl as root
    * @throws {UnreadableError} where sudo is refused.
    */
-  static async open(): Promise<Session> {
-    const session = new Session();
-    // The mark cannot be guessed and stands in no argument, so nobody else's text can end an answer.
-    const { exitCode } = await session.#say(`mark=${session.#mark}\n${script}\nanswer 0\n`);
+  static async open(command = SUDO): Promise<Session> {
+    const session = new Session(command);
+    const { exitCode } = await session.#say("begin");
     if (exitCode !== 0) throw new UnreadableError(`could not run as root: answered ${exitCode}`);
     return session;
   }
@@ -100,7 +118,7 @@ export class Session implements AsyncDisposable {
    */
   async lockOutOtherRuns(onWaiting: () => void, stopped: Promise<unknown>): Promise<void> {
     this.#stdout.onWord("waiting\n", onWaiting);
-    const locked = this.#say(`lock ${LOCK_TIMEOUT}\n`);
+    const locked = this.#say("lock", `${LOCK_TIMEOUT}`);
     const answer = await Promise.race([locked, stopped.then(() => undefined)]);
     this.#isWaiting = answer === undefined;
     if (answer !== undefined && answer.exitCode !== 0) {
@@ -112,9 +130,7 @@ export class Session implements AsyncDisposable {
 
   /** Runs one command that changes nothing; those that are asked at once are asked together. */
   readonly ask: Ask = (words, { input, seconds } = {}) => {
-    if (input !== undefined || seconds !== undefined) {
-      return this.#say(statement(this.#mark, words, "", input, seconds ?? LIMIT));
-    }
+    if (input !== undefined || seconds !== undefined) return this.#run(words, "", input, seconds);
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     if (this.#asked.push({ words, resolve, reject }) === 1) {
       queueMicrotask(() => this.#askTogether());
@@ -122,14 +138,13 @@ export class Session implements AsyncDisposable {
     return promise;
   };
 
-  /** One shell for many commands: starting and limiting each by itself would double what they take. */
+  /** One shell for many commands: it starts each in half of the time that perl would take. */
   async #askTogether(): Promise<void> {
     const asked = this.#asked.splice(0);
     const mark = crypto.randomUUID();
     try {
       const script = askingScript(asked.map(({ words }) => words), mark);
-      const answer = await this.#say(statement(this.#mark, ["sh"], "", script, LIMIT));
-      const answers = answersIn(answer, mark);
+      const answers = answersIn(await this.#run(["sh"], "", script), mark);
       if (answers.length < asked.length) throw new UnreadableError("reading took too long");
       asked.forEach(({ resolve }, i) => resolve(answers[i]!));
     } catch (error) {
@@ -137,9 +152,22 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** Loads what carries commands out, while root reads the machine. */
-  async prepare(): Promise<void> {
-    await import("dax");
+  /** Looks at files. */
+  readonly look: Look = async (paths) => {
+    const { stdout } = await this.#say("look", ...paths);
+    const { files, unreadable: [one] } = filesIn(stdout);
+    if (one !== undefined) throw new UnreadableError(one);
+    return files;
+  };
+
+  #run(
+    words: readonly string[],
+    undo: string,
+    input: string | undefined,
+    seconds = LIMIT,
+  ): Promise<Answer> {
+    const verb = input === undefined ? ["run"] : ["feed", input];
+    return this.#say(...verb, `${seconds}`, undo, ...words);
   }
 
   /** Carries out one command of a plan, in dax's shell, where `sudo` is this session. */
@@ -165,7 +193,7 @@ export class Session implements AsyncDisposable {
 
   async #sudo(context: CommandContext, undo: string): Promise<{ readonly code: number }> {
     const input = typeof context.stdin === "string" ? undefined : await readAll(context.stdin);
-    const answer = await this.#say(statement(this.#mark, context.args, undo, input, LIMIT));
+    const answer = await this.#run(context.args, undo, input);
     if (undo !== "" && answer.exitCode === 0) this.#undo.push(undo);
     // An empty write ends a pipe for its reader, and with 2>&1 both outputs are one.
     for (const output of ["stdout", "stderr"] as const) {
@@ -177,7 +205,7 @@ export class Session implements AsyncDisposable {
 
   /** Notes a change that a command may have made although it failed: its undo may fail, too. */
   async noteChange(undo: string): Promise<void> {
-    await this.#say(`undo=${quoted(undo)}; note failed; answer 0\n`);
+    await this.#say("note", undo);
     this.#undo.push("");
   }
 
@@ -185,7 +213,7 @@ export class Session implements AsyncDisposable {
   async takeBack(): Promise<string[]> {
     const stuck: string[] = [];
     for (let line = this.#undo.pop(); line !== undefined; line = this.#undo.pop()) {
-      const { exitCode } = await this.#say("back\n").catch((error) => {
+      const { exitCode } = await this.#say("back").catch((error) => {
         if (!(error instanceof UnreadableError)) throw error;
         return { exitCode: undefined };
       });
@@ -196,7 +224,7 @@ export class Session implements AsyncDisposable {
 
   /** What was changed stays. */
   async commit(what: string): Promise<void> {
-    await this.#say(`commit ${quoted(what)}\n`);
+    await this.#say("commit", what);
     this.#undo = [];
   }
 
@@ -208,14 +236,18 @@ export class Session implements AsyncDisposable {
     else await Promise.all([this.#stdout.end(), this.#stderr.end(), this.#child.status]);
   }
 
-  #say(statement: string): Promise<Answer> {
-    const answer = this.#last.then(() => this.#exchange(statement));
+  #write(bytes: Uint8Array): Promise<void> {
+    return this.#stdin.write(bytes).catch(ignoreBrokenPipe);
+  }
+
+  #say(...words: readonly string[]): Promise<Answer> {
+    const written = this.#write(statement(words));
+    const answer = this.#last.then(() => this.#answer(written));
     this.#last = answer.catch(() => {});
     return answer;
   }
 
-  async #exchange(statement: string): Promise<Answer> {
-    const written = this.#stdin.write(new TextEncoder().encode(statement)).catch(ignoreBrokenPipe);
+  async #answer(written: Promise<void>): Promise<Answer> {
     const [stdout, stderr] = await Promise.all([
       this.#stdout.upTo(this.#mark),
       this.#stderr.upTo(this.#mark),
@@ -233,12 +265,16 @@ function whyNot(said: string): string {
   if (/^usage: sudo/im.test(said)) {
     return "this sudo has no -b: sudo 1.8 is needed, or sudo-rs 0.2.12";
   }
+  if (/\bperl\b.*not found/.test(said)) return "perl is not installed: install it";
   return said.trim().split("\n").at(-1) || "sudo ended at once";
 }
 
-function spawnSudo(args: string[]): Deno.ChildProcess {
+/** "-b": a process group of its own, out of reach of the terminal's Ctrl-C. */
+const SUDO: readonly string[] = ["sudo", "-b", "perl"];
+
+function spawn([name = "", ...args]: readonly string[]): Deno.ChildProcess {
   try {
-    return new Deno.Command("sudo", {
+    return new Deno.Command(name, {
       args,
       clearEnv: true,
       env: CHILD_ENV,

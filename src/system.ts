@@ -6,10 +6,10 @@
  */
 import type { Backend } from "./account.ts";
 import type { Holder, Holdings } from "./lock/holder.ts";
-import type { Found, Kind, Lock, LockOfAccount } from "./lock/piece.ts";
+import type { Asked, Found, Kind, Lock, LockOfAccount } from "./lock/piece.ts";
 import type { AccountStatus, Warning } from "./lock/report.ts";
 import type { Resolver } from "./lock/verify.ts";
-import type { Ask } from "./sudo.ts";
+import type { Ask, Root } from "./sudo.ts";
 
 /** A reading, and the kinds of pieces that a plan has changed since. */
 export interface Again<M> {
@@ -25,9 +25,10 @@ export interface System<M> {
    * Reads the machine. Names that its account list need not enumerate (LDAP, say) are looked up one
    * by one.
    *
+   * @param asked the options of a lock that is to be made
    * @param again what was read before, and the kinds that may have changed since
    */
-  read(ask: Ask, names: readonly string[], again?: Again<M>): Promise<M>;
+  read(root: Root, names: readonly string[], asked?: Asked, again?: Again<M>): Promise<M>;
   /** The account of that name; undefined where neither the machine nor a piece knows it. */
   holder(machine: M, holdings: Holdings<M>, name: string): Holder | undefined;
   /** Every account that anything of a lock is there for. */
@@ -50,7 +51,7 @@ export interface System<M> {
   verifyAfter?(before: M, after: M): string | undefined;
   /** What accounts that are locked could do all the same; for an enable, also what they would miss. */
   doors?(
-    ask: Ask,
+    root: Root,
     machine: M,
     accounts: readonly AccountStatus[],
     enabling: boolean,

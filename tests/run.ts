@@ -23,7 +23,7 @@ const LONGEST = named(
 /** What takes a moment each, and is run together: starting takes longer. */
 const SHORT = [
   named(...["refusals", "inspect", "audit", "persist"].map((name) => `linux/${name}`)),
-  named(...["lock", "real", "report", "rules", "status"].map((name) => `macos/${name}`)),
+  named(...["real", "report", "rules", "status"].map((name) => `macos/${name}`)),
   named("account", "plan", "session"),
 ];
 

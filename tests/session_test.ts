@@ -1,23 +1,32 @@
 /**
- * The root shell by itself: what it does when the program that feeds it is gone. It works here on
+ * Root's session by itself: what it does when the program that feeds it is gone. It works here on
  * files of the test's own.
  */
 import { assertEquals, assertRejects } from "@std/assert";
 import { FishnetError } from "../src/errors.ts";
-import { carryOut, SignalTrap } from "../src/lock/apply.ts";
+import { carryOut } from "../src/lock/apply.ts";
+import { SignalTrap } from "../src/signals.ts";
 import { statement } from "../src/statements.ts";
 import { Session } from "../src/sudo.ts";
-import script from "../src/session.sh" with { type: "text" };
+import script from "../src/session.pl" with { type: "text" };
 
-const START = `mark=m\n${script}\n`;
+const START = new TextEncoder().encode(`${script}\n__END__\nm\n`);
 
-/** What a run that changed one thing, and is about to change another, says to the shell. */
-function statements(folder: string, second: string): string[] {
+/** What a run that changed one thing, and is about to change another, says to the session. */
+function statements(folder: string, second: string): [Uint8Array, Uint8Array] {
   const [one, two] = [`${folder}/one`, `${folder}/two`];
   return [
-    statement("m", ["tee", one], `rm ${one}`, "text\n", 9),
-    statement("m", ["sh", "-c", second, "sh", two], `rm ${two}`, "it's\ntwo\nlines", 9),
+    statement(["feed", "text\n", "9", `rm ${one}`, "tee", one]),
+    statement(["feed", "it's\ntwo\nlines", "9", `rm ${two}`, "sh", "-c", second, "sh", two]),
   ];
+}
+
+/** Perl, which the session is written in. */
+const perl = (output: "piped" | "null") =>
+  new Deno.Command("perl", { stdin: "piped", stdout: output, stderr: output }).spawn();
+
+async function write(input: WritableStreamDefaultWriter<Uint8Array>, ...parts: Uint8Array[]) {
+  for (const part of parts) await input.write(part);
 }
 
 async function left(folder: string): Promise<string[]> {
@@ -27,13 +36,12 @@ async function left(folder: string): Promise<string[]> {
 
 Deno.test("all is undone where the program dies while a command runs", async () => {
   const folder = await Deno.makeTempDir();
-  const shell = new Deno.Command("sh", { stdin: "piped", stdout: "piped", stderr: "piped" })
-    .spawn();
+  const shell = perl("piped");
   // The command itself waits until nobody reads its answer any more.
   await Deno.writeTextFile(`${folder}/wait`, "");
   const input = shell.stdin.getWriter();
   const waits = 'while [ -e "${1%two}wait" ]; do sleep 0.01; done; cat >"$1"';
-  await input.write(new TextEncoder().encode(START + statements(folder, waits).join("")));
+  await write(input, START, ...statements(folder, waits));
   await Promise.all([shell.stdout.cancel(), shell.stderr.cancel()]);
   await input.close();
   await Deno.remove(`${folder}/wait`);
@@ -46,26 +54,24 @@ Deno.test("a command that the program could not say to its end is not begun", as
   const folder = await Deno.makeTempDir();
   const tried = `${folder}-tried`;
   const [one, two] = statements(folder, `echo x >${tried}; cat >"$1"`);
-  // The last character is the newline behind what is whole already.
-  for (let said = 1; said < two!.length - 1; said++) {
-    // What is cut elsewhere ends in the middle of a word.
-    if (!" '\n".includes(two![said]!)) continue;
-    const shell = new Deno.Command("sh", { stdin: "piped", stdout: "null", stderr: "null" })
-      .spawn();
-    const input = shell.stdin.getWriter();
-    await input.write(new TextEncoder().encode(START + one + two!.slice(0, said)));
+  for (let said = 1; said < two.length; said++) {
+    // What is cut elsewhere ends in the middle of a word, as what is cut here does.
+    if (!" '\n".includes(String.fromCharCode(two[said]!)) && said < two.length - 1) continue;
+    const session = perl("null");
+    const input = session.stdin.getWriter();
+    await write(input, START, one, two.slice(0, said));
     await input.close();
-    await shell.status;
+    await session.status;
     const files = [
       ...await left(folder),
       ...await Deno.stat(tried).then(() => ["tried"], () => []),
     ];
-    assertEquals(files, [], `after ${JSON.stringify(two!.slice(0, said))}`);
+    assertEquals(files, [], `after ${said} bytes`);
   }
   await Deno.remove(folder, { recursive: true });
 });
 
-Deno.test("what can't be undone because root's shell was killed is told", async () => {
+Deno.test("what can't be undone because root's session was killed is told", async () => {
   const folder = await Deno.makeTempDir();
   const session = await Session.open();
   using signals = new SignalTrap();
@@ -80,8 +86,7 @@ Deno.test("what can't be undone because root's shell was killed is told", async 
   });
   const steps = [
     line("sudo", "tee", `${folder}/one`),
-    // The parent of its parent, timeout(1).
-    line("sudo sh -c 'read -r _ _ _ shell _ </proc/$PPID/stat; kill -KILL $shell'"),
+    line("sudo sh -c 'kill -KILL $PPID'"),
   ];
   const run = { session, signals, before: [], look };
   const error = await assertRejects(

@@ -45,10 +45,12 @@ interface RulePiece extends Piece {
 
 /** The audit rules of `--log`. */
 export const audit: Kind<Machine> = {
-  questions: {
+  questions: ({ answers, asked }) => ({
     "audit rules": ["auditctl", "-l"],
-    "audit status": ["auditctl", "-s"],
-  },
+    ...(asked.log || answers.get("audit rules")?.stdout.includes(KEY)
+      ? { "audit status": ["auditctl", "-s"] }
+      : {}),
+  }),
 
   wanted(lock) {
     if (!lock.log) return [];
@@ -185,7 +187,9 @@ function lacksRule(machine: Machine, lock: Lock): boolean {
 
 /** Why rules have no effect here. */
 function troubleOf(machine: Machine): Trouble | undefined {
-  const { exitCode, stdout, stderr } = machine.answers.get("audit status")!;
+  const answer = machine.answers.get("audit status");
+  if (answer === undefined) return undefined;
+  const { exitCode, stdout, stderr } = answer;
   if (exitCode === 127) {
     return {
       reason: "auditctl is not installed",
@@ -216,5 +220,5 @@ function troubleOf(machine: Machine): Trouble | undefined {
 
 /** A line of `auditctl -s`. */
 function statusValue({ answers }: Machine, name: string): string | undefined {
-  return new RegExp(`^${name} (\\d+)`, "m").exec(answers.get("audit status")!.stdout)?.[1];
+  return new RegExp(`^${name} (\\d+)`, "m").exec(answers.get("audit status")?.stdout ?? "")?.[1];
 }

@@ -29,7 +29,6 @@ interface LinesPiece extends Piece {
 export const auditAtBoot: Kind<Machine> = {
   goesLast: true,
 
-  questions: {},
   files: [`${FOLDER}/${KEY}*.rules`],
 
   wanted(lock) {
@@ -72,7 +71,7 @@ const headerOf = (owner: string) =>
 
 /** The lines of each of our files, by the account that it is of. */
 function filesOf({ files }: Machine): Map<string, string[]> {
-  return new Map([...files].flatMap(([path, text]) => {
+  return new Map([...files].flatMap(([path, { text }]) => {
     const owner = /^\/etc\/audit\/rules\.d\/fishnet-([\w-]+)\.rules$/.exec(path)?.[1];
     return owner === undefined ? [] : [[owner, text.split("\n").slice(0, -1)] as const];
   }));

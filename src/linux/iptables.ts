@@ -23,7 +23,13 @@ import {
   REFUSE,
 } from "./iptables_layers.ts";
 import { type Rule, Shadows } from "./iptables_rules.ts";
-import { Positions, savedRules, type Variant } from "./iptables_saved.ts";
+import {
+  LEGACY_TABLES,
+  Positions,
+  savedQuestions,
+  savedRules,
+  type Variant,
+} from "./iptables_saved.ts";
 import { FAMILIES, type Family, type Machine } from "./machine.ts";
 
 /** A piece of this kind knows its layer, and one that is there the rule that it was found as. */
@@ -43,13 +49,8 @@ const nameOf = (family: Family, layer: Layer, ports: readonly number[]) =>
 
 /** The rules of the iptables backend, and the chain that those of `--only-port` share. */
 export const iptables: Kind<Machine> = {
-  questions: {
-    "iptables": ["iptables", "--version"],
-    "4 nft": ["iptables-nft-save"],
-    "4 legacy": ["iptables-legacy-save"],
-    "6 nft": ["ip6tables-nft-save"],
-    "6 legacy": ["ip6tables-legacy-save"],
-  },
+  questions: savedQuestions,
+  files: LEGACY_TABLES,
 
   wanted(lock, machine) {
     if (lock.backend !== "iptables") return [];

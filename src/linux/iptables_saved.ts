@@ -3,10 +3,11 @@
  *
  * @module
  */
-import type { Answer } from "../lock/piece.ts";
+import type { Answer, Known, Questions } from "../lock/piece.ts";
 import { UnreadableError } from "../sudo.ts";
 import { parseIptablesSave, type Rule } from "./iptables_rules.ts";
-import type { Family, Machine } from "./machine.ts";
+import { commandOf } from "./iptables_changes.ts";
+import { familiesOf, type Family, type Machine } from "./machine.ts";
 
 /** One of the two programs that the plain name `iptables` may stand for. */
 export type Variant = "nft" | "legacy";
@@ -18,6 +19,24 @@ export interface SavedRules {
   readonly rules: readonly Rule[];
 }
 
+/** The tables that iptables-legacy has made, by family: without one it holds no rule. */
+export const LEGACY_TABLES = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"] as const;
+
+/** What root is asked: the rules of both variants, and of the plain name where it is the only one. */
+export function savedQuestions({ files, answers }: Known): Questions {
+  const questions = familiesOf(files).flatMap((family) => {
+    const save = (variant?: Variant) => [`${commandOf(family, variant)}-save`];
+    const hasLegacy = files.get(LEGACY_TABLES[family === 4 ? 0 : 1])?.text.trim();
+    const variants: Variant[] = hasLegacy ? ["nft", "legacy"] : ["nft"];
+    const isMissing = (variant: Variant) => answers.get(`${family} ${variant}`)?.exitCode === 127;
+    return [
+      ...variants.map((variant) => [`${family} ${variant}`, save(variant)]),
+      ...(variants.every(isMissing) ? [[`${family} plain`, save()]] : []),
+    ];
+  });
+  return Object.fromEntries(questions);
+}
+
 const read = new WeakMap<Machine, readonly SavedRules[]>();
 
 /** The rules of both variants and families, parsed once for a reading. */
@@ -26,8 +45,10 @@ export function savedRules(machine: Machine): readonly SavedRules[] {
   if (saved === undefined) {
     saved = machine.families.flatMap((family) =>
       (["nft", "legacy"] as const).map((variant) => {
-        const answer = machine.answers.get(`${family} ${variant}`)!;
-        return { family, variant, rules: rulesIn(answer, family, variant) };
+        const own = machine.answers.get(`${family} ${variant}`);
+        const plain = machine.answers.get(`${family} plain`);
+        const answer = plain !== undefined && variant === plainVariant(machine) ? plain : own;
+        return { family, variant, rules: answer ? rulesIn(answer, family, variant) : [] };
       })
     );
     read.set(machine, saved);

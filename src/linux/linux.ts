@@ -5,11 +5,12 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
-import type { Answer, Kind, Questions } from "../lock/piece.ts";
+import type { Answer, Kind, Known, Questions } from "../lock/piece.ts";
 import { overlap, UidSet } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
-import { type Ask, UnreadableError } from "../sudo.ts";
+import type { Files } from "../statements.ts";
+import { type Root, UnreadableError } from "../sudo.ts";
 import {
   ownRange,
   parsePasswd,
@@ -24,12 +25,12 @@ import { boot } from "./boot/boot.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
 import { recordedTries, refusedSince } from "./log.ts";
-import { askAll, filesQuestion, type Machine, textsIn } from "./machine.ts";
+import { askAll, familiesOf, IPV6, type Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
 import { NOT_COVERED } from "./not_covered.ts";
 import { refuse, refuseTools } from "./refusals.ts";
 import { resolver, RESOLVERS } from "./resolver.ts";
-import { savedNotes, savedQuestions } from "./saved_rules.ts";
+import { SAVED_FILES, savedNotes } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
 import { sideDoors } from "./side_doors.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
@@ -47,44 +48,50 @@ const KINDS: readonly Kind<Machine>[] = [
   sessions,
 ];
 
-/** What every lock needs to know, beside what its kinds ask. */
-const QUESTIONS = {
-  passwd: ["getent", "passwd"],
-  subuid: ["cat", "/etc/subuid"],
-  // Where it is a module, any account's first socket loads it: then it has to be locked by then.
-  "ipv6 module": ["modprobe", "-q", "net-pf-10"],
-  ipv6: ["test", "-e", "/proc/net/if_inet6"],
-  ...savedQuestions,
-};
+/** What every lock needs to know, and no lock changes, beside what its kinds ask. */
+function commonQuestions({ answers }: Known, names: readonly string[]): Questions {
+  const listed = parsePasswd(answers.get("passwd")?.stdout ?? "");
+  const others = names.filter((name) => !listed.some((known) => known.name === name));
+  return {
+    iptables: ["iptables", "--version"],
+    passwd: ["getent", "passwd"],
+    // A directory service need not list whom it knows.
+    ...(answers.has("passwd") && others.length > 0
+      ? { named: ["getent", "passwd", "--", ...others] }
+      : {}),
+  };
+}
+
+const FILES = [IPV6, "/etc/subuid", ...SAVED_FILES, ...KINDS.flatMap(({ files = [] }) => files)];
 
 /** The system of this name. */
 export const linux: System<Machine> = {
   kinds: KINDS,
 
-  async read(ask, names, again) {
-    const kinds = again?.kinds ?? KINDS;
-    const questions: Questions = Object.assign(
-      {},
-      again === undefined ? QUESTIONS : {},
-      again === undefined && names.length > 0
-        ? { named: ["getent", "passwd", "--", ...names] }
-        : {},
-      ...kinds.map(({ questions }) => questions),
-      kinds.some(({ files }) => files !== undefined) ? filesQuestion(KINDS) : {},
-    );
-    const answers = new Map([
-      ...again?.machine.answers ?? [],
-      ...await askAll(ask, questions),
-    ]);
-    if ("4 nft" in questions) await askPlainIptables(ask, answers);
-    const passwd = listed(answers.get("passwd")!, "the accounts");
-    const named = answers.get("named")?.stdout ?? "";
+  async read(root, names, asked = {}, again) {
+    const files = await look(root);
+    const answers = new Map(again?.machine.answers);
+    const known = { files, answers, asked };
+    const questions = (kinds: readonly Kind<Machine>[]): Questions =>
+      Object.assign({}, ...kinds.map((kind) => kind.questions?.(known)));
+    Object.keys(questions(again?.kinds ?? [])).forEach((name) => answers.delete(name));
+    while (true) {
+      const all = { ...commonQuestions(known, names), ...questions(again?.kinds ?? KINDS) };
+      const open = Object.entries(all).filter(([name]) => !answers.has(name));
+      if (open.length === 0) break;
+      const said = await askAll(root.ask, Object.fromEntries(open));
+      said.forEach((answer, name) => answers.set(name, answer));
+    }
+    const passwd = answers.get("passwd")!;
+    if (passwd.exitCode !== 0) {
+      throw new UnreadableError(`the accounts could not be read: ${lastLine(passwd)}`);
+    }
     return {
       answers,
-      files: textsIn(answers.get("files")!),
-      passwd: parsePasswd(`${passwd}\n${named}`),
-      subuid: parseSubuid(listed(answers.get("subuid")!, "/etc/subuid")),
-      families: answers.get("ipv6")!.exitCode === 0 ? [4, 6] : [4],
+      files,
+      passwd: parsePasswd(`${passwd.stdout}\n${answers.get("named")?.stdout ?? ""}`),
+      subuid: parseSubuid(files.get("/etc/subuid")?.text ?? ""),
+      families: familiesOf(files),
     };
   },
 
@@ -201,26 +208,16 @@ export const linux: System<Machine> = {
   notCovered: NOT_COVERED,
 };
 
-/**
- * What was printed; nothing where the file is not there.
- *
- * @throws {UnreadableError} where it could not be read: accounts without ranges would seem locked.
- */
-function listed({ exitCode, stdout, stderr }: Answer, what: string): string {
-  if (exitCode === 0) return stdout;
-  if (stderr.includes("No such file or directory")) return "";
-  throw new UnreadableError(
-    `${what} could not be read (exit status ${exitCode}): ${stderr.trim()}`,
-  );
+/** Where IPv6 is a module, any account's first socket loads it: then it has to be locked by then. */
+async function look({ ask, look }: Root): Promise<Files> {
+  const files = await look(FILES);
+  if (files.has(IPV6)) return files;
+  await ask(["modprobe", "-q", "net-pf-10"]);
+  return await look(FILES);
 }
 
-/** Some systems have the plain names alone. */
-async function askPlainIptables(ask: Ask, answers: Map<string, Answer>): Promise<void> {
-  if (["4 nft", "4 legacy"].some((name) => answers.get(name)!.exitCode !== 127)) return;
-  const variant = answers.get("iptables")!.stdout.includes("nf_tables") ? "nft" : "legacy";
-  answers.set(`4 ${variant}`, await ask(["iptables-save"]));
-  answers.set(`6 ${variant}`, await ask(["ip6tables-save"]));
-}
+const lastLine = ({ exitCode, stderr }: Answer) =>
+  stderr.trim().split("\n").at(-1) || `exit status ${exitCode}`;
 
 function existing(entry: PasswdEntry, machine: Machine, holdings: Holdings<Machine>): Holder {
   const { name, uid } = entry;

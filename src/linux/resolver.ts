@@ -66,11 +66,13 @@ function bootText(name: string, uid: number, folders: readonly Folder[]): string
 
 /** The doors to the services that look names up. */
 export const resolver: Kind<Machine> = {
-  questions: {
-    // All of them fail where one is missing: what there is, is printed all the same.
-    "resolver lists": ["getfacl", "--numeric", "--absolute-names", BUS, ...FOLDERS],
+  questions({ files }) {
+    const folders = FOLDERS.filter((path) => files.has(path));
+    return folders.length === 0
+      ? {}
+      : { "resolver lists": ["getfacl", "--numeric", "--absolute-names", ...folders] };
   },
-  files: ["/etc/dbus-1/system.d/fishnet-*.conf", "/etc/tmpfiles.d/fishnet-*.conf"],
+  files: [BUS, ...FOLDERS, "/etc/dbus-1/system.d/fishnet-*.conf", "/etc/tmpfiles.d/fishnet-*.conf"],
 
   // A dry-run shows none of it: which of these services there are, only the machine tells.
   wanted({ name: owner, uid, onlyPorts, persist }: Lock, machine?: Machine): Piece[] {
@@ -90,7 +92,7 @@ export const resolver: Kind<Machine> = {
   found(machine: Machine): Found[] {
     const folders = foldersOf(machine);
     return [
-      ...[...machine.files].flatMap(([path, text]): Found[] => {
+      ...[...machine.files].flatMap(([path, { text }]): Found[] => {
         const uid = Number(/\/fishnet-(\d{1,10})\.conf$/.exec(path)?.[1]);
         const owner = /^# fishnet:([\w-]+)$/m.exec(text)?.[1];
         const isPolicy = path === policyPath(uid);
@@ -176,7 +178,7 @@ const RELOAD: Step = { line: RELOAD_BUS, why: "the bus reads its policies", undo
 const policyBack = (uid: number, machine: Machine) =>
   `${back(policyPath(uid), machine)} && ${RELOAD_BUS}`;
 
-const back = (path: string, { files }: Machine) => restoreFile(path, files.get(path));
+const back = (path: string, { files }: Machine) => restoreFile(path, files.get(path)?.text);
 
 /** A folder of a service, and its access list. */
 interface Folder {
@@ -230,7 +232,7 @@ function setfacl(
   );
 }
 
-const hasBus = (machine: Machine) => listed(machine).some((text) => text.startsWith(`${BUS}\n`));
+const hasBus = ({ files }: Machine) => files.has(BUS);
 
 /** What getfacl printed, a file a part. */
 function listed(machine: Machine): string[] {

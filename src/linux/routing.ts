@@ -13,7 +13,7 @@ import { sudo } from "../lock/line.ts";
 import type { Answer, Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
 import { overlap, parseRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { allUids, RANGE } from "./accounts.ts";
-import { FAMILIES, type Family, type Machine } from "./machine.ts";
+import { FAMILIES, familiesOf, type Family, type Machine } from "./machine.ts";
 import { UnreadableError } from "../sudo.ts";
 
 /**
@@ -32,7 +32,10 @@ const WHY_MERGED = `${WHY}; uids that adjoin share a rule`;
 
 /** The routing rules. */
 export const routing: Kind<Machine> = {
-  questions: { rule4: ["ip", "-4", "rule", "show"], rule6: ["ip", "-6", "rule", "show"] },
+  questions: ({ files }) =>
+    Object.fromEntries(
+      familiesOf(files).map((family) => [`rule${family}`, ["ip", `-${family}`, "rule", "show"]]),
+    ),
 
   wanted(lock, machine) {
     const pieces = (uids: Uids) =>

@@ -6,33 +6,25 @@
  */
 import type { Holder } from "../lock/holder.ts";
 import { sudo } from "../lock/line.ts";
-import type { Questions } from "../lock/piece.ts";
 import { printRange } from "../lock/uid_range.ts";
 import type { Machine } from "./machine.ts";
 
 /** Where Debian, Arch, Fedora and their kin keep them. */
-const FILES = [
+export const SAVED_FILES = [
   ...["/etc/iptables/rules.v4", "/etc/iptables/rules.v6", "/etc/nftables.conf"],
   ...["/etc/iptables/iptables.rules", "/etc/iptables/ip6tables.rules"],
   ...["/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables", "/etc/sysconfig/nftables.conf"],
 ];
 
 /** The rules of uids, as iptables-save and nft print them, and the elements of our tables. */
-const PATTERN = '(--uid-owner|skuid) [0-9-]+ |^table inet fishnet|comment "[^"]*"';
-
-/** What root is asked for it. */
-export const savedQuestions: Questions = {
-  "saved rules": ["grep", "-sHoE", "-e", PATTERN, "--", ...FILES],
-};
+const PATTERN = /(--uid-owner|skuid) [0-9-]+ |^table inet fishnet|comment "[^"\n]*"/gm;
 
 /** Which files hold rules of the account, each with the command that clears it. */
 export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }: Holder): string[] {
-  const lines = machine.answers.get("saved rules")?.stdout.split("\n") ?? [];
   const uids = [...(uid === undefined ? [] : [uid]), ...formerUids].map(String);
   const owners = [...uids, ...ranges.map(printRange)];
-  return FILES.flatMap((file) => {
-    const matches = lines.filter((line) => line.startsWith(`${file}:`))
-      .map((line) => line.slice(file.length + 1));
+  return SAVED_FILES.flatMap((file): string[] => {
+    const matches: readonly string[] = machine.files.get(file)?.text.match(PATTERN) ?? [];
     const saved = owners.filter((owner) =>
       matches.some((match) => match.trimEnd().endsWith(` ${owner}`))
     );

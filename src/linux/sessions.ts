@@ -13,7 +13,7 @@ import { FishnetError } from "../errors.ts";
 import { feed, sudo } from "../lock/line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import { ownRange, ownUids } from "./accounts.ts";
-import { FOLDER, parseBootFile, QUESTIONS, readBoot } from "./boot/read_boot.ts";
+import { bootQuestions, FOLDER, parseBootFile, readBoot } from "./boot/read_boot.ts";
 import type { Machine } from "./machine.ts";
 import probe from "./sessions_probe.sh" with { type: "text" };
 
@@ -33,8 +33,8 @@ interface SlicePiece extends Piece {
 
 /** The setting of the account's slice. */
 export const sessions: Kind<Machine> = {
-  questions: QUESTIONS,
-  files: [`${CONTROL}/50-IPAddress*.conf`],
+  questions: bootQuestions,
+  files: [`${CONTROL}/user-*.slice.d/50-IPAddress*.conf`],
 
   wanted(lock) {
     return lock.sessions ? [slicePiece(lock)] : [];
@@ -42,8 +42,8 @@ export const sessions: Kind<Machine> = {
 
   found(machine) {
     const files = filesOf(machine);
-    const { texts, units } = readBoot(machine);
-    return [...texts].flatMap(([path, text]): Found[] => {
+    const { files: texts, units } = readBoot(machine);
+    return [...texts].flatMap(([path, { text }]): Found[] => {
       const uid = new RegExp(`^${FOLDER}/(\\d+)\\.account$`).exec(path)?.[1];
       const account = parseBootFile(text);
       if (uid === undefined || !account?.sessions || !files.has(sliceOf(uid))) return [];
@@ -146,7 +146,7 @@ function refuseForeign({ slice, owner }: SlicePiece, machine: Machine): void {
 /** The files that set addresses, by slice and name. */
 function filesOf({ files }: Machine): Map<string, Map<string, string>> {
   const slices = new Map<string, Map<string, string>>();
-  for (const [path, text] of files) {
+  for (const [path, { text }] of files) {
     const [, slice, name] =
       /^(user-\d+\.slice)\.d\/([^/]+)$/.exec(path.slice(CONTROL.length + 1)) ?? [];
     if (slice === undefined || !path.startsWith(`${CONTROL}/`)) continue;

@@ -4,9 +4,9 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import { SignalTrap } from "../lock/apply.ts";
 import { sightOf } from "../lock/status.ts";
-import { Session } from "../sudo.ts";
+import { SignalTrap } from "../signals.ts";
+import type { Session } from "../sudo.ts";
 import { linux } from "./linux.ts";
 import { followLog, lostRecords, type Query, readLog } from "./log.ts";
 import type { Refusal } from "../lock/report.ts";
@@ -20,9 +20,10 @@ import type { Refusal } from "../lock/report.ts";
 export async function showLog(
   query: Query & { readonly follow: boolean },
   show: (refusals: readonly Refusal[]) => void,
+  opening: Promise<Session>,
 ): Promise<number> {
   using signals = new SignalTrap();
-  await using session = await Session.open();
+  await using session = await opening;
   const { ask } = session;
   const recorded = await recordedAccounts(session, query.accounts);
   const silent = query.accounts.find((name) => !recorded.includes(name));
@@ -50,7 +51,7 @@ async function recordedAccounts(
   session: Session,
   names: readonly string[],
 ): Promise<readonly string[]> {
-  const { there } = sightOf(linux, await linux.read(session.ask, names));
+  const { there } = sightOf(linux, await linux.read(session, names));
   const pieces = there.flatMap(({ found }) => found).filter(({ says }) => says?.log === true);
   return [...new Set(pieces.flatMap(({ owner }) => owner ?? []))];
 }

@@ -4,11 +4,12 @@
  *
  * @module
  */
-import type { Answer, Questions } from "../lock/piece.ts";
+import type { Answer } from "../lock/piece.ts";
 import type { AccountStatus, Warning } from "../lock/report.ts";
-import { type Ask, UnreadableError } from "../sudo.ts";
+import type { Files } from "../statements.ts";
+import { type Root, UnreadableError } from "../sudo.ts";
 import { subordinateRanges } from "./accounts.ts";
-import { askAll, type Machine, textsIn } from "./machine.ts";
+import type { Machine } from "./machine.ts";
 import { filePaths, fileWarnings } from "./side_doors/files.ts";
 import {
   FAMILY_ALIASES,
@@ -24,32 +25,24 @@ import { connectionWarnings, proxyWarnings, relayWarnings } from "./side_doors/s
 /** Beyond this many, an account is asked about only by name: `sudo -l` takes a while for each. */
 const MAX_ACCOUNTS = 20;
 
-const QUESTIONS: Questions = {
-  // A line for each socket, and an account may have many.
-  sockets: ["timeout", "-s", "KILL", "5", "ss", "-HtunaeS"],
-  addresses: ["ip", "-o", "addr", "show"],
-  mptcp: ["ip", "mptcp", "endpoint", "show"],
-  texts: [
-    ...["grep", "-RasH", "--include=*.conf", "--include=mod*", "--include=protocols", ""],
-    ...["/proc/net/protocols", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/modules_disabled"],
-    ...["/etc/nsswitch.conf", "/etc/request-key.conf", "/etc/request-key.d"],
-  ],
-  // A name without a module is an error for modprobe, and the usual case; with --quiet it says nothing.
-  autoload: ["modprobe", "--all", "--dry-run", "--verbose", "--", ...FAMILY_ALIASES],
-  "request-key": ["test", "-x", "/sbin/request-key"],
-  nsresourced: ["test", "-S", "/run/systemd/io.systemd.NamespaceResource"],
-};
+/** What is asked of packets' ways out of the kernel, of accounts' names, and of uids. */
+const FILES = [
+  ...["/proc/net/protocols", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/modules_disabled"],
+  ...["/etc/nsswitch.conf", "/etc/request-key.conf", "/etc/request-key.d/*.conf"],
+];
+const REQUEST_KEY = "/sbin/request-key";
+const NSRESOURCED = "/run/systemd/io.systemd.NamespaceResource";
 
 /** The warnings for accounts that anything of a lock is there for. */
 export async function sideDoors(
-  ask: Ask,
+  root: Root,
   machine: Machine,
   accounts: readonly AccountStatus[],
   enabling: boolean,
 ): Promise<Warning[]> {
   try {
     const locked = accounts.flatMap((account) => lockedOf(account, machine) ?? []);
-    return await doorWarnings(ask, locked, enabling);
+    return await doorWarnings(root, locked, enabling);
   } catch (error) {
     // What it is made of the accounts may have made long: that is no reason to doubt a lock.
     if (!(error instanceof UnreadableError)) throw error;
@@ -84,35 +77,42 @@ function lockedOf(account: AccountStatus, machine: Machine): Locked | undefined 
  * @param enabling warns of a proxy that does not listen as well
  */
 export async function doorWarnings(
-  ask: Ask,
+  { ask, look }: Root,
   accounts: readonly Locked[],
   enabling = false,
 ): Promise<Warning[]> {
   if (accounts.length === 0) return [];
   const asked = accounts.slice(0, MAX_ACCOUNTS);
-  const answers = await askAll(ask, {
-    ...QUESTIONS,
-    may: [
-      // `sudo -l` asks a directory service, where there is one.
-      ...["timeout", "-s", "KILL", "20", "perl", "-e", MAY],
-      ...asked.filter(({ name }) => /^[A-Za-z_][\w.-]*\$?$/.test(name))
-        .map(({ name }) => `account ${name}`),
-      ...asked.flatMap(({ ranges }) => ranges.map(({ first }) => `uid ${first}`)),
-      ...filePaths(),
-    ],
-  });
-  const said = (name: string) => answers.get(name)!;
-  const text = (name: string) => said(name).exitCode === 0 ? said(name).stdout : "";
-  const sockets = said("sockets").exitCode === 0 ? said("sockets").stdout : undefined;
-  const texts = textsIn(said("texts"));
-  const file = (path: string) => texts.get(path) ?? "";
-  const may = said("may");
-  const of = (word: string, name: string) =>
-    may.stdout.split("\n").filter((line) => line.startsWith(`${word} ${name} `))
-      .map((line) => line.slice(`${word} ${name} `.length)).join("\n");
+  const files = await look([...FILES, REQUEST_KEY, NSRESOURCED]);
+  const file = (path: string) => files.get(path)?.text ?? "";
   // Without the first, the kernel asks nobody for a module (proc_sys_kernel(5)); the second forbids it.
   const autoloads = file("/proc/sys/kernel/modprobe").trim() !== "" &&
     file("/proc/sys/kernel/modules_disabled").trim() === "0";
+  const [socketList, may, modules] = await Promise.all([
+    // A line for each socket, and an account may have many.
+    ask(["ss", "-HtunaeS"], { seconds: 5 }),
+    // `sudo -l` asks a directory service, where there is one.
+    ask(["perl", "-e", MAY, ...whatMay(asked)], { seconds: 20 }),
+    // A name without a module is an error for modprobe, and the usual case; with --quiet it says nothing.
+    autoloads
+      ? ask(["modprobe", "--all", "--dry-run", "--verbose", "--", ...FAMILY_ALIASES])
+      : undefined,
+  ]);
+  const sockets = socketList.exitCode === 0 ? socketList.stdout : undefined;
+  const printed = async (...words: readonly string[]) => {
+    const { exitCode, stdout } = await ask(words);
+    return exitCode === 0 ? stdout : "";
+  };
+  // With nothing held that is not on loopback, nobody needs to know this machine's own addresses.
+  const addresses = connectionWarnings(accounts, sockets ?? "", "").length === 0
+    ? ""
+    : await printed("ip", "-o", "addr", "show");
+  const endpoints = accounts.every(({ mptcpHeld }) => mptcpHeld)
+    ? ""
+    : await printed("ip", "mptcp", "endpoint", "show");
+  const of = (word: string, name: string) =>
+    may.stdout.split("\n").filter((line) => line.startsWith(`${word} ${name} `))
+      .map((line) => line.slice(`${word} ${name} `.length)).join("\n");
   return [
     ...(enabling && sockets !== undefined ? proxyWarnings(accounts, sockets) : []),
     ...asked.flatMap(({ name }) => [
@@ -120,16 +120,16 @@ export async function doorWarnings(
       ...groupWarnings(name, of("id", name)),
     ]),
     ...(may.exitCode === 0 ? fileWarnings(asked, may.stdout) : [couldNotTell(may)]),
-    ...(said("sockets").exitCode === 137
+    ...(socketList.exitCode === 137
       ? [{
         reason: "there are so many sockets that connections from before the lock cannot be told",
         remedy: "see ss -s, and end what holds them",
       }]
-      : connectionWarnings(accounts, sockets, text("addresses"))),
-    ...familyWarnings(file("/proc/net/protocols"), autoloads ? said("autoload").stdout : ""),
-    ...mptcpWarnings(accounts, text("mptcp")),
-    ...(said("request-key").exitCode === 0 ? requestKeyWarnings(requestKeyLines(texts)) : []),
-    ...lentUidsWarnings(said("nsresourced").exitCode === 0, file("/etc/nsswitch.conf")),
+      : connectionWarnings(accounts, sockets, addresses)),
+    ...familyWarnings(file("/proc/net/protocols"), modules?.stdout ?? ""),
+    ...mptcpWarnings(accounts, endpoints),
+    ...(files.has(REQUEST_KEY) ? requestKeyWarnings(requestKeyLines(files)) : []),
+    ...lentUidsWarnings(files.get(NSRESOURCED)?.type === "s", file("/etc/nsswitch.conf")),
     ...relayWarnings(accounts, sockets ?? ""),
     ...(accounts.length > asked.length
       ? [{
@@ -140,22 +140,24 @@ export async function doorWarnings(
   ];
 }
 
-function couldNotTell({ exitCode, stderr }: Answer): Warning {
-  return stderr.includes("perl")
-    ? {
-      reason: "which sudo rules, groups, sockets and programs lead past the lock cannot be told " +
-        "without perl",
-      remedy: "install perl",
-    }
-    : {
-      reason: "what the accounts could do through somebody else could not be read " +
-        `(exit status ${exitCode})`,
-      remedy: "run status again",
-    };
+/** What `may.pl` is told. */
+function whatMay(asked: readonly Locked[]): string[] {
+  return [
+    ...asked.filter(({ name }) => /^[A-Za-z_][\w.-]*\$?$/.test(name))
+      .map(({ name }) => `account ${name}`),
+    ...asked.flatMap(({ ranges }) => ranges.map(({ first }) => `uid ${first}`)),
+    ...filePaths(),
+  ];
 }
 
+const couldNotTell = ({ exitCode }: Answer): Warning => ({
+  reason:
+    `what the accounts could do through somebody else could not be read (exit status ${exitCode})`,
+  remedy: "run status again",
+});
+
 /** In the order in which request-key(8) reads them. */
-function requestKeyLines(texts: ReadonlyMap<string, string>): string {
-  const paths = [...texts.keys()].filter((path) => path.startsWith("/etc/request-key.d/")).sort();
-  return [...paths, "/etc/request-key.conf"].map((path) => texts.get(path) ?? "").join("");
+function requestKeyLines(files: Files): string {
+  const paths = [...files.keys()].filter((path) => path.startsWith("/etc/request-key.d/")).sort();
+  return [...paths, "/etc/request-key.conf"].map((path) => files.get(path)?.text ?? "").join("");
 }

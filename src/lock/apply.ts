@@ -5,6 +5,7 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
+import type { SignalTrap } from "../signals.ts";
 import { type Session, type StepResult, UnreadableError } from "../sudo.ts";
 import type { There } from "./holder.ts";
 import type { Found, Step } from "./piece.ts";
@@ -138,39 +139,4 @@ function differenceOf<M>(before: readonly There<M>[], after: readonly There<M>[]
     ...more(now, old).map((name) => `this is left: ${name}`),
     ...more(old, now).map((name) => `this is gone: ${name}`),
   ];
-}
-
-/** Notes the first signal that asks the program to stop, instead of dying of it half-way. */
-export class SignalTrap implements Disposable {
-  static readonly #signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  readonly #stopped = Promise.withResolvers<void>();
-  readonly #listeners = SignalTrap.#signals.map((signal) => ({
-    signal,
-    listener: () => {
-      this.caught ??= `stopped by ${signal}`;
-      this.#stopped.resolve();
-    },
-  }));
-  /** What happened, once there was a signal. */
-  caught: string | undefined;
-  /** Resolves with the first signal. */
-  readonly stopped: Promise<void> = this.#stopped.promise;
-
-  /**
-   * Waits a moment for a signal. Ctrl-C goes to the whole terminal, and a command that died of it
-   * may be known before it is heard here.
-   */
-  async heard(): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    await Promise.race([this.stopped, new Promise((resolve) => timer = setTimeout(resolve, 500))]);
-    clearTimeout(timer);
-  }
-
-  constructor() {
-    for (const { signal, listener } of this.#listeners) Deno.addSignalListener(signal, listener);
-  }
-
-  [Symbol.dispose](): void {
-    for (const { signal, listener } of this.#listeners) Deno.removeSignalListener(signal, listener);
-  }
 }

@@ -6,15 +6,9 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Again, System } from "../system.ts";
-import { type Ask, Session } from "../sudo.ts";
-import {
-  carryOut,
-  NOTHING_CHANGED,
-  rolledBack,
-  SignalTrap,
-  unreadable,
-  type Watcher,
-} from "./apply.ts";
+import type { SignalTrap } from "../signals.ts";
+import type { Ask, Session } from "../sudo.ts";
+import { carryOut, NOTHING_CHANGED, rolledBack, unreadable, type Watcher } from "./apply.ts";
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
 import type { Action, Asked, Lock, Step } from "./piece.ts";
 import type { AccountStatus, Warning } from "./report.ts";
@@ -68,9 +62,9 @@ export async function makeChange<M>(
   system: System<M>,
   change: Change,
   watcher: ChangeWatcher,
+  { opening, signals }: { opening: Promise<Session>; signals: SignalTrap },
 ): Promise<Outcome> {
-  using signals = new SignalTrap();
-  await using session = await Session.open();
+  await using session = await opening;
   await session.lockOutOtherRuns(watcher.onWaiting, signals.stopped);
   const goOn = () => {
     if (signals.caught !== undefined) {
@@ -84,8 +78,8 @@ export async function makeChange<M>(
     for (const name of names) await refuseOwn(name, session.ask);
   }
   const read = async (again?: Again<M>) =>
-    sightOf(system, await system.read(session.ask, names, again));
-  const [sight] = await Promise.all([read(), session.prepare()]);
+    sightOf(system, await system.read(session, names, asked, again));
+  const sight = await read();
   const { there, machine } = sight;
   const wishes = enabling ? names.map((name) => wishOf(sight, name, asked)) : [];
   const locks = wishes.map(({ lock }) => lock);
@@ -126,7 +120,7 @@ export async function makeChange<M>(
       ...wholeness(accounts),
       ...systemAccounts(accounts, system.firstOrdinaryUid),
       ...lostAtReboot(accounts),
-      ...await system.doors?.(session.ask, after.machine, accounts, true) ?? [],
+      ...await system.doors?.(session, after.machine, accounts, true) ?? [],
     ],
   };
 }

@@ -6,6 +6,7 @@
  * @module
  */
 import type { Backend } from "../account.ts";
+import type { Files } from "../statements.ts";
 import type { UidRange } from "./uid_range.ts";
 
 /** A lock as it is wanted: by name in a dry-run, by number where the machine was read. */
@@ -111,6 +112,14 @@ export interface Answer {
 /** What root is asked: commands that change nothing, by a name each. */
 export type Questions = Readonly<Record<string, readonly string[]>>;
 
+/** What is known of a machine while it is read. */
+export interface Known {
+  readonly files: Files;
+  readonly answers: Answers;
+  /** The options of a lock that is to be made: what only they need is asked for them alone. */
+  readonly asked: Asked;
+}
+
 /**
  * All that is known of one kind of piece. `M` is what was read of the machine; a dry-run has none,
  * and then nothing was found.
@@ -120,9 +129,9 @@ export interface Kind<M> {
   readonly goesLast?: true;
   /** One command makes the pieces of all accounts: a dry-run shows it once. */
   readonly together?: true;
-  /** What root is asked for it, beside what every lock needs. */
-  readonly questions: Questions;
-  /** Where files of its own may be, as `FOLDER/PATTERN`: the folder with those in it. */
+  /** What root is asked for it; again with what was answered, until there is nothing new. */
+  questions?(known: Known): Questions;
+  /** The files that it looks at; a star stands for any characters but a slash. */
   readonly files?: readonly string[];
   /** The pieces of this kind that a lock consists of, in the order in which they are made. */
   wanted(lock: Lock, machine?: M): Piece[];

@@ -4,7 +4,7 @@
  * @module
  */
 import type { System } from "../system.ts";
-import { Session, UnreadableError } from "../sudo.ts";
+import { type Session, UnreadableError } from "../sudo.ts";
 import { sightOf, statusIn, unknownStatus } from "./status.ts";
 import type { StatusReport, Warning } from "./report.ts";
 import { isHeld, lostAtReboot } from "./warnings.ts";
@@ -18,13 +18,14 @@ import { isHeld, lostAtReboot } from "./warnings.ts";
 export async function readStatus<M>(
   system: System<M>,
   names: readonly string[],
+  opening: Promise<Session>,
 ): Promise<{ report: StatusReport; warnings: Warning[] }> {
   try {
-    await using session = await Session.open();
-    const machine = await system.read(session.ask, names);
+    await using session = await opening;
+    const machine = await system.read(session, names);
     const report = statusIn(sightOf(system, machine), names);
     const held = report.accounts.filter(isHeld);
-    const doors = await system.doors?.(session.ask, machine, held, false) ?? [];
+    const doors = await system.doors?.(session, machine, held, false) ?? [];
     const accounts = await Promise.all(report.accounts.map(async (account) => {
       const recorded = await system.recorded?.(session.ask, machine, account.name);
       if (recorded === undefined) return account;

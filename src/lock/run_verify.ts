@@ -5,7 +5,7 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import { type Ask, Session, UnreadableError } from "../sudo.ts";
+import { type Ask, type Session, UnreadableError } from "../sudo.ts";
 import type { System } from "../system.ts";
 import { sightOf, statusIn } from "./status.ts";
 import type { Person } from "./tries.ts";
@@ -21,12 +21,13 @@ export async function* verifyAll<M>(
   system: System<M>,
   names: readonly string[],
   options: Pick<VerifyOptions, "system" | "target" | "proxy">,
+  opening: Promise<Session>,
 ): AsyncGenerator<Verification> {
   const left = new Set(names);
   try {
-    await using session = await Session.open();
+    await using session = await opening;
     const { ask } = session;
-    const sight = sightOf(system, await system.read(ask, [...names, "nobody"]));
+    const sight = sightOf(system, await system.read(session, [...names, "nobody"]));
     const isLocked = (name: string) => statusIn(sight, [name]).state !== "unlocked";
     const persons = await personsOf(ask, [...names, "nobody"]);
     const nobody = persons.get("nobody");
@@ -43,7 +44,7 @@ export async function* verifyAll<M>(
       const { state, onlyPorts } = account!;
       const verified = { ...person, state, onlyPorts };
       const from = Date.now();
-      const tried = await verify(verified, { ...options, control, ask, resolvers });
+      const tried = await verify(verified, { ...options, control, root: session, resolvers });
       const count = await system.recordedTries?.(ask, sight.machine, name, from);
       left.delete(name);
       yield count === undefined ? tried : withRecord(tried, count);

@@ -9,7 +9,7 @@
  * @module
  */
 import type { System } from "../account.ts";
-import type { Ask } from "../sudo.ts";
+import type { Look, Root } from "../sudo.ts";
 import { type Attempt, attemptOf, type Family, resolve, routeOf } from "./attempt.ts";
 import {
   isProven,
@@ -42,7 +42,7 @@ export interface VerifyOptions {
   readonly resolvers?: readonly Resolver[];
   /** Somebody who is not locked. */
   readonly control: Person;
-  readonly ask: Ask;
+  readonly root: Root;
 }
 
 /** A service that looks names up: its socket, and its name on the bus that has one of its own. */
@@ -76,9 +76,9 @@ const MULTICAST = "ff02::db8:0:9";
  * @throws {FishnetError} for a target or proxy that nothing resolves.
  */
 export async function verify(account: Verified, options: VerifyOptions): Promise<Verification> {
-  const { ask, system, target } = options;
+  const { root: { ask, look }, system, target } = options;
   const targets = target && await resolve(ask, target.host, system);
-  const families = await familiesOf(ask, system, targets);
+  const families = await familiesOf(look, system, targets);
   const planned: (Planned | Try)[] = [
     ...await outside(account, families, targets, options),
     ...families.includes(6) || system === "macos" ? [] : [NO_IPV6],
@@ -116,20 +116,18 @@ type Targets = ReadonlyMap<Family, string> | undefined;
  * The families that a device other than loopback has an address of; on macOS, where no route can be
  * asked for, those of the target.
  */
-async function familiesOf(ask: Ask, system: System, targets: Targets): Promise<Family[]> {
+async function familiesOf(look: Look, system: System, targets: Targets): Promise<Family[]> {
   if (system === "macos") return [...targets?.keys() ?? [4, 6] as const];
-  const { exitCode, stdout, stderr } = await ask(["cat", "/proc/net/if_inet6"], { seconds: 3 });
-  const isThere = exitCode === 0
-    ? stdout.split("\n").some((line) => line !== "" && !/\slo$/.test(line))
-    : !stderr.includes("No such file"); // what could not be asked may be there
-  return isThere ? [4, 6] : [4];
+  const [devices] = (await look(["/proc/net/if_inet6"])).values();
+  const isOutside = (line: string) => line !== "" && !/\slo$/.test(line);
+  return devices?.text.split("\n").some(isOutside) ? [4, 6] : [4];
 }
 
 async function outside(
   account: Verified,
   families: readonly Family[],
   targets: Targets,
-  { control, target, system, ask }: VerifyOptions,
+  { control, target, system, root: { ask } }: VerifyOptions,
 ): Promise<Planned[]> {
   const asked = [...new Set([...families, ...targets?.keys() ?? []])];
   const routes = await Promise.all(asked.map(async (family) => {
@@ -210,22 +208,20 @@ const notTried = ({ name: by }: Person, said: string): Attempt => ({
 /** The doors to the resolver that are there: no packet is needed for them. */
 async function resolvers(
   account: Verified,
-  { control, ask, resolvers = [] }: VerifyOptions,
+  { control, root, resolvers = [] }: VerifyOptions,
 ): Promise<Planned[]> {
   if (account.onlyPorts.length === 0 || resolvers.length === 0) return [];
   const places = resolvers.flatMap(({ socket, call }) => call ? [socket, call.bus] : [socket]);
-  const { stdout } = await ask(["find", ...new Set(places), "-maxdepth", "0", "-type", "s"], {
-    seconds: 3,
-  });
-  const there = new Set(stdout.split("\n"));
+  const files = await root.look(places);
+  const isThere = (path: string) => files.get(path)?.type === "s";
   const both = bothOf(account, control);
-  return resolvers.filter(({ socket }) => there.has(socket)).flatMap(({ socket: path, call }) => [
+  return resolvers.filter(({ socket }) => isThere(socket)).flatMap(({ socket: path, call }) => [
     {
       what: `the resolver's socket ${path}`,
       ...both({ kind: "write", path }),
       judge: judgeRefusal,
     },
-    ...(call !== undefined && there.has(call.bus)
+    ...(call !== undefined && isThere(call.bus)
       ? [{
         what: `the resolver's name ${call.name} on D-Bus`,
         ...both({ kind: "bus", host: call.bus, name: call.name }),
@@ -243,7 +239,7 @@ const bothOf = (account: Person, control: Person) => (what: What) => ({
 
 async function loopback(
   account: Verified,
-  { control, proxy, system, ask }: VerifyOptions,
+  { control, proxy, system, root: { ask } }: VerifyOptions,
 ): Promise<Planned[]> {
   const addresses = await resolve(ask, proxy.hostname.replace(/^\[|\]$/g, ""), system);
   const host = [...addresses.values()][0]!;

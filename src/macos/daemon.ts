@@ -20,7 +20,6 @@ const SHARED: Found = {
 /** Shared by all accounts: with one of them, every lock outlasts a restart. */
 export const daemon: Kind<Machine> = {
   goesLast: true,
-  questions: {},
   wanted: (lock) => lock.persist ? [SHARED] : [],
   found(machine): Found[] {
     if (machine.plistFile === undefined && machine.scriptFile === undefined) return [];

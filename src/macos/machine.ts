@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Ask, UnreadableError } from "../sudo.ts";
+import { type Ask, type Root, UnreadableError } from "../sudo.ts";
 import { ANCHOR, RULES_FILE } from "./rules.ts";
 
 /** The file that every start of macOS loads. */
@@ -67,17 +67,14 @@ export interface Machine {
  * @param names the accounts that the command is about
  * @throws {UnreadableError} where sudo is refused, or pf's state cannot be read.
  */
-export async function readMachine(ask: Ask, names: readonly string[]): Promise<Machine> {
+export async function readMachine(
+  { ask, look }: Root,
+  names: readonly string[],
+): Promise<Machine> {
   const list = (words: readonly string[], missing?: RegExp) => believed(ask, words, missing);
-  const file = async (path: string) => {
-    const { exitCode, stdout, stderr } = await ask(["cat", path]);
-    if (exitCode === 0) return stdout;
-    if (stderr.includes("No such file or directory")) return undefined;
-    throw new UnreadableError(`${path} could not be read: ${stderr.trim()}`);
-  };
-
-  // What does not depend on another answer is asked at once: then one shell of root's asks it all.
-  const [lists, said, files] = await Promise.all([
+  const files = await look([PF_CONF, RULES_FILE, TOKEN_FILE, SCRIPT_FILE, PLIST_FILE]);
+  // What does not depend on another answer is asked at once.
+  const [lists, said] = await Promise.all([
     Promise.all([
       list(["-s", "rules"]),
       list(["-s", "nat"]),
@@ -88,12 +85,10 @@ export async function readMachine(ask: Ask, names: readonly string[]): Promise<M
       ask(["pfctl", "-s", "dummynet"]), // only macOS knows these, and not in every version
       ask(["pfctl", "-v", "-s", "Interfaces"]),
       ask(["pfctl", "-s", "References"]),
-      ask(["readlink", PF_CONF]),
       ask(["launchctl", "print", JOB]),
     ]),
-    Promise.all([PF_CONF, RULES_FILE, TOKEN_FILE, SCRIPT_FILE, PLIST_FILE].map(file)),
   ]);
-  const [info, dummynet, interfaces, references, link, job] = said;
+  const [info, dummynet, interfaces, references, job] = said;
   const status = /^Status: (Enabled|Disabled)\b/m.exec(info.stdout)?.[1];
   if (status === undefined) {
     const error = info.stderr.trim().split("\n").at(-1);
@@ -102,7 +97,8 @@ export async function readMachine(ask: Ask, names: readonly string[]): Promise<M
   const rules = linesOf(lists[0] ?? unreadable("its rules"));
   const nat = lists[1] ?? unreadable("its translation rules");
   const loaded = linesOf(lists[2] ?? unreadable("the rules of our anchor"));
-  const [pfConf, rulesFile, tokenFile, scriptFile, plistFile] = files;
+  const text = (path: string) => files.get(path)?.text;
+  const [pfConf, rulesFile, plistFile] = [text(PF_CONF), text(RULES_FILE), text(PLIST_FILE)];
   if (pfConf?.includes("\ufffd")) throw new UnreadableError(`${PF_CONF} is not UTF-8: correct it`);
   const called = async (name: string) => {
     const text = await list(["-a", name, "-s", "rules"]);
@@ -123,10 +119,10 @@ export async function readMachine(ask: Ask, names: readonly string[]): Promise<M
     tokens: tokensIn(references.stdout),
     pfConf,
     rulesFile,
-    tokenFile,
-    scriptFile,
+    tokenFile: text(TOKEN_FILE),
+    scriptFile: text(SCRIPT_FILE),
     plistFile,
-    pfConfIsLink: link.exitCode === 0,
+    pfConfIsLink: files.get(PF_CONF)?.type === "l",
     jobIsKnown: job.exitCode === 0 && (plistFile !== undefined || await staysKnown(ask)),
   };
 }

@@ -17,7 +17,6 @@ export const SHARED = [pfConf, call, reference] as const;
 /** All of them are one kind: what accounts share is there as long as one of them has rules. */
 export const pf: Kind<Machine> = {
   together: true,
-  questions: {}, // machine.ts asks: a list of rules is believed when it was read twice
   wanted: (lock) => [...rules.wanted(lock), ...SHARED.map(({ piece }) => piece)],
   found: (machine) => [
     ...rules.found(machine),

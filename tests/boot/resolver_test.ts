@@ -5,7 +5,8 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Lock, Piece } from "../../src/lock/piece.ts";
 import { parseSubuid } from "../../src/linux/accounts.ts";
-import { askAll, filesQuestion, type Machine, textsIn } from "../../src/linux/machine.ts";
+import { askAll, type Machine } from "../../src/linux/machine.ts";
+import { rootBy } from "../support/root.ts";
 import { resolver, RESOLVERS } from "../../src/linux/resolver.ts";
 import { World } from "../support/world.ts";
 import { AGENT, type Boot, CONTROL } from "./machine.ts";
@@ -100,14 +101,10 @@ async function escaped(world: World, boot: Boot): Promise<Record<string, string[
 
 /** Reads what the pieces are found in. */
 async function read(boot: Boot): Promise<Machine> {
-  const answers = await askAll(
-    async (words) => {
-      const { code: exitCode, stdout, stderr } = await boot.exec(...words);
-      return { exitCode, stdout, stderr };
-    },
-    { ...resolver.questions, ...filesQuestion([resolver]) },
-  );
-  const files = textsIn(answers.get("files")!);
+  const { ask, look } = rootBy(...boot.command());
+  const files = await look(resolver.files!);
+  const known = { files, answers: new Map(), asked: {} };
+  const answers = await askAll(ask, resolver.questions!(known));
   return { answers, files, passwd: [], subuid: parseSubuid(""), families: [4, 6] };
 }
 

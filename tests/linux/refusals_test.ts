@@ -6,7 +6,7 @@ import { assertRejects } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import { linux } from "../../src/linux/linux.ts";
 import type { Lock, LockOptions } from "../../src/lock/piece.ts";
-import { asking, BARE, type Printed, sightWith } from "../support/fake_machine.ts";
+import { BARE, type Printed, rootWith, sightWith } from "../support/fake_machine.ts";
 import { enableSteps } from "../support/inside.ts";
 
 const PASSWD = BARE["getent passwd"];
@@ -14,7 +14,7 @@ const accounts = (...lines: string[]) => ({ "getent passwd": `${PASSWD}${lines.j
 /** Somebody else, and what /etc/subuid says. */
 const subuid = (...lines: string[]) => ({
   ...accounts("other:x:1002:1002::/home/other:/bin/sh"),
-  "cat /etc/subuid": lines.map((line) => `${line}\n`).join(""),
+  "/etc/subuid": lines.map((line) => `${line}\n`).join(""),
 });
 const nft = (version: string) => ({ "nft --version": `nftables v${version} (A Name)\n` });
 const NFT = { backend: "nftables" } as const;
@@ -73,7 +73,7 @@ const REFUSED: readonly (readonly [why: string, Printed, Partial<LockOptions>, s
 /** What an enable asks before anything changes. */
 async function enabled(printed: Printed, asked: Partial<LockOptions>): Promise<void> {
   enableSteps(await sightWith(printed), ["agent"], asked);
-  await linux.refuseTools?.(asking(printed), [{ backend: "iptables", ...asked } as Lock]);
+  await linux.refuseTools?.(rootWith(printed).ask, [{ backend: "iptables", ...asked } as Lock]);
 }
 
 for (const [why, printed, asked, says] of REFUSED) {

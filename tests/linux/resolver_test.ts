@@ -4,10 +4,11 @@
  */
 import { assertEquals } from "@std/assert";
 import { parseSubuid } from "../../src/linux/accounts.ts";
-import { filesQuestion, type Machine, textsIn } from "../../src/linux/machine.ts";
+import { askAll, type Machine } from "../../src/linux/machine.ts";
 import { resolver } from "../../src/linux/resolver.ts";
-import type { Answer, Lock, Piece, Step } from "../../src/lock/piece.ts";
-import { linesOf, must, run } from "../support/process.ts";
+import type { Lock, Piece, Step } from "../../src/lock/piece.ts";
+import { linesOf, must } from "../support/process.ts";
+import { rootBy } from "../support/root.ts";
 import { whyNoWorld } from "../support/world.ts";
 
 const why = whyNoWorld();
@@ -34,13 +35,10 @@ class OwnRun implements AsyncDisposable {
   readonly #in = ["nsenter", `--target=${this.#child.pid}`, "--mount"];
 
   async machine(): Promise<Machine> {
-    const answers = new Map<string, Answer>();
-    const questions = { ...resolver.questions, ...filesQuestion([resolver]) };
-    for (const [name, words] of Object.entries(questions)) {
-      const { code, ...said } = await run([...this.#in, ...words], { env: { LC_ALL: "C" } });
-      answers.set(name, { exitCode: code, ...said });
-    }
-    const files = textsIn(answers.get("files")!);
+    const { ask, look } = rootBy(...this.#in);
+    const files = await look(resolver.files!);
+    const known = { files, answers: new Map(), asked: {} };
+    const answers = await askAll(ask, resolver.questions!(known));
     return { answers, files, passwd: [], subuid: parseSubuid(""), families: [4, 6] };
   }
 

@@ -34,7 +34,7 @@ Deno.test("a range that rules of a deleted account hold is not shared with them"
   const sight = await sightWith({
     ...WITH_RANGE,
     "getent passwd": "root:x:0:0::/root:/bin/sh\nnext:x:1002:1002::/:/bin/sh\n",
-    "cat /etc/subuid": "next:200000:65536\n",
+    "/etc/subuid": "next:200000:65536\n",
   });
   // Disabling 'agent' later would open the range.
   assertThrows(
@@ -49,7 +49,7 @@ Deno.test("to disable an account opens no range that it shares with a locked one
   const sight = await sightWith({
     ...WITH_RANGE,
     "getent passwd": passwd("other:x:1002:1002::/:/bin/sh"),
-    "cat /etc/subuid": "agent:200000:65536\nother:200000:65536\n",
+    "/etc/subuid": "agent:200000:65536\nother:200000:65536\n",
   });
   assertEquals(disableSteps(sight, ["other"]).map(({ line }) => line), []);
   assertEquals(disableSteps(sight, ["agent"]).length, 6);
@@ -61,7 +61,7 @@ Deno.test("to disable an account opens no uid that it shares with a locked one",
       { "getent passwd": passwd("other:x:1001:1001::/:/bin/sh") },
       {
         "getent passwd": passwd("other:x:200007:1001::/:/bin/sh"),
-        "cat /etc/subuid": "agent:200000:65536\n",
+        "/etc/subuid": "agent:200000:65536\n",
       },
     ]
   ) {

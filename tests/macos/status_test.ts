@@ -14,6 +14,7 @@ import { readMachine } from "../../src/macos/machine.ts";
 import { macos } from "../../src/macos/macos.ts";
 import { readRules, writtenRules } from "../../src/macos/rules.ts";
 import { UnreadableError } from "../../src/sudo.ts";
+import { fakeRoot } from "../support/fake_machine.ts";
 import { parsePf, printedForm } from "./support/pf_language.ts";
 import { faults } from "./support/stand_in.ts";
 
@@ -31,13 +32,13 @@ const written = (onlyPorts?: readonly number[], uid = 502) =>
 const printed = (onlyPorts?: readonly number[], uid = 502) =>
   parsePf(written(onlyPorts, uid)).flatMap(printedForm).map((line) => `${line}\n`);
 
-/** What a command prints: its output, or all of its answer. */
-type Said = string | Partial<Answer>;
+/** What a command prints, or a file holds: its output, or all of its answer; null is not there. */
+type Said = string | Partial<Answer> | null;
 
 const failed = (stderr: string): Said => ({ exitCode: 1, stderr });
-const missing = failed("No such file or directory");
+const missing = null;
 
-const FILE = "cat /etc/pf.anchors/com.fishnet.localonly";
+const FILE = "/etc/pf.anchors/com.fishnet.localonly";
 const LOADED = "pfctl -a com.fishnet.localonly -s rules";
 
 const LOCKED: Readonly<Record<string, Said>> = {
@@ -51,16 +52,13 @@ PID      Process Name                 TOKEN                    TIMESTAMP
 4077     Internet Sharing             9084387343160548126      1 days 03:07:21
 4063     pfctl                        ${TOKEN}     0 days 00:00:00
 `,
-  "cat /etc/pf.conf": `anchor "com.apple/*"\n${LINES}`,
+  "/etc/pf.conf": `anchor "com.apple/*"\n${LINES}`,
   "id -u agent": "502\n",
   "id -un 502": "agent\n",
   "id -un 503": failed("no such user"),
   [LOADED]: printed().join(""),
   [FILE]: written(),
-  "cat /var/db/fishnet.token": `${CHATTER}pf enabled\nToken : ${TOKEN}\n`,
-  "cat /var/db/fishnet.sh": missing,
-  "cat /Library/LaunchDaemons/com.fishnet.localonly.plist": missing,
-  "readlink /etc/pf.conf": { exitCode: 1 },
+  "/var/db/fishnet.token": `${CHATTER}pf enabled\nToken : ${TOKEN}\n`,
   "launchctl print system/com.fishnet.localonly": { exitCode: 113 },
 };
 
@@ -68,16 +66,17 @@ PID      Process Name                 TOKEN                    TIMESTAMP
 function reading(differences: Readonly<Record<string, Said | readonly Said[]>>) {
   const answers = { ...LOCKED, ...differences };
   const turns = new Map<string, number>();
-  return readMachine((words) => {
-    const question = words.join(" ");
+  const given = (question: string) => {
     const said = answers[question];
     if (said === undefined) throw new Error(`nobody answers ${question}`);
     const turn = turns.get(question) ?? 0;
     turns.set(question, turn + 1);
     const now = Array.isArray(said) ? said[Math.min(turn, said.length - 1)] : said;
+    if (now === null) return undefined;
     const answer = typeof now === "string" ? { stdout: now } : now;
-    return Promise.resolve({ exitCode: 0, stdout: "", stderr: CHATTER, ...answer });
-  }, ["agent"]);
+    return { exitCode: 0, stdout: "", stderr: CHATTER, ...answer };
+  };
+  return readMachine(fakeRoot(given, Object.keys(answers)), ["agent"]);
 }
 
 async function judged(
@@ -113,18 +112,18 @@ Deno.test("macOS: whatever is missing makes it partial, and says so", async (t) 
     ],
     [
       "a reference of somebody else's",
-      { "cat /var/db/fishnet.token": "Token : 3557565746035151565\n" },
+      { "/var/db/fishnet.token": "Token : 3557565746035151565\n" },
       `${REFERENCE}: pf no longer knows it: it ended with a restart, or with pfctl -d`,
     ],
-    ["no token", { "cat /var/db/fishnet.token": missing }, `${REFERENCE}: missing`],
+    ["no token", { "/var/db/fishnet.token": missing }, `${REFERENCE}: missing`],
     [
       "pf.conf was replaced",
-      { "cat /etc/pf.conf": 'anchor "com.apple/*"\n' },
+      { "/etc/pf.conf": 'anchor "com.apple/*"\n' },
       "the two lines of /etc/pf.conf: missing",
     ],
     [
       "pf.conf has the page's line alone",
-      { "cat /etc/pf.conf": 'anchor "com.fishnet.localonly"\n' },
+      { "/etc/pf.conf": 'anchor "com.fishnet.localonly"\n' },
       'the two lines of /etc/pf.conf: missing: load anchor "com.fishnet.localonly" ' +
       'from "/etc/pf.anchors/com.fishnet.localonly"',
     ],
@@ -242,14 +241,14 @@ Deno.test("macOS: a list that is cut off is read again, and one that never agree
 });
 
 Deno.test("macOS: nothing of ours is unlocked; pf that cannot be read is unknown, never unlocked", async () => {
-  const nothing = { [LOADED]: "", [FILE]: missing, "cat /var/db/fishnet.token": missing };
+  const nothing = { [LOADED]: "", [FILE]: missing, "/var/db/fishnet.token": missing };
   assertEquals((await judged(nothing)).state, "unlocked");
   await assertRejects(
     () => judged({ "pfctl -s info": failed("pfctl: /dev/pf: Permission denied\n") }),
     UnreadableError,
     "Permission denied",
   );
-  for (const question of Object.keys(LOCKED).filter((question) => question.startsWith("cat "))) {
+  for (const question of Object.keys(LOCKED).filter((question) => question.startsWith("/"))) {
     await assertRejects(
       () => judged({ [question]: failed("Input/output error\n") }),
       UnreadableError,
@@ -259,7 +258,7 @@ Deno.test("macOS: nothing of ours is unlocked; pf that cannot be read is unknown
 });
 
 Deno.test("macOS: a text that is not UTF-8 could not be put back, and is refused", async () => {
-  await assertRejects(() => judged({ "cat /etc/pf.conf": "# caf\ufffd\n" }), UnreadableError);
+  await assertRejects(() => judged({ "/etc/pf.conf": "# caf\ufffd\n" }), UnreadableError);
 });
 
 Deno.test("macOS: for any ports, what is written, and what pfctl prints of it, is read again", () => {

@@ -9,7 +9,8 @@ import type { Step } from "../../src/lock/piece.ts";
 import type { Ask } from "../../src/sudo.ts";
 import { audit } from "../../src/linux/audit.ts";
 import { auditAtBoot } from "../../src/linux/audit_at_boot.ts";
-import { askAll, filesQuestion, type Machine, textsIn } from "../../src/linux/machine.ts";
+import { askAll, type Machine } from "../../src/linux/machine.ts";
+import { rootBy } from "./root.ts";
 import { must, run } from "./process.ts";
 
 /** Why the audit cannot be tested here; undefined where it can. */
@@ -137,8 +138,9 @@ export class Audit implements AsyncDisposable {
 
 /** The machine, as the audit's own questions show it. */
 export async function readAudit(): Promise<Machine> {
-  const answers = await askAll(ask, { ...audit.questions, ...filesQuestion([auditAtBoot]) });
-  const files = textsIn(answers.get("files")!);
+  const files = await rootBy("env").look(auditAtBoot.files!);
+  const known = { files, answers: new Map(), asked: { log: true } };
+  const answers = await askAll(ask, audit.questions!(known));
   return { answers, files, passwd: [], subuid: { ranges: [], unclear: [] }, families: [4, 6] };
 }
 

@@ -8,16 +8,22 @@ import { linux } from "../../src/linux/linux.ts";
 import type { Machine } from "../../src/linux/machine.ts";
 import type { Answer } from "../../src/lock/piece.ts";
 import { type Sight, sightOf } from "../../src/lock/status.ts";
-import type { Ask } from "../../src/sudo.ts";
+import type { Seen } from "../../src/statements.ts";
+import { type Root, UnreadableError } from "../../src/sudo.ts";
 
-/** What the tools print, by their command lines; a text is printed with exit code 0. */
-export type Printed = Readonly<Record<string, string | Partial<Answer>>>;
+/**
+ * What the tools print, by their command lines, and what files hold, by their paths; a text is printed
+ * with exit code 0, and `null` is not there. A file with another code is there and cannot be read.
+ */
+export type Printed = Readonly<Record<string, string | Partial<Answer> | null>>;
 
 /** The answers of a machine with an account `agent` (uid 1001), and no rule at all. */
 export const BARE: Printed = {
   "getent passwd": "root:x:0:0::/root:/bin/sh\nagent:x:1001:1001::/home/agent:/bin/sh\n",
-  "cat /etc/subuid": "",
-  "test -e /proc/net/if_inet6": "",
+  "/etc/subuid": "",
+  "/proc/net/if_inet6": "",
+  "/proc/net/ip_tables_names": "filter\nmangle\n",
+  "/proc/net/ip6_tables_names": "filter\nmangle\n",
   "iptables --version": "iptables v1.8.9 (nf_tables)\n",
   "iptables-nft-save": "",
   "iptables-legacy-save": "",
@@ -30,20 +36,55 @@ export const BARE: Printed = {
 /** Answers for whatever is not there. */
 const NOT_THERE: Answer = { exitCode: 1, stdout: "", stderr: "No such file or directory\n" };
 
-/** Root's answers, out of texts. */
-export function asking(printed: Printed): Ask {
-  const all: Printed = { ...BARE, ...printed };
-  return (words) => {
-    const answer = all[words.join(" ")];
-    if (answer === undefined) return Promise.resolve(NOT_THERE);
-    const given = typeof answer === "string" ? { stdout: answer } : answer;
-    return Promise.resolve({ exitCode: 0, stdout: "", stderr: "", ...given });
+/**
+ * Root's answers, out of texts.
+ *
+ * @param given what a command prints, or a file holds; undefined for what is not there
+ * @param names all that there may be
+ */
+export function fakeRoot(
+  given: (name: string) => Answer | undefined,
+  names: readonly string[],
+): Root {
+  return {
+    ask: (words) => Promise.resolve(given(words.join(" ")) ?? NOT_THERE),
+    look(paths) {
+      const files = new Map<string, Seen>();
+      for (const path of names.filter((name) => paths.some((path) => matches(path, name)))) {
+        const answer = given(path);
+        if (answer === undefined) continue;
+        const { exitCode, stdout: text, stderr } = answer;
+        if (exitCode !== 0) {
+          const error = `${path} could not be read: ${stderr.trim()}`;
+          return Promise.reject(new UnreadableError(error));
+        }
+        files.set(path, { type: "f", mode: "644", uid: 0, target: "", text });
+      }
+      return Promise.resolve(files);
+    },
   };
+}
+
+/** The bare machine's root, with other answers in some places. */
+export function rootWith(printed: Printed): Root {
+  const all: Printed = { ...BARE, ...printed };
+  const given = (name: string): Answer | undefined => {
+    const answer = all[name] ?? undefined;
+    if (answer === undefined) return undefined;
+    const said = typeof answer === "string" ? { stdout: answer } : answer;
+    return { exitCode: 0, stdout: "", stderr: "", ...said };
+  };
+  return fakeRoot(given, Object.keys(all));
+}
+
+function matches(pattern: string, path: string): boolean {
+  const parts = pattern.split("*").map((part) => part.replace(/[^\w/]/g, "\\$&"));
+  return new RegExp(`^${parts.join("[^/]*")}$`).test(path);
 }
 
 /** The bare machine, with other answers in some places. */
 export function machineWith(printed: Printed): Promise<Machine> {
-  return linux.read(asking(printed), []);
+  return linux.read(rootWith(printed), []);
 }
 
 /** What is found on it. */

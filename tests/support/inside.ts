@@ -8,55 +8,18 @@ import { assert } from "@std/assert";
 import { linux } from "../../src/linux/linux.ts";
 import type { Machine } from "../../src/linux/machine.ts";
 import { stepsToDisable, stepsToEnable } from "../../src/lock/difference.ts";
-import { quoted } from "../../src/lock/line.ts";
-import type { Answer, LockOptions, Step } from "../../src/lock/piece.ts";
+import type { LockOptions, Step } from "../../src/lock/piece.ts";
 import { wishOf } from "../../src/lock/change.ts";
 import { holderOf, type Sight, sightOf, statusIn } from "../../src/lock/status.ts";
 import type { StatusReport } from "../../src/lock/report.ts";
-import type { Ask } from "../../src/sudo.ts";
+import type { Root } from "../../src/sudo.ts";
 import { run } from "./process.ts";
+import { rootBy } from "./root.ts";
 import type { World } from "./world.ts";
 
-/** Runs commands one after another, and keeps what each printed; 127 is the shell's for a missing tool. */
-const ASK = `
-export LC_ALL=C
-cd "$0"
-for question in *.sh; do
-  sh "$question" </dev/null >"$question.out" 2>"$question.err"
-  echo $? >"$question.code"
-done
-`;
-
-/** Asks the world's own tools: all that is asked at once by one process, since tests read often. */
-export function askIn(world: World): Ask {
-  let waiting: { words: readonly string[]; answer: (answer: Answer) => void }[] = [];
-  const flush = async () => {
-    const asked = waiting;
-    waiting = [];
-    const folder = await Deno.makeTempDir();
-    const file = (i: number) => `${folder}/${String(i).padStart(3, "0")}.sh`;
-    await Promise.all(
-      asked.map(({ words }, i) =>
-        Deno.writeTextFile(file(i), `exec ${words.map(quoted).join(" ")}`)
-      ),
-    );
-    await world.must("sh", "-c", ASK, folder);
-    const text = (i: number, what: string) => Deno.readTextFile(`${file(i)}.${what}`);
-    await Promise.all(asked.map(async ({ answer }, i) =>
-      answer({
-        exitCode: Number(await text(i, "code")),
-        stdout: await text(i, "out"),
-        stderr: await text(i, "err"),
-      })
-    ));
-    await Deno.remove(folder, { recursive: true });
-  };
-  return (words) => {
-    const { promise, resolve } = Promise.withResolvers<Answer>();
-    if (waiting.length === 0) queueMicrotask(flush);
-    waiting.push({ words, answer: resolve });
-    return promise;
-  };
+/** Root inside a world. */
+export function rootIn(world: World): Root {
+  return rootBy(...world.command());
 }
 
 /** Reads the world as the program does, and finds what is there. */
@@ -64,7 +27,7 @@ export async function sightIn(
   world: World,
   names: readonly string[] = [],
 ): Promise<Sight<Machine>> {
-  return sightOf(linux, await linux.read(askIn(world), names));
+  return sightOf(linux, await linux.read(rootIn(world), names));
 }
 
 /** What `status` says. */

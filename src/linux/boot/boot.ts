@@ -22,11 +22,12 @@ import { accountPiece, type BootPiece, isBoot, SHARED, wantedLinks } from "./pie
 import {
   AGAIN,
   besideUnits,
+  BOOTED,
+  bootQuestions,
   type BootState,
   FILES,
   FOLDER,
   LOCK,
-  QUESTIONS,
   readBoot,
   ROOTS_ALONE,
   UNITS,
@@ -36,7 +37,7 @@ import {
 /** What keeps a lock over a reboot. */
 export const boot: Kind<Machine> = {
   goesLast: true,
-  questions: QUESTIONS,
+  questions: bootQuestions,
   files: FILES,
 
   wanted(lock) {
@@ -74,10 +75,10 @@ function makeSteps(piece: BootPiece, state: BootState): Step[] {
     return [piece.part === "folder" ? folderStep(piece, state) : enableStep(piece, state)];
   }
   const { path, text, why } = piece;
-  const place = state.places.get(path);
+  const place = state.files.get(path);
   const back = place?.type === "l"
     ? sudo("ln", "-sfT", place.target, path)
-    : restoreFile(path, place && (state.texts.get(path) ?? ""));
+    : restoreFile(path, place?.text);
   return writeFile(path, text.trimEnd(), why, back);
 }
 
@@ -91,7 +92,7 @@ function unmakeSteps(piece: BootPiece, state: BootState): Step[] {
   }
   const { path, text, uids, unit } = piece;
   const why = uids === undefined ? piece.why : "it is not locked at boot any more";
-  const step = removeFile(path, state.texts.get(path) ?? text, why);
+  const step = removeFile(path, state.files.get(path)?.text ?? text, why);
   return unit === LOCK ? [step, RELOAD] : [step];
 }
 
@@ -101,13 +102,13 @@ function unmakeSteps(piece: BootPiece, state: BootState): Step[] {
  *
  * @throws {FishnetError} there
  */
-export function refusePersist({ answers }: Machine): void {
-  if (answers.get("boot: systemd")!.exitCode === 0) return;
+export function refusePersist({ files }: Machine): void {
+  if (files.get(BOOTED)?.type === "d") return;
   throw new FishnetError("--persist needs systemd, which does not run here: leave it out");
 }
 
-function folderStep({ why }: BootPiece, { places }: BootState): Step {
-  const place = places.get(FOLDER);
+function folderStep({ why }: BootPiece, { files }: BootState): Step {
+  const place = files.get(FOLDER);
   const back = place?.type === "d"
     ? `${sudo("chmod", place.mode, FOLDER)} && ${sudo("chown", `${place.uid}`, FOLDER)}`
     : sudo("rmdir", FOLDER);
@@ -160,7 +161,7 @@ function renewSteps(state: BootState, always = false): Step[] {
 /** The unit of the lock names those beside it, which are enabled with it. */
 function enableStep({ why }: BootPiece, state: BootState): Step {
   const links = wantedLinks(state);
-  const missing = links.filter((link) => !state.places.has(link));
+  const missing = links.filter((link) => !state.files.has(link));
   return {
     line: state.othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
     why,

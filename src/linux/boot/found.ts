@@ -36,8 +36,8 @@ export function foundAtBoot(machine: Machine): Found[] {
   ];
 }
 
-function folderFound({ places }: BootState): Found[] {
-  const place = places.get(FOLDER);
+function folderFound({ files }: BootState): Found[] {
+  const place = files.get(FOLDER);
   if (place === undefined) return [];
   const sound = place.type === "d" && place.mode === "700" && place.uid === 0;
   return [{
@@ -49,12 +49,12 @@ function folderFound({ places }: BootState): Found[] {
 /** A file of an administrator's hides a package's of the same name. */
 function filesFound(state: BootState): Found[] {
   return SHARED_FILES.flatMap((file) => {
-    const own = state.places.get(file.path);
+    const own = state.files.get(file.path);
     const packaged = file.unit !== undefined && own === undefined
-      ? state.texts.get(`${PACKAGED_UNITS}/${file.unit}`)
+      ? state.files.get(`${PACKAGED_UNITS}/${file.unit}`)
       : undefined;
     if (own === undefined && packaged === undefined) return [];
-    const fault = faultOf(file, packaged ?? state.texts.get(file.path), state);
+    const fault = faultOf(file, (packaged ?? own)?.text, state);
     // What is the package's stays; what is not ours there, a file in /etc hides.
     const foreign = packaged === undefined ? {} : { foreign: true as const };
     return [{ ...file, ...foreign, ...fault }];
@@ -68,7 +68,7 @@ function faultOf(
 ): Pick<Found, "fault" | "mend"> {
   const name = unit?.replace("@.", "@nftables.") ?? "";
   const properties = state.units.get(name);
-  const masked = state.places.get(path)?.target === "/dev/null";
+  const masked = state.files.get(path)?.target === "/dev/null";
   if (masked || properties?.get("LoadState") === "masked") {
     const runtime = masked ? [] : ["--runtime"];
     return {
@@ -95,7 +95,7 @@ function faultOf(
 }
 
 function linksFound(state: BootState): Found[] {
-  const missing = wantedLinks(state).filter((link) => state.places.get(link)?.type !== "l");
+  const missing = wantedLinks(state).filter((link) => state.files.get(link)?.type !== "l");
   if (missing.length === LINKS.length) return [];
   return [{
     ...LINKS_PIECE,
@@ -103,8 +103,8 @@ function linksFound(state: BootState): Found[] {
   }];
 }
 
-function accountsFound({ texts }: BootState): Found[] {
-  return [...texts].flatMap(([path, text]) => {
+function accountsFound({ files }: BootState): Found[] {
+  return [...files].flatMap(([path, { text }]) => {
     const uid = new RegExp(`^${FOLDER}/(\\d{1,10})\\.account$`).exec(path)?.[1];
     if (uid === undefined) return [];
     const said = parseBootFile(text);

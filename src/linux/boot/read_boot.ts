@@ -5,7 +5,8 @@
  */
 import type { Backend } from "../../account.ts";
 import { sudo } from "../../lock/line.ts";
-import type { Lock, Questions } from "../../lock/piece.ts";
+import type { Known, Lock, Questions } from "../../lock/piece.ts";
+import type { Files } from "../../statements.ts";
 import type { Machine } from "../machine.ts";
 
 /** Where the script and the accounts' files are. /etc is there before any other file system is. */
@@ -62,13 +63,14 @@ const SHOWN =
   "Id,ActiveState,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths,After," +
   "IPAddressDeny,IPAddressAllow";
 
-/** What root is asked. */
-export const QUESTIONS: Questions = {
-  "boot: systemd": ["test", "-d", "/run/systemd/system"],
-  "boot: places": [
-    ...["find", FOLDER, UNITS, "-maxdepth", "2", "(", "-path", `${FOLDER}*`, "-o"],
-    ...["-name", "fishnet-*", ")", "-printf", "%y %m %U %p %l\\n"],
-  ],
+/** What root is asked where a lock is kept over a reboot, or is to be: what systemd makes of it. */
+export function bootQuestions({ files, asked }: Known): Questions {
+  const isOurs = (path: string) =>
+    path.startsWith(FOLDER) || /\/fishnet-[^/]*\.service$/.test(path);
+  return asked.persist || [...files.keys()].some(isOurs) ? UNITS_QUESTION : {};
+}
+
+const UNITS_QUESTION: Questions = {
   "boot: units": [
     ...["systemctl", "show", "-p", SHOWN],
     ...UNIT_NAMES.filter((name) => !name.includes("@")),
@@ -78,26 +80,20 @@ export const QUESTIONS: Questions = {
   ],
 };
 
+/** A folder that is there where systemd runs the system (sd_booted(3)). */
+export const BOOTED = "/run/systemd/system";
+
 /** Where our files are. */
 export const FILES: readonly string[] = [
-  ...["*.account", "lock.sh", "*.nft"].map((name) => `${FOLDER}/${name}`),
-  ...[UNITS, PACKAGED_UNITS].map((folder) => `${folder}/fishnet-*.service`),
+  BOOTED,
+  FOLDER,
+  `${FOLDER}/*`,
+  ...[UNITS, `${UNITS}/*`, PACKAGED_UNITS].map((folder) => `${folder}/fishnet-*.service`),
 ];
-
-/** A file, a folder or a link. */
-interface Place {
-  /** As find(1) prints it: `f`, `d`, `l`. */
-  readonly type: string;
-  readonly mode: string;
-  readonly uid: number;
-  /** What a link points to. */
-  readonly target: string;
-}
 
 /** What is there. */
 export interface BootState {
-  readonly texts: ReadonlyMap<string, string>;
-  readonly places: ReadonlyMap<string, Place>;
+  readonly files: Files;
   /** What systemd says of each unit, by the names of its properties. */
   readonly units: ReadonlyMap<string, ReadonlyMap<string, string>>;
   /** Those of {@link OTHERS} that run. */
@@ -106,21 +102,13 @@ export interface BootState {
   readonly othersAreLate: boolean;
 }
 
-/** Reads the answers to {@link QUESTIONS}; without any, nothing is there. */
+/** Reads what was seen and answered; without a machine, nothing is there. */
 export function readBoot(machine: Pick<Machine, "answers" | "files"> | undefined): BootState {
-  const said = (name: string) => machine?.answers.get(`boot: ${name}`)?.stdout ?? "";
-  const places = new Map<string, Place>();
-  for (const line of said("places").split("\n")) {
-    const [, type, mode, uid, path, target] = /^(\S) (\d+) (\d+) (\S+) (.*)$/.exec(line) ?? [];
-    if (path === undefined) continue;
-    places.set(path, { type: type!, mode: mode!, uid: Number(uid), target: target! });
-  }
-  const units = unitsShown(said("units"));
+  const units = unitsShown(machine?.answers.get("boot: units")?.stdout ?? "");
   const saysOf = (other: string, property: string) =>
     units.get(`${other}.service`)?.get(property) ?? "";
   return {
-    texts: machine?.files ?? new Map(),
-    places,
+    files: machine?.files ?? new Map(),
     units,
     othersActive: OTHERS.filter((other) => saysOf(other, "ActiveState") === "active"),
     othersAreLate: ["nftables", "netfilter-persistent"].some((other) =>

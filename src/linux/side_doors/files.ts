@@ -48,7 +48,8 @@ const HELPERS: Readonly<Record<string, readonly string[]>> = {
     "/usr/lib/qemu/qemu-bridge-helper",
     "/usr/libexec/qemu-bridge-helper",
     "/usr/lib/lxc/lxc-user-nic",
-    "/usr/lib/*/lxc/lxc-user-nic",
+    "/usr/lib/x86_64-linux-gnu/lxc/lxc-user-nic",
+    "/usr/lib/aarch64-linux-gnu/lxc/lxc-user-nic",
     "/usr/libexec/lxc/lxc-user-nic",
   ],
 };

@@ -12,6 +12,8 @@ import { FishnetError } from "../../../src/errors.ts";
 import { makeChange } from "../../../src/lock/change.ts";
 import { readStatus } from "../../../src/lock/read_status.ts";
 import { macos } from "../../../src/macos/macos.ts";
+import { SignalTrap } from "../../../src/signals.ts";
+import { Session } from "../../../src/sudo.ts";
 import { linesOf } from "../../support/process.ts";
 import type { Request } from "./program.ts";
 
@@ -19,6 +21,7 @@ async function change(kind: "enable" | "disable", request: Request): Promise<str
   const { accounts, onlyPorts = [], persist = false, stopBefore } = request;
   const sessions = { sessions: false, log: false };
   let number = 0;
+  using signals = new SignalTrap();
   const { steps } = await makeChange(
     macos,
     { kind, accounts, accountsGiven: true, asked: { onlyPorts, persist, ...sessions } },
@@ -31,6 +34,7 @@ async function change(kind: "enable" | "disable", request: Request): Promise<str
       },
       onLong() {},
     },
+    { opening: Session.open(), signals },
   );
   return `changed ${steps.length}`;
 }
@@ -39,7 +43,7 @@ async function answer(request: Request): Promise<{ code: number; text: string }>
   const { action, accounts } = request;
   try {
     const text = action === "status"
-      ? JSON.stringify((await readStatus(macos, accounts)).report)
+      ? JSON.stringify((await readStatus(macos, accounts, Session.open())).report)
       : await change(action, request);
     return { code: 0, text };
   } catch (error) {
