@@ -47,8 +47,14 @@ sub answer {
 # limited SECONDS, INPUT, COMMAND…: the command's exit code, as a shell gives it; 137 where it took longer.
 sub limited {
   my ($seconds, $input, @command) = @_;
-  my ($out, $in);
-  my $pid = (!defined $input || pipe $out, $in) ? fork : undef;
+  my ($out, $in, $pid);
+  # A machine that has no process left for a moment is no reason not to undo.
+  for (1 .. 50) {
+    last if defined $input && !$out && !pipe $out, $in;
+    $pid = fork;
+    last if defined $pid;
+    select undef, undef, undef, 0.1;
+  }
   if (!defined $pid) {
     print STDERR "cannot start $command[0]: $!\n";
     return 126;
@@ -90,10 +96,12 @@ sub note {
   push @changes, { undo => $undo, what => "@command" };
 }
 
-# Takes back the last change. The lines are written for a person to paste: here they need no sudo.
+# Takes back the last change. The lines are written for a person to paste: here they need no sudo. They
+# may be longer than an argument may be, and nobody is to read them there.
 sub back {
-  my $undo = (pop @changes)->{undo};
-  return limited(180, undef, 'sh', '-c', "exec >/dev/null 2>&1; sudo() { \"\$@\"; }; $undo");
+  my $change = pop @changes // return 0;
+  my $script = "sudo() { \"\$@\"; }\n{\n$change->{undo}\n} </dev/null >/dev/null 2>&1\n";
+  return limited(180, $script, 'sh');
 }
 
 # What was changed stays, and the system's log has it, where there is one. Nobody waits for that.
@@ -118,7 +126,11 @@ sub commit {
 # it; neither is ever made, since an empty sudoers file would take sudo from everybody.
 sub lock_out {
   my ($seconds) = @_;
-  open($lock, '<', -e '/etc/sudoers' ? '/etc/sudoers' : '/root') or return answer(1);
+  my $file = -e '/etc/sudoers' ? '/etc/sudoers' : '/root';
+  if (!open $lock, '<', $file) {
+    print STDERR "$file cannot be opened: $!\n";
+    return answer(2);
+  }
   my $held = flock $lock, $LOCK_EX | $LOCK_NB;
   if (!$held) {
     print "waiting\n";
@@ -133,25 +145,32 @@ sub lock_out {
 # look PATTERN…: what is there by these names, in which a star stands for any characters but a slash. Of
 # each: its path, type, mode and owner, where a link leads, why it could not be read, and its text.
 sub look {
-  for my $path (map { paths($_) } @_) {
-    my ($mode, $uid) = (lstat $path)[2, 4];
-    if (!defined $mode) {
-      seen($path, '-', 0, 0, '', "$!", '') if !is_absent();
-      next;
-    }
-    my $type = -l _ ? 'l' : -d _ ? 'd' : -f _ ? 'f' : -S _ ? 's' : '-';
-    my $target = $type eq 'l' ? readlink $path : '';
-    my ($error, $text) = ('', '');
-    # What is no file may keep its reader waiting.
-    if (-f $path) {
-      my $file;
-      local $/;
-      $text = open($file, '<', $path) ? readline $file : undef;
-      $error = "$!" if !defined $text;
-    }
-    seen($path, $type, $mode, $uid, $target, $error, $text // '');
-  }
+  my @patterns = @_;
+  local $SIG{ALRM} = sub { die "it took too long\n" };
+  alarm 60;
+  eval { look_at($_) for map { paths($_) } @patterns; 1 } or seen($patterns[0], '-', 0, 0, '', $@, '');
+  alarm 0;
   answer(0);
+}
+
+sub look_at {
+  my ($path) = @_;
+  my ($mode, $uid) = (lstat $path)[2, 4];
+  if (!defined $mode) {
+    seen($path, '-', 0, 0, '', "$!", '') if !is_absent();
+    return;
+  }
+  my $type = -l _ ? 'l' : -d _ ? 'd' : -f _ ? 'f' : -S _ ? 's' : '-';
+  my $target = $type eq 'l' ? readlink $path : '';
+  my ($error, $text) = ('', '');
+  # What is no file may keep its reader waiting.
+  if (-f $path) {
+    my $file;
+    local $/;
+    $text = open($file, '<', $path) ? readline $file : undef;
+    $error = "$!" if !defined $text;
+  }
+  seen($path, $type, $mode, $uid, $target, $error, $text // '');
 }
 
 sub paths {

@@ -50,7 +50,7 @@ export function filesIn(printed: string): { files: Files; unreadable: readonly s
   for (let i = 0; i + 7 < fields.length; i += 7) {
     const [path, type, mode, uid, target, error, text] = fields.slice(i, i + 7) as string[];
     files.set(path!, { type: type!, mode: mode!, uid: Number(uid), target: target!, text: text! });
-    if (error !== "") unreadable.push(`${path} could not be read: ${error}`);
+    if (error !== "") unreadable.push(`${path} could not be read: ${error!.trim()}`);
   }
   return { files, unreadable };
 }

@@ -121,7 +121,10 @@ export class Session implements AsyncDisposable, Root {
     const locked = this.#say("lock", `${LOCK_TIMEOUT}`);
     const answer = await Promise.race([locked, stopped.then(() => undefined)]);
     this.#isWaiting = answer === undefined;
-    if (answer !== undefined && answer.exitCode !== 0) {
+    if (answer !== undefined && answer.exitCode > 1) {
+      throw new UnreadableError(`other runs cannot be kept out: ${answer.stderr.trim()}`);
+    }
+    if (answer?.exitCode === 1) {
       throw new FishnetError(
         `another run of this program has not ended for ${LOCK_TIMEOUT} seconds: end it first`,
       );

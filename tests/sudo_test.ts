@@ -177,6 +177,27 @@ sessionTest("taking back tells which lines could not be carried out", async () =
   await Deno.remove(folder);
 });
 
+sessionTest("an undo of any length is carried out, by word and at the end of input", async () => {
+  const folder = await Deno.makeTempDir();
+  const [one, two] = [`${folder}/one`, `${folder}/two`];
+  // Linux takes no argument of 128 KiB and more (execve(2)).
+  const long = "x".repeat(300_000);
+  const step = (file: string) => ({
+    ...making(file),
+    undo: [`${printed(long)} | ${sudo("wc", "-c")} && ${sudo("rm", file)}`],
+  });
+  {
+    await using session = await Session.open();
+    await session.perform(step(one));
+    assertEquals(await session.takeBack(), []);
+    assertEquals(await exists(one), false);
+    await session.perform(step(two));
+    assert(await exists(two));
+  }
+  assertEquals(await exists(two), false);
+  await Deno.remove(folder);
+});
+
 /** A program that changes a file through the session, says so, and waits for its end, or brings it. */
 const CHANGES = (file: string, end: "waits" | "is killed by a command") => `
   import { Session } from ${JSON.stringify(new URL("../src/sudo.ts", import.meta.url).href)};

@@ -11,6 +11,9 @@ import type { UidRange } from "../lock/uid_range.ts";
 import { allUids } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
 
+/** The rules of each `*.rules` in here are loaded when auditd starts (augenrules(8)). */
+export const RULES_FOLDER = "/etc/audit/rules.d";
+
 /** With the account's name behind it, what its rules and the records that they make are found by. */
 export const KEY = "fishnet-";
 
@@ -45,9 +48,10 @@ interface RulePiece extends Piece {
 
 /** The audit rules of `--log`. */
 export const audit: Kind<Machine> = {
-  questions: ({ answers, asked }) => ({
+  questions: ({ files, answers, asked }) => ({
     "audit rules": ["auditctl", "-l"],
-    ...(asked.log || answers.get("audit rules")?.stdout.includes(KEY)
+    ...(asked.log || answers.get("audit rules")?.stdout.includes(KEY) ||
+        [...files.keys()].some((path) => path.startsWith(`${RULES_FOLDER}/${KEY}`))
       ? { "audit status": ["auditctl", "-s"] }
       : {}),
   }),

@@ -9,13 +9,10 @@ import { sudo } from "../lock/line.ts";
 import type { Found, Kind, Piece, Step } from "../lock/piece.ts";
 import { printRange } from "../lock/uid_range.ts";
 import { allUids } from "./accounts.ts";
-import { KEY, readRule, rulesFor } from "./audit.ts";
+import { KEY, readRule, RULES_FOLDER, rulesFor } from "./audit.ts";
 import type { Machine } from "./machine.ts";
 
-/** The rules of each `*.rules` in here are loaded when auditd starts (augenrules(8)). */
-const FOLDER = "/etc/audit/rules.d";
-
-const IS = `audit rules in ${FOLDER}`;
+const IS = `audit rules in ${RULES_FOLDER}`;
 const WHY = "record after a reboot too: auditd loads them when it starts";
 const WHY_NOT = "nothing is recorded after a reboot";
 
@@ -29,7 +26,7 @@ interface LinesPiece extends Piece {
 export const auditAtBoot: Kind<Machine> = {
   goesLast: true,
 
-  files: [`${FOLDER}/${KEY}*.rules`],
+  files: [`${RULES_FOLDER}/${KEY}*.rules`],
 
   wanted(lock) {
     if (!lock.log || !lock.persist) return [];
@@ -64,7 +61,7 @@ export const auditAtBoot: Kind<Machine> = {
 
 const lineOf = (words: readonly string[]) => ["-a always,exit", ...words].join(" ");
 
-const fileOf = (owner: string) => `${FOLDER}/${KEY}${owner}.rules`;
+const fileOf = (owner: string) => `${RULES_FOLDER}/${KEY}${owner}.rules`;
 
 const headerOf = (owner: string) =>
   `# What ${owner} is refused is recorded: made by fishnet firewall enable --log.`;

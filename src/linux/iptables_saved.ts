@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Answer, Known, Questions } from "../lock/piece.ts";
+import type { Answer, Answers, Known, Questions } from "../lock/piece.ts";
 import { UnreadableError } from "../sudo.ts";
 import { parseIptablesSave, type Rule } from "./iptables_rules.ts";
 import { commandOf } from "./iptables_changes.ts";
@@ -22,16 +22,17 @@ export interface SavedRules {
 /** The tables that iptables-legacy has made, by family: without one it holds no rule. */
 export const LEGACY_TABLES = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"] as const;
 
-/** What root is asked: the rules of both variants, and of the plain name where it is the only one. */
+/** What root is asked: the rules of both variants, by the plain name where the other one is missing. */
 export function savedQuestions({ files, answers }: Known): Questions {
+  const plain = variantIn(answers);
   const questions = familiesOf(files).flatMap((family) => {
     const save = (variant?: Variant) => [`${commandOf(family, variant)}-save`];
     const hasLegacy = files.get(LEGACY_TABLES[family === 4 ? 0 : 1])?.text.trim();
     const variants: Variant[] = hasLegacy ? ["nft", "legacy"] : ["nft"];
-    const isMissing = (variant: Variant) => answers.get(`${family} ${variant}`)?.exitCode === 127;
+    const isMissing = plain && answers.get(`${family} ${plain}`)?.exitCode === 127;
     return [
       ...variants.map((variant) => [`${family} ${variant}`, save(variant)]),
-      ...(variants.every(isMissing) ? [[`${family} plain`, save()]] : []),
+      ...(isMissing ? [[`${family} plain`, save()]] : []),
     ];
   });
   return Object.fromEntries(questions);
@@ -77,8 +78,10 @@ function rulesIn({ exitCode, stdout, stderr }: Answer, family: Family, variant: 
 }
 
 /** What the plain name `iptables` stands for; undefined where there is none. */
-export function plainVariant({ answers }: Machine): Variant | undefined {
-  const { exitCode, stdout } = answers.get("iptables")!;
+export const plainVariant = ({ answers }: Machine): Variant | undefined => variantIn(answers);
+
+function variantIn(answers: Answers): Variant | undefined {
+  const { exitCode, stdout } = answers.get("iptables") ?? { exitCode: 127, stdout: "" };
   return exitCode !== 0 ? undefined : stdout.includes("nf_tables") ? "nft" : "legacy";
 }
 

@@ -289,3 +289,31 @@ Deno.test("nothing is found on a machine without rules", async () => {
   assertEquals(statusIn(await sightWith({}), []).accounts, []);
   assertEquals((await machineWith({})).families, [4, 6]);
 });
+
+Deno.test("what only a reboot would bring back is asked about like what is in force", async () => {
+  const { answers } = await machineWith({
+    "/etc/audit/rules.d/fishnet-agent.rules": "# a lock's\n",
+  });
+  assertEquals(["audit status", "boot: units"].map((name) => answers.has(name)), [true, true]);
+  // Where there is nothing of it, nobody is asked.
+  assertEquals([...(await machineWith({})).answers.keys()].sort(), [
+    ...["4 legacy", "4 nft", "6 legacy", "6 nft", "audit rules"],
+    ...["iptables", "nft", "nft loopback", "passwd", "rule4", "rule6"],
+  ]);
+});
+
+Deno.test("rules are found by the plain name where the one of its variant is missing", async () => {
+  const { "iptables-nft-save": v4, "ip6tables-nft-save": v6, ...routing } = LOCKED;
+  const missing = { exitCode: 127 };
+  const plain = {
+    ...routing,
+    ...{ "iptables-nft-save": missing, "ip6tables-nft-save": missing },
+    ...{ "iptables-save": v4, "ip6tables-save": v6 },
+  };
+  assertEquals(await stateWith(plain), "locked", "beside tables of the other variant");
+  const none = { "/proc/net/ip_tables_names": null, "/proc/net/ip6_tables_names": null };
+  assertEquals(await stateWith({ ...plain, ...none }), "locked", "without any");
+  const old = { "iptables-legacy-save": missing, "ip6tables-legacy-save": missing };
+  const version = { "iptables --version": "iptables v1.6.1\n" };
+  assertEquals(await stateWith({ ...plain, ...old, ...version }), "locked", "before variants");
+});

@@ -63,10 +63,13 @@ const SHOWN =
   "Id,ActiveState,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths,After," +
   "IPAddressDeny,IPAddressAllow";
 
-/** What root is asked where a lock is kept over a reboot, or is to be: what systemd makes of it. */
+/**
+ * What root is asked where a lock is kept over a reboot, or is to be: what systemd makes of it. Any file
+ * that says so is enough.
+ */
 export function bootQuestions({ files, asked }: Known): Questions {
   const isOurs = (path: string) =>
-    path.startsWith(FOLDER) || /\/fishnet-[^/]*\.service$/.test(path);
+    path.startsWith(FOLDER) || /\/fishnet-[^/]*\.(service|rules)$/.test(path);
   return asked.persist || [...files.keys()].some(isOurs) ? UNITS_QUESTION : {};
 }
 
@@ -88,7 +91,7 @@ export const FILES: readonly string[] = [
   BOOTED,
   FOLDER,
   `${FOLDER}/*`,
-  ...[UNITS, `${UNITS}/*`, PACKAGED_UNITS].map((folder) => `${folder}/fishnet-*.service`),
+  ...[UNITS, `${UNITS}/*.wants`, PACKAGED_UNITS].map((folder) => `${folder}/fishnet-*.service`),
 ];
 
 /** What is there. */
