@@ -73,11 +73,10 @@ async function limitsHere(): Promise<readonly string[]> {
 }
 
 /** Has sudo start while the rest is loaded: that takes as long. */
-async function startSession(): Promise<{ opening: Promise<Session> }> {
-  const { Session } = await import("./src/sudo.ts");
-  const opening = Session.open();
+function startSession(): Promise<Session> {
+  const opening = import("./src/sudo.ts").then(({ Session }) => Session.open());
   opening.catch(() => {}); // it is told where it is waited for
-  return { opening };
+  return opening;
 }
 
 type Changing = Extract<Command, { kind: "enable" | "disable" }>;
@@ -95,7 +94,7 @@ async function dryRun(command: Changing): Promise<void> {
 async function change(command: Changing): Promise<void> {
   const { SignalTrap } = await import("./src/signals.ts");
   using signals = new SignalTrap();
-  const { opening } = await startSession();
+  const opening = startSession();
   const [{ makeChange }, text, system] = await Promise.all([
     import("./src/lock/change.ts"),
     import("./src/cli/outcome_text.ts"),
@@ -159,7 +158,7 @@ function printPlan(
 
 async function status(command: Extract<Command, { kind: "status" }>): Promise<number> {
   const { accounts, json, explain } = command;
-  const { opening } = await startSession();
+  const opening = startSession();
   const [{ readStatus }, system] = await Promise.all([
     import("./src/lock/read_status.ts"),
     systemOf(command.system),
@@ -177,7 +176,7 @@ async function status(command: Extract<Command, { kind: "status" }>): Promise<nu
 
 async function verify(command: Extract<Command, { kind: "verify" }>): Promise<number> {
   const { accounts, json } = command;
-  const { opening } = await startSession();
+  const opening = startSession();
   const [{ verifyAll }, { verifyLines }, system] = await Promise.all([
     import("./src/lock/run_verify.ts"),
     import("./src/cli/verify_text.ts"),
@@ -195,7 +194,7 @@ async function verify(command: Extract<Command, { kind: "verify" }>): Promise<nu
 }
 
 async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
-  const { opening } = await startSession();
+  const opening = startSession();
   const [{ showLog }, text] = await Promise.all([
     import("./src/linux/show_log.ts"),
     import("./src/cli/log_text.ts"),

@@ -96,6 +96,12 @@ sub note {
   push @changes, { undo => $undo, what => "@command" };
 }
 
+# Nobody hears what is said from here on.
+sub hush {
+  open STDOUT, '>', '/dev/null';
+  open STDERR, '>', '/dev/null';
+}
+
 # Takes back the last change. The lines are written for a person to paste: here they need no sudo. They
 # may be longer than an argument may be, and nobody is to read them there.
 sub back {
@@ -114,8 +120,7 @@ sub commit {
   if (@lines && !(fork // 1)) {
     close $lock if $lock;
     open STDIN, '<', '/dev/null';
-    open STDOUT, '>', '/dev/null';
-    open STDERR, '>', '/dev/null';
+    hush();
     limited(5, $text, 'logger', '-t', 'fishnet');
     exit;
   }
@@ -211,7 +216,5 @@ while (my ($verb, @words) = statement()) {
   elsif ($verb eq 'commit') { commit(@words) }
   else { answer(0) }
 }
-# Nobody hears what is said from here on.
-open STDOUT, '>', '/dev/null';
-open STDERR, '>', '/dev/null';
+hush();
 back() while @changes;

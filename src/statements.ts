@@ -24,25 +24,15 @@ export interface Seen {
 export type Files = ReadonlyMap<string, Seen>;
 
 /**
- * One statement: how many words there are, and each behind its length. One that this program did not
+ * One statement: how many words there are, and each behind its length in bytes. One that this program did not
  * live to say to its end is not begun.
  */
-export function statement(words: readonly string[]): Uint8Array {
-  const encoder = new TextEncoder();
-  const parts = words.map((word) => encoder.encode(word));
-  const bytes = [encoder.encode(`${words.length}\n`), ...parts.flatMap(withLength)];
-  const whole = new Uint8Array(bytes.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of bytes) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
+export function statement(words: readonly string[]): string {
+  const lengthOf = (word: string) => new TextEncoder().encode(word).length;
+  return `${words.length}\n${words.map((word) => `${lengthOf(word)}\n${word}`).join("")}`;
 }
 
-const withLength = (part: Uint8Array) => [new TextEncoder().encode(`${part.length}\n`), part];
-
-/** What `look` printed: seven fields of each name, the fifth of which says why it could not be read. */
+/** What `look` printed: seven fields of each name, the sixth of which says why it could not be read. */
 export function filesIn(printed: string): { files: Files; unreadable: readonly string[] } {
   const fields = printed.split("\0");
   const files = new Map<string, Seen>();

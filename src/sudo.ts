@@ -13,8 +13,9 @@ import { FishnetError } from "./errors.ts";
 import { sudo } from "./lock/line.ts";
 import type { Answer, Step } from "./lock/piece.ts";
 import { MarkedOutput } from "./marked_output.ts";
+import { type Ask, type Look, type Root, UnreadableError } from "./root.ts";
 import script from "./session.pl" with { type: "text" };
-import { answersIn, askingScript, type Files, filesIn, statement } from "./statements.ts";
+import { answersIn, askingScript, filesIn, statement } from "./statements.ts";
 
 /**
  * All that a child gets of an environment. Of the caller's own nothing passes: Deno refuses a child
@@ -28,34 +29,6 @@ const LIMIT = 60;
 
 /** Seconds for which a run waits for another one. */
 const LOCK_TIMEOUT = 300;
-
-/** What a command may be given. */
-export interface AskOptions {
-  /** What it reads; nothing where it is left out. */
-  readonly input?: string;
-  /** After how many seconds root ends it. */
-  readonly seconds?: number;
-}
-
-/** Runs one command as root that changes nothing; a failure is an answer, not an error. */
-export type Ask = (words: readonly string[], options?: AskOptions) => Promise<Answer>;
-
-/**
- * Looks at files as root, without a process: a star in a path stands for any characters but a slash.
- * What is not there is left out.
- *
- * @throws {UnreadableError} where one that is there could not be read.
- */
-export type Look = (paths: readonly string[]) => Promise<Files>;
-
-/** Root, who reads the machine and changes nothing. */
-export interface Root {
-  readonly ask: Ask;
-  readonly look: Look;
-}
-
-/** The machine could not be read: the state is unknown, never unlocked. */
-export class UnreadableError extends FishnetError {}
 
 /** What a command of a plan came to. */
 export interface StepResult extends Answer {
@@ -93,7 +66,7 @@ export class Session implements AsyncDisposable, Root {
     this.#stdin = this.#child.stdin.getWriter();
     this.#stdout = new MarkedOutput(this.#child.stdout);
     this.#stderr = new MarkedOutput(this.#child.stderr);
-    this.#write(new TextEncoder().encode(`${script}\n__END__\n${this.#mark}\n`));
+    this.#write(`${script}\n__END__\n${this.#mark}\n`);
   }
 
   /**
@@ -239,8 +212,8 @@ export class Session implements AsyncDisposable, Root {
     else await Promise.all([this.#stdout.end(), this.#stderr.end(), this.#child.status]);
   }
 
-  #write(bytes: Uint8Array): Promise<void> {
-    return this.#stdin.write(bytes).catch(ignoreBrokenPipe);
+  #write(text: string): Promise<void> {
+    return this.#stdin.write(new TextEncoder().encode(text)).catch(ignoreBrokenPipe);
   }
 
   #say(...words: readonly string[]): Promise<Answer> {

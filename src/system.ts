@@ -9,7 +9,7 @@ import type { Holder, Holdings } from "./lock/holder.ts";
 import type { Asked, Found, Kind, Lock, LockOfAccount } from "./lock/piece.ts";
 import type { AccountStatus, Warning } from "./lock/report.ts";
 import type { Resolver } from "./lock/verify.ts";
-import type { Ask, Root } from "./sudo.ts";
+import type { Ask, Root } from "./root.ts";
 
 /** A reading, and the kinds of pieces that a plan has changed since. */
 export interface Again<M> {

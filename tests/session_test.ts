@@ -15,9 +15,10 @@ const START = new TextEncoder().encode(`${script}\n__END__\nm\n`);
 /** What a run that changed one thing, and is about to change another, says to the session. */
 function statements(folder: string, second: string): [Uint8Array, Uint8Array] {
   const [one, two] = [`${folder}/one`, `${folder}/two`];
+  const said = (words: string[]) => new TextEncoder().encode(statement(words));
   return [
-    statement(["feed", "text\n", "9", `rm ${one}`, "tee", one]),
-    statement(["feed", "it's\ntwo\nlines", "9", `rm ${two}`, "sh", "-c", second, "sh", two]),
+    said(["feed", "text\n", "9", `rm ${one}`, "tee", one]),
+    said(["feed", "it's\ntwo\nlines", "9", `rm ${two}`, "sh", "-c", second, "sh", two]),
   ];
 }
 

@@ -3,7 +3,8 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { $ } from "dax";
 import * as fc from "fast-check";
 import { feed, printed, quoted, sudo } from "../src/lock/line.ts";
-import { Session, UnreadableError } from "../src/sudo.ts";
+import { UnreadableError } from "../src/root.ts";
+import { Session } from "../src/sudo.ts";
 import { linesOf, must, run } from "./support/process.ts";
 
 /** Why no session can be opened here; undefined where one can. */

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Answer, Answers, Known, Questions } from "../lock/piece.ts";
-import { UnreadableError } from "../sudo.ts";
+import type { Answer, Known, Questions } from "../lock/piece.ts";
+import { UnreadableError } from "../root.ts";
 import { parseIptablesSave, type Rule } from "./iptables_rules.ts";
 import { commandOf } from "./iptables_changes.ts";
 import { familiesOf, type Family, type Machine } from "./machine.ts";
@@ -24,7 +24,7 @@ export const LEGACY_TABLES = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables
 
 /** What root is asked: the rules of both variants, by the plain name where the other one is missing. */
 export function savedQuestions({ files, answers }: Known): Questions {
-  const plain = variantIn(answers);
+  const plain = plainVariant({ answers });
   const questions = familiesOf(files).flatMap((family) => {
     const save = (variant?: Variant) => [`${commandOf(family, variant)}-save`];
     const hasLegacy = files.get(LEGACY_TABLES[family === 4 ? 0 : 1])?.text.trim();
@@ -78,9 +78,7 @@ function rulesIn({ exitCode, stdout, stderr }: Answer, family: Family, variant: 
 }
 
 /** What the plain name `iptables` stands for; undefined where there is none. */
-export const plainVariant = ({ answers }: Machine): Variant | undefined => variantIn(answers);
-
-function variantIn(answers: Answers): Variant | undefined {
+export function plainVariant({ answers }: Pick<Machine, "answers">): Variant | undefined {
   const { exitCode, stdout } = answers.get("iptables") ?? { exitCode: 127, stdout: "" };
   return exitCode !== 0 ? undefined : stdout.includes("nf_tables") ? "nft" : "legacy";
 }

@@ -10,7 +10,7 @@ import { overlap, UidSet } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
 import type { Files } from "../statements.ts";
-import { type Root, UnreadableError } from "../sudo.ts";
+import { type Root, UnreadableError } from "../root.ts";
 import {
   ownRange,
   parsePasswd,
@@ -69,7 +69,7 @@ export const linux: System<Machine> = {
   kinds: KINDS,
 
   async read(root, names, asked = {}, again) {
-    const files = await look(root);
+    const files = await filesOf(root);
     const answers = new Map(again?.machine.answers);
     const known = { files, answers, asked };
     const questions = (kinds: readonly Kind<Machine>[]): Questions =>
@@ -209,7 +209,7 @@ export const linux: System<Machine> = {
 };
 
 /** Where IPv6 is a module, any account's first socket loads it: then it has to be locked by then. */
-async function look({ ask, look }: Root): Promise<Files> {
+async function filesOf({ ask, look }: Root): Promise<Files> {
   const files = await look(FILES);
   if (files.has(IPV6)) return files;
   await ask(["modprobe", "-q", "net-pf-10"]);

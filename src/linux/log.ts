@@ -5,7 +5,7 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import type { Ask } from "../sudo.ts";
+import type { Ask } from "../root.ts";
 import type { Refusal } from "../lock/report.ts";
 import { KEY } from "./audit.ts";
 

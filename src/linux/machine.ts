@@ -6,7 +6,7 @@
  */
 import type { Answer, Answers, Questions } from "../lock/piece.ts";
 import type { Files } from "../statements.ts";
-import type { Ask } from "../sudo.ts";
+import type { Ask } from "../root.ts";
 import type { PasswdEntry, Subuid } from "./accounts.ts";
 
 /** IPv4 or IPv6. */

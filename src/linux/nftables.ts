@@ -11,7 +11,7 @@
 import { feed, printed, sudo } from "../lock/line.ts";
 import type { Answer, Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange, type UidRange, UidSet } from "../lock/uid_range.ts";
-import { UnreadableError } from "../sudo.ts";
+import { UnreadableError } from "../root.ts";
 import { allUids, ownerWord, ownUids, subordinateUids } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
 import { defectOf, parseTable, type Table } from "./nft_table.ts";

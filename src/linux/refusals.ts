@@ -12,7 +12,7 @@ import { ownRange, type PasswdEntry, subordinateRanges, unclearLines } from "./a
 import { refuseLog } from "./audit.ts";
 import { refusePersist } from "./boot/boot.ts";
 import type { Machine } from "./machine.ts";
-import type { Ask } from "../sudo.ts";
+import type { Ask } from "../root.ts";
 import { tooLow } from "./nftables.ts";
 import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
 

@@ -14,7 +14,7 @@ import type { Answer, Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
 import { overlap, parseRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { allUids, RANGE } from "./accounts.ts";
 import { FAMILIES, familiesOf, type Family, type Machine } from "./machine.ts";
-import { UnreadableError } from "../sudo.ts";
+import { UnreadableError } from "../root.ts";
 
 /**
  * Any preference after the `local` table's 0 keeps loopback and the machine's own addresses

@@ -7,6 +7,7 @@
 import type { Holder } from "../lock/holder.ts";
 import { sudo } from "../lock/line.ts";
 import { printRange } from "../lock/uid_range.ts";
+import type { Seen } from "../statements.ts";
 import type { Machine } from "./machine.ts";
 
 /** Where Debian, Arch, Fedora and their kin keep them. */
@@ -19,12 +20,22 @@ export const SAVED_FILES = [
 /** The rules of uids, as iptables-save and nft print them, and the elements of our tables. */
 const PATTERN = /(--uid-owner|skuid) [0-9-]+ |^table inet fishnet|comment "[^"\n]*"/gm;
 
+/** What was found in each file: every account asks for it. */
+const found = new WeakMap<Seen, readonly string[]>();
+
+function matchesIn(file: Seen | undefined): readonly string[] {
+  if (file === undefined) return [];
+  const matches = found.get(file) ?? file.text.match(PATTERN) ?? [];
+  found.set(file, matches);
+  return matches;
+}
+
 /** Which files hold rules of the account, each with the command that clears it. */
 export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }: Holder): string[] {
   const uids = [...(uid === undefined ? [] : [uid]), ...formerUids].map(String);
   const owners = [...uids, ...ranges.map(printRange)];
   return SAVED_FILES.flatMap((file): string[] => {
-    const matches: readonly string[] = machine.files.get(file)?.text.match(PATTERN) ?? [];
+    const matches = matchesIn(machine.files.get(file));
     const saved = owners.filter((owner) =>
       matches.some((match) => match.trimEnd().endsWith(` ${owner}`))
     );

@@ -42,8 +42,8 @@ export const sessions: Kind<Machine> = {
 
   found(machine) {
     const files = filesOf(machine);
-    const { files: texts, units } = readBoot(machine);
-    return [...texts].flatMap(([path, { text }]): Found[] => {
+    const { units } = readBoot(machine);
+    return [...machine.files].flatMap(([path, { text }]): Found[] => {
       const uid = new RegExp(`^${FOLDER}/(\\d+)\\.account$`).exec(path)?.[1];
       const account = parseBootFile(text);
       if (uid === undefined || !account?.sessions || !files.has(sliceOf(uid))) return [];

@@ -7,7 +7,7 @@
 import type { Answer } from "../lock/piece.ts";
 import type { AccountStatus, Warning } from "../lock/report.ts";
 import type { Files } from "../statements.ts";
-import { type Root, UnreadableError } from "../sudo.ts";
+import { type Root, UnreadableError } from "../root.ts";
 import { subordinateRanges } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
 import { filePaths, fileWarnings } from "./side_doors/files.ts";

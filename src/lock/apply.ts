@@ -6,7 +6,8 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { SignalTrap } from "../signals.ts";
-import { type Session, type StepResult, UnreadableError } from "../sudo.ts";
+import { UnreadableError } from "../root.ts";
+import type { Session, StepResult } from "../sudo.ts";
 import type { There } from "./holder.ts";
 import type { Found, Step } from "./piece.ts";
 import { printRange } from "./uid_range.ts";

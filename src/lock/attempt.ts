@@ -6,7 +6,7 @@
 import { shown } from "../shown.ts";
 import { FishnetError } from "../errors.ts";
 import type { System } from "../account.ts";
-import type { Ask } from "../sudo.ts";
+import type { Ask } from "../root.ts";
 import type { Answer, Person } from "./tries.ts";
 
 /** The families of IP. */

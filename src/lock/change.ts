@@ -7,7 +7,8 @@
 import { FishnetError } from "../errors.ts";
 import type { Again, System } from "../system.ts";
 import type { SignalTrap } from "../signals.ts";
-import type { Ask, Session } from "../sudo.ts";
+import type { Ask } from "../root.ts";
+import type { Session } from "../sudo.ts";
 import { carryOut, NOTHING_CHANGED, rolledBack, unreadable, type Watcher } from "./apply.ts";
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
 import type { Action, Asked, Lock, Step } from "./piece.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 import type { System } from "../system.ts";
-import { type Session, UnreadableError } from "../sudo.ts";
+import { UnreadableError } from "../root.ts";
+import type { Session } from "../sudo.ts";
 import { sightOf, statusIn, unknownStatus } from "./status.ts";
 import type { StatusReport, Warning } from "./report.ts";
 import { isHeld, lostAtReboot } from "./warnings.ts";

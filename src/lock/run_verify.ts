@@ -5,7 +5,8 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import { type Ask, type Session, UnreadableError } from "../sudo.ts";
+import { type Ask, UnreadableError } from "../root.ts";
+import type { Session } from "../sudo.ts";
 import type { System } from "../system.ts";
 import { sightOf, statusIn } from "./status.ts";
 import type { Person } from "./tries.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Ask } from "../sudo.ts";
+import type { Ask } from "../root.ts";
 import script from "./try.pl" with { type: "text" };
 
 /** An account, as the kernel knows it. */

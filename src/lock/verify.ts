@@ -9,7 +9,7 @@
  * @module
  */
 import type { System } from "../account.ts";
-import type { Look, Root } from "../sudo.ts";
+import type { Look, Root } from "../root.ts";
 import { type Attempt, attemptOf, type Family, resolve, routeOf } from "./attempt.ts";
 import {
   isProven,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Ask, type Root, UnreadableError } from "../sudo.ts";
+import { type Ask, type Root, UnreadableError } from "../root.ts";
 import { ANCHOR, RULES_FILE } from "./rules.ts";
 
 /** The file that every start of macOS loads. */

@@ -13,7 +13,7 @@ import {
   sudoWarnings,
 } from "../../src/linux/side_doors/rights.ts";
 import { connectionWarnings, relayWarnings } from "../../src/linux/side_doors/sockets.ts";
-import { type Ask, type Root, UnreadableError } from "../../src/sudo.ts";
+import { type Ask, type Root, UnreadableError } from "../../src/root.ts";
 import { machineWith } from "../support/fake_machine.ts";
 import { change, probe, serve } from "../support/lock.ts";
 import { linesOf, must, run } from "../support/process.ts";

@@ -6,7 +6,7 @@
  */
 import { assertEquals } from "@std/assert";
 import type { Step } from "../../src/lock/piece.ts";
-import type { Ask } from "../../src/sudo.ts";
+import type { Ask } from "../../src/root.ts";
 import { audit } from "../../src/linux/audit.ts";
 import { auditAtBoot } from "../../src/linux/audit_at_boot.ts";
 import { askAll, type Machine } from "../../src/linux/machine.ts";

@@ -9,7 +9,7 @@ import type { Machine } from "../../src/linux/machine.ts";
 import type { Answer } from "../../src/lock/piece.ts";
 import { type Sight, sightOf } from "../../src/lock/status.ts";
 import type { Seen } from "../../src/statements.ts";
-import { type Root, UnreadableError } from "../../src/sudo.ts";
+import { type Root, UnreadableError } from "../../src/root.ts";
 
 /**
  * What the tools print, by their command lines, and what files hold, by their paths; a text is printed

@@ -12,7 +12,7 @@ import type { LockOptions, Step } from "../../src/lock/piece.ts";
 import { wishOf } from "../../src/lock/change.ts";
 import { holderOf, type Sight, sightOf, statusIn } from "../../src/lock/status.ts";
 import type { StatusReport } from "../../src/lock/report.ts";
-import type { Root } from "../../src/sudo.ts";
+import type { Root } from "../../src/root.ts";
 import { run } from "./process.ts";
 import { rootBy } from "./root.ts";
 import type { World } from "./world.ts";

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { type Root, Session } from "../../src/sudo.ts";
+import type { Root } from "../../src/root.ts";
+import { Session } from "../../src/sudo.ts";
 
 /**
  * Root as the program has it, with a session for what is asked at once: it ends when all of it is

@@ -1,0 +1,36 @@
+/**
+ * What may be asked of root: all that reading a machine needs to know of the session behind it.
+ *
+ * @module
+ */
+import { FishnetError } from "./errors.ts";
+import type { Answer } from "./lock/piece.ts";
+import type { Files } from "./statements.ts";
+
+/** What a command may be given. */
+export interface AskOptions {
+  /** What it reads; nothing where it is left out. */
+  readonly input?: string;
+  /** After how many seconds root ends it. */
+  readonly seconds?: number;
+}
+
+/** Runs one command as root that changes nothing; a failure is an answer, not an error. */
+export type Ask = (words: readonly string[], options?: AskOptions) => Promise<Answer>;
+
+/**
+ * Looks at files as root, without a process: a star in a path stands for any characters but a slash.
+ * What is not there is left out.
+ *
+ * @throws {UnreadableError} where one that is there could not be read.
+ */
+export type Look = (paths: readonly string[]) => Promise<Files>;
+
+/** Root, who reads the machine and changes nothing. */
+export interface Root {
+  readonly ask: Ask;
+  readonly look: Look;
+}
+
+/** The machine could not be read: the state is unknown, never unlocked. */
+export class UnreadableError extends FishnetError {}
