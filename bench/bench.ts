@@ -307,9 +307,9 @@ async function lockMany(world: World, backend: string, from: number, to: number)
       ranges(i).flatMap((uids) => [
         `-I POSTROUTING 1 -m owner --uid-owner ${uids} ! -o lo -m comment ` +
         `--comment fishnet:bench${i} -j DROP\n`,
-        `-I OUTPUT 1 -o lo -p tcp -m owner --uid-owner ${uids} -m tcp --tcp-flags SYN SYN ` +
+        `-I POSTROUTING 1 -o lo -p tcp -m owner --uid-owner ${uids} -m tcp --tcp-flags SYN SYN ` +
         "-j TCPOPTSTRIP --strip-options 30\n",
-        `-I OUTPUT 1 -p sctp -m owner --uid-owner ${uids} -j DROP\n`,
+        `-I POSTROUTING 1 -p sctp -m owner --uid-owner ${uids} -j DROP\n`,
       ])
     );
     const filter = numbers.map((i) =>

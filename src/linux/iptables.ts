@@ -72,7 +72,7 @@ export const iptables: Kind<Machine> = {
       const chain = chainFound(rules, family, variant);
       return [
         ...chain,
-        ...[["filter", "OUTPUT"], ["mangle", "OUTPUT"], ["mangle", "POSTROUTING"]]
+        ...[["filter", "OUTPUT"], ["mangle", "POSTROUTING"]]
           .flatMap(([table, name]) => shadows.withShadows(table!, name!))
           .flatMap(({ rule, shadow }) => {
             const fault = chain.length === 0 ? `chain ${CHAIN} is empty` : chain[0]!.fault;

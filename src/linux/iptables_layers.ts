@@ -43,10 +43,10 @@ export const DROP: Layer = {
 
 /** Shuts the way out by MPTCP. */
 export const STRIP: Layer = {
-  is: "TCPOPTSTRIP of MPTCP in mangle OUTPUT",
+  is: "TCPOPTSTRIP of MPTCP in mangle POSTROUTING",
   why: "no MPTCP on loopback: the kernel would open a second path, off this machine, by itself",
   table: "mangle",
-  chain: "OUTPUT",
+  chain: "POSTROUTING",
   // 30 is MPTCP's option (RFC 8684).
   words: (owner) => [
     ...["-o", "lo", "-p", "tcp", "-m", "owner", "--uid-owner", owner],
@@ -58,10 +58,10 @@ export const STRIP: Layer = {
 
 /** Shuts the way out by SCTP. */
 export const SCTP: Layer = {
-  is: "DROP of SCTP in mangle OUTPUT",
+  is: "DROP of SCTP in mangle POSTROUTING",
   why: "no SCTP, on loopback either: it asks for its routes without a uid",
   table: "mangle",
-  chain: "OUTPUT",
+  chain: "POSTROUTING",
   words: (owner) => ["-p", "sctp", "-m", "owner", "--uid-owner", owner, "-j", "DROP"],
   shape: { protocol: "sctp" },
   targets: ["DROP"],

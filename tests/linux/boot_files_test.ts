@@ -130,10 +130,10 @@ async function byHand(
           ...["-m", "comment", "--comment", "fishnet:agent_runner", "-j", "DROP"],
         );
         await ipt(
-          ...["-t", "mangle", "-I", "OUTPUT", "1", "-o", "lo", "-p", "tcp", ...owner],
+          ...["-t", "mangle", "-I", "POSTROUTING", "1", "-o", "lo", "-p", "tcp", ...owner],
           ...["--tcp-flags", "SYN", "SYN", "-j", "TCPOPTSTRIP", "--strip-options", "30"],
         );
-        await ipt("-t", "mangle", "-I", "OUTPUT", "1", "-p", "sctp", ...owner, "-j", "DROP");
+        await ipt("-t", "mangle", "-I", "POSTROUTING", "1", "-p", "sctp", ...owner, "-j", "DROP");
         if (ports.length === 0) continue;
         await ipt(
           ...["-I", "OUTPUT", "1", "-o", "lo", "-p", "tcp", ...owner],

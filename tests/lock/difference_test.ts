@@ -166,8 +166,8 @@ function rangeRules(range: string, verb: "-I" | "-D" = "-I"): string[] {
   const at = verb === "-I" ? " 1" : "";
   const lines = [
     `${verb} POSTROUTING${at} -m owner --uid-owner ${range} ! -o lo -m comment --comment fishnet:agent -j DROP`,
-    `${verb} OUTPUT${at} -o lo -p tcp -m owner --uid-owner ${range} --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
-    `${verb} OUTPUT${at} -p sctp -m owner --uid-owner ${range} -j DROP`,
+    `${verb} POSTROUTING${at} -o lo -p tcp -m owner --uid-owner ${range} --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
+    `${verb} POSTROUTING${at} -p sctp -m owner --uid-owner ${range} -j DROP`,
   ];
   return verb === "-I"
     ? ["iptables", "ip6tables"].flatMap((name) => change(name, "mangle", lines))
@@ -184,11 +184,12 @@ function lockedRules(
   } = {},
 ): string[] {
   const at = (position: string) => verb === "-I" ? position : "";
+  // First what has the account's name on it; two others stand above it.
   const mangle = [
-    `${verb} POSTROUTING${at(" 1")} ! -o lo -m owner --uid-owner 1001 ` +
+    `${verb} POSTROUTING${at(" 3")} ! -o lo -m owner --uid-owner 1001 ` +
     "-m comment --comment fishnet:agent -j DROP",
-    `${verb} OUTPUT${at(" 1")} -p sctp -m owner --uid-owner 1001 -j DROP`,
-    `${verb} OUTPUT${at(" 1")} -o lo -p tcp -m owner --uid-owner 1001 ` +
+    `${verb} POSTROUTING${at(" 1")} -p sctp -m owner --uid-owner 1001 -j DROP`,
+    `${verb} POSTROUTING${at(" 1")} -o lo -p tcp -m owner --uid-owner 1001 ` +
     "-m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30",
   ];
   const filter = (six: string) =>

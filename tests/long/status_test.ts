@@ -405,8 +405,8 @@ worldTest("status tells 1,000 locked accounts apart", async (world) => {
   const restore = [
     "*mangle",
     ...uids.flatMap((uid) => [
-      `-A OUTPUT -p sctp -m owner --uid-owner ${uid} -j DROP`,
-      `-A OUTPUT -o lo -p tcp -m owner --uid-owner ${uid} -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
+      `-A POSTROUTING -p sctp -m owner --uid-owner ${uid} -j DROP`,
+      `-A POSTROUTING -o lo -p tcp -m owner --uid-owner ${uid} -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
     ]),
     ...uids.map((uid) =>
       `-A POSTROUTING ! -o lo -m owner --uid-owner ${uid} -m comment --comment fishnet:${

@@ -100,8 +100,8 @@ function savedLock(icmp: string): string {
 :FORWARD ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]
 :POSTROUTING ACCEPT [0:0]
--A OUTPUT -p sctp -m owner --uid-owner 1001 -j DROP
--A OUTPUT -o lo -p tcp -m owner --uid-owner 1001 -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30
+-A POSTROUTING -p sctp -m owner --uid-owner 1001 -j DROP
+-A POSTROUTING -o lo -p tcp -m owner --uid-owner 1001 -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30
 -A POSTROUTING ! -o lo -m owner --uid-owner 1001 -m comment --comment "fishnet:agent" -j DROP
 COMMIT
 *filter

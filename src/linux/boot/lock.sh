@@ -115,8 +115,8 @@ lock_family() {
     for range in $uid $ranges; do
       owner="-m owner --uid-owner $range"
       rule POSTROUTING "! -o lo $owner -m comment --comment ${quote}fishnet:$name$quote -j DROP"
-      rule OUTPUT "-o lo -p tcp $owner -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
-      rule OUTPUT "-p sctp $owner -j DROP"
+      rule POSTROUTING "-o lo -p tcp $owner -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
+      rule POSTROUTING "-p sctp $owner -j DROP"
     done
     change restore
   fi
