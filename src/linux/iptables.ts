@@ -58,7 +58,8 @@ export const iptables: Kind<Machine> = {
     const limited = lock.onlyPorts.length > 0;
     const layers = limited ? [...BASE, ...LIMITS] : BASE;
     const pieces = (layer: Layer, uids: Uids) =>
-      families.map((family) => rulePiece(lock, layer, family, uids));
+      families.filter((family) => (layer.family ?? family) === family)
+        .map((family) => rulePiece(lock, layer, family, uids));
     return [
       ...(limited ? families.map(chainPiece) : []),
       ...allUids(lock).flatMap((uids) => layers.flatMap((layer) => pieces(layer, uids))),
@@ -72,7 +73,7 @@ export const iptables: Kind<Machine> = {
       const chain = chainFound(rules, family, variant);
       return [
         ...chain,
-        ...[["filter", "OUTPUT"], ["mangle", "POSTROUTING"]]
+        ...[["filter", "OUTPUT"], ["mangle", "OUTPUT"], ["mangle", "POSTROUTING"]]
           .flatMap(([table, name]) => shadows.withShadows(table!, name!))
           .flatMap(({ rule, shadow }) => {
             const fault = chain.length === 0 ? `chain ${CHAIN} is empty` : chain[0]!.fault;

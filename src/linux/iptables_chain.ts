@@ -1,6 +1,8 @@
 /**
  * The chain of our own in the table filter, which the rules of `--only-port` share: it refuses what
- * is not a reply. What is not tracked has no direction, and is refused.
+ * is not a reply. What is not tracked has no direction, and is refused. The first packet of a
+ * connection is never a reply, although an account can make it look like one: by a connection from
+ * the other's port, before the other has it, that is left half open.
  *
  * @module
  */
@@ -25,6 +27,7 @@ export const isChain = (piece: Piece): piece is ChainPiece => "chainOf" in piece
 /** What iptables-restore reads to make the chain, or to mend it, in one transaction. */
 const CHAIN_TEXT = `*filter
 :${CHAIN} - [0:0]
+-A ${CHAIN} -p tcp --tcp-flags SYN,ACK SYN -j REJECT --reject-with tcp-reset
 -A ${CHAIN} -m conntrack --ctdir REPLY -j RETURN
 -A ${CHAIN} -p tcp -j REJECT --reject-with tcp-reset
 -A ${CHAIN} -j REJECT
@@ -73,6 +76,7 @@ export function chainFound(rules: readonly Rule[], family: Family, variant: Vari
   if (chain.length === 0) return [];
   const unreachable = family === 4 ? "icmp-port-unreachable" : "icmp6-port-unreachable";
   const sound = chain.map(({ text }) => text).join("\n") === [
+    `-A ${CHAIN} -p tcp -m tcp --tcp-flags SYN,ACK SYN -j REJECT --reject-with tcp-reset`,
     `-A ${CHAIN} -m conntrack --ctdir REPLY -j RETURN`,
     `-A ${CHAIN} -p tcp -j REJECT --reject-with tcp-reset`,
     `-A ${CHAIN} -j REJECT --reject-with ${unreachable}`,

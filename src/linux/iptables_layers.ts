@@ -5,6 +5,7 @@
  * @module
  */
 import type { Rule } from "./iptables_rules.ts";
+import type { Family } from "./machine.ts";
 
 /** What a comment of ours begins with; the account's name is the rest. */
 export const MARK = "fishnet:";
@@ -19,9 +20,11 @@ export interface Layer {
   readonly why: string;
   readonly table: "mangle" | "filter";
   readonly chain: string;
+  /** The one family that needs it. */
+  readonly family?: Family;
   readonly words: (owner: string, name: string, ports: readonly number[]) => readonly string[];
   /** What a saved rule says that does what this layer is for, and no more than that. */
-  readonly shape: Pick<Rule, "device" | "protocol" | "syn" | "strips">;
+  readonly shape: Pick<Rule, "device" | "protocol" | "source" | "syn" | "strips">;
   /** Whether it names ports that are left. */
   readonly hasPorts?: true;
   readonly targets: readonly string[];
@@ -67,6 +70,25 @@ export const SCTP: Layer = {
   targets: ["DROP"],
 };
 
+/**
+ * Shuts the way out by the kernel's own answers. It stands before the table filter, where a REJECT would
+ * be such an answer. Of IPv4, the kernel itself takes no such source (ip_route_output_key).
+ */
+export const FOREIGN_SOURCE: Layer = {
+  is: "DROP of foreign sources in mangle OUTPUT",
+  why:
+    "no source that is not this machine's, on loopback: the answer to it would leave, as nobody's",
+  table: "mangle",
+  chain: "OUTPUT",
+  family: 6,
+  words: (owner) => [
+    ...["-o", "lo", "-m", "owner", "--uid-owner", owner],
+    ...["-m", "addrtype", "!", "--src-type", "LOCAL", "-j", "DROP"],
+  ],
+  shape: { device: "lo", source: "!LOCAL" },
+  targets: ["DROP"],
+};
+
 /** `--only-port`: its TCP. */
 export const LOOPBACK_TCP: Layer = {
   is: "loopback limited to TCP",
@@ -107,7 +129,7 @@ export const REFUSE: Layer = {
 };
 
 /** What every lock has, for all its uids. */
-export const BASE = [DROP, STRIP, SCTP];
+export const BASE = [DROP, STRIP, SCTP, FOREIGN_SOURCE];
 /** What `--only-port` adds. */
 export const LIMITS = [LOOPBACK_TCP, LOOPBACK_OTHER];
 const LAYERS = [...BASE, ...LIMITS, REFUSE];
@@ -118,6 +140,7 @@ export function layerOf(rule: Rule): Layer | undefined {
   return LAYERS.find(({ table, chain, shape, hasPorts = false, targets }) =>
     rule.table === table && rule.chain === chain && targets.includes(rule.target ?? "") &&
     rule.device === shape.device && rule.protocol === shape.protocol && rule.syn === shape.syn &&
-    rule.strips === shape.strips && (rule.otherThanPorts !== undefined) === hasPorts
+    rule.strips === shape.strips && rule.source === shape.source &&
+    (rule.otherThanPorts !== undefined) === hasPorts
   );
 }

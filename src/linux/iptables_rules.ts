@@ -18,6 +18,8 @@ export interface Rule {
   readonly device?: string;
   /** `tcp`, `!tcp`, … */
   readonly protocol?: string;
+  /** What kind of address the source is: `!LOCAL` for one that is not this machine's. */
+  readonly source?: string;
   readonly owner?: UidRange;
   readonly comment?: string;
   /** The ports of `! --dports`. */
@@ -69,6 +71,9 @@ function parseRule(table: string, text: string): Rule {
       case "-p":
       case "!-p":
         rule.protocol = not + value;
+        break;
+      case "!--src-type":
+        rule.source = not + value;
         break;
       case "--uid-owner": {
         const owner = parseRange(value);

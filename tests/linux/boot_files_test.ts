@@ -116,6 +116,10 @@ async function byHand(
       if (ports.length > 0) {
         await ipt("-N", "fishnet");
         await ipt(
+          ...["-A", "fishnet", "-p", "tcp", "--tcp-flags", "SYN,ACK", "SYN"],
+          ...["-j", "REJECT", "--reject-with", "tcp-reset"],
+        );
+        await ipt(
           ...["-A", "fishnet", "-m", "conntrack", "--ctdir", "REPLY", "-j", "RETURN"],
         );
         await ipt(
@@ -134,6 +138,12 @@ async function byHand(
           ...["--tcp-flags", "SYN", "SYN", "-j", "TCPOPTSTRIP", "--strip-options", "30"],
         );
         await ipt("-t", "mangle", "-I", "POSTROUTING", "1", "-p", "sctp", ...owner, "-j", "DROP");
+        if (tool === "ip6tables") {
+          await ipt(
+            ...["-t", "mangle", "-I", "OUTPUT", "1", "-o", "lo", ...owner],
+            ...["-m", "addrtype", "!", "--src-type", "LOCAL", "-j", "DROP"],
+          );
+        }
         if (ports.length === 0) continue;
         await ipt(
           ...["-I", "OUTPUT", "1", "-o", "lo", "-p", "tcp", ...owner],
@@ -297,7 +307,7 @@ worldTest(
       await world.must("ip", "-4", "rule", "show"),
       `uidrange ${UID}-${UID} prohibit`,
     );
-    assertEquals((await world.must("ip6tables-save")).match(/--uid-owner 4242 /g)?.length, 4);
+    assertEquals((await world.must("ip6tables-save")).match(/--uid-owner 4242 /g)?.length, 5);
   },
 );
 

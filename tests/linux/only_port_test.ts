@@ -108,4 +108,24 @@ for (const { backend, variant, label } of WAYS) {
       assertMatch((await attempt(world, agent, "udp_answered", STUB, 53)).stdout, /^answered/);
     });
   }, variant);
+
+  worldTest(
+    `${label}: what looks like a reply, to a port that others open later`,
+    async (world) => {
+      const agent = await world.account();
+      const other = await world.account();
+      await world.subordinate(`${agent}:${world.firstUid}:100`);
+      await change(world, "enable", agent, backend, "--only-port", "3777");
+      const connect = async (who: string, port: number) => {
+        const { stdout } = await attempt(world, who, "half_open", "127.0.0.1", port);
+        assertEquals(stdout, "sent\n");
+        await serve(world, { as: other }, port);
+        return (await attempt(world, who, "as_reply", "127.0.0.1", port)).stdout;
+      };
+      assertEquals(await connect(other, 9061), "answered\n", "the control");
+      assertMatch(await connect(agent, 9062), /^ECONNREFUSED after/);
+      assertMatch(await connect(`${world.firstUid + 7}`, 9063), /^ECONNREFUSED after/);
+    },
+    variant,
+  );
 }

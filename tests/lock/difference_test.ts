@@ -164,14 +164,18 @@ function change(name: string, table: string, lines: readonly string[]): string[]
 /** The rules for one range, as they are made, or as that is taken back. */
 function rangeRules(range: string, verb: "-I" | "-D" = "-I"): string[] {
   const at = verb === "-I" ? " 1" : "";
-  const lines = [
+  const lines = (name: string) => [
     `${verb} POSTROUTING${at} -m owner --uid-owner ${range} ! -o lo -m comment --comment fishnet:agent -j DROP`,
     `${verb} POSTROUTING${at} -o lo -p tcp -m owner --uid-owner ${range} --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
     `${verb} POSTROUTING${at} -p sctp -m owner --uid-owner ${range} -j DROP`,
+    ...(name === "iptables" ? [] : [
+      `${verb} OUTPUT${at} -o lo -m owner --uid-owner ${range} -m addrtype ! --src-type LOCAL -j DROP`,
+    ]),
   ];
   return verb === "-I"
-    ? ["iptables", "ip6tables"].flatMap((name) => change(name, "mangle", lines))
-    : ["ip6tables", "iptables"].flatMap((name) => change(name, "mangle", lines.toReversed()));
+    ? ["iptables", "ip6tables"].flatMap((name) => change(name, "mangle", lines(name)))
+    : ["ip6tables", "iptables"]
+      .flatMap((name) => change(name, "mangle", lines(name).toReversed()));
 }
 
 /** The lock's rules as they were saved, as they go (`-D`), or as they come back (`-I`). */
@@ -185,9 +189,14 @@ function lockedRules(
 ): string[] {
   const at = (position: string) => verb === "-I" ? position : "";
   // First what has the account's name on it; two others stand above it.
-  const mangle = [
+  const mangle = (six: string) => [
     `${verb} POSTROUTING${at(" 3")} ! -o lo -m owner --uid-owner 1001 ` +
     "-m comment --comment fishnet:agent -j DROP",
+    ...(six === "" ? [] : [
+      `${verb} OUTPUT${
+        at(" 1")
+      } -o lo -m owner --uid-owner 1001 -m addrtype ! --src-type LOCAL -j DROP`,
+    ]),
     `${verb} POSTROUTING${at(" 1")} -p sctp -m owner --uid-owner 1001 -j DROP`,
     `${verb} POSTROUTING${at(" 1")} -o lo -p tcp -m owner --uid-owner 1001 ` +
     "-m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30",
@@ -199,7 +208,7 @@ function lockedRules(
     );
   const ordered = (lines: readonly string[]) => verb === "-D" ? lines : lines.toReversed();
   const calls = [
-    ...families.map((six) => ({ six, table: "mangle", lines: ordered(mangle) })),
+    ...families.map((six) => ({ six, table: "mangle", lines: ordered(mangle(six)) })),
     ...families.map((six) => ({ six, table: "filter", lines: ordered(filter(six)) })),
   ];
   return (verb === "-D" ? calls : calls.toReversed())
@@ -224,7 +233,9 @@ for (const { name, found, wanted, there, back } of CASES) {
 Deno.test("a rule that leads into an empty chain limits nothing, whatever another variant has", async () => {
   const limits = "-A OUTPUT -o lo -p tcp -m owner --uid-owner 1001 -m multiport ! --dports 3777 " +
     "-j fishnet\n-A OUTPUT -o lo ! -p tcp -m owner --uid-owner 1001 -j fishnet\n";
-  const chain = "-A fishnet -m conntrack --ctdir REPLY -j RETURN\n" +
+  const chain =
+    "-A fishnet -p tcp -m tcp --tcp-flags SYN,ACK SYN -j REJECT --reject-with tcp-reset\n" +
+    "-A fishnet -m conntrack --ctdir REPLY -j RETURN\n" +
     "-A fishnet -p tcp -j REJECT --reject-with tcp-reset\n" +
     "-A fishnet -j REJECT --reject-with icmp-port-unreachable\n";
   const legacy = (rules: string) => ({

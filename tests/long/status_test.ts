@@ -409,6 +409,9 @@ worldTest("status tells 1,000 locked accounts apart", async (world) => {
       `-A POSTROUTING -o lo -p tcp -m owner --uid-owner ${uid} -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
     ]),
     ...uids.map((uid) =>
+      `-A OUTPUT -o lo -m owner --uid-owner ${uid} -m addrtype ! --src-type LOCAL -j DROP`
+    ),
+    ...uids.map((uid) =>
       `-A POSTROUTING ! -o lo -m owner --uid-owner ${uid} -m comment --comment fishnet:${
         world.named(uid)
       } -j DROP`

@@ -92,6 +92,9 @@ export async function sightWith(printed: Printed): Promise<Sight<Machine>> {
   return sightOf(linux, await machineWith(printed));
 }
 
+const FOREIGN_SOURCE =
+  "-A OUTPUT -o lo -m owner --uid-owner 1001 -m addrtype ! --src-type LOCAL -j DROP\n";
+
 /** What iptables-save prints of a lock of `agent` without options. */
 function savedLock(icmp: string): string {
   return `*mangle
@@ -100,7 +103,7 @@ function savedLock(icmp: string): string {
 :FORWARD ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]
 :POSTROUTING ACCEPT [0:0]
--A POSTROUTING -p sctp -m owner --uid-owner 1001 -j DROP
+${icmp === "icmp" ? "" : FOREIGN_SOURCE}-A POSTROUTING -p sctp -m owner --uid-owner 1001 -j DROP
 -A POSTROUTING -o lo -p tcp -m owner --uid-owner 1001 -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30
 -A POSTROUTING ! -o lo -m owner --uid-owner 1001 -m comment --comment "fishnet:agent" -j DROP
 COMMIT

@@ -80,6 +80,66 @@ def udp_unicast_if(address, port):
     return "sent"
 
 
+def half_open(address, port):
+    """Leaves a connection from a port half open, to an own server on a port that is allowed."""
+    with socket.create_server(("127.0.0.2", 3777), backlog=0) as server:
+        waiting = [socket.socket() for _ in range(4)]
+        for s in waiting:  # a full queue: what comes after them has no answer
+            s.setblocking(False)
+            s.connect_ex(server.getsockname())
+        with socket.socket() as s:
+            s.setblocking(False)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind((address, port))
+            s.connect_ex(server.getsockname())
+        for s in waiting:
+            s.close()
+    return "sent"
+
+
+def as_reply(address, port):
+    """Connects as if it answered the connection that half_open left."""
+    with socket.socket() as s:
+        s.settimeout(TIMEOUT)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.2", 3777))
+        s.connect((address, port))
+    return "answered"
+
+
+FORGED = "2001:db8::bad"  # of documentation (RFC 3849); inside, a default route leads there
+
+
+def forged(kind, address, port, protocol=0):
+    """Sends to this machine from a source that is not this machine's, which needs no right."""
+    with socket.socket(socket.AF_INET6, kind, protocol) as s:
+        s.settimeout(0.2)
+        s.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND, linux/in.h
+        s.bind((FORGED, 0))
+        if kind == socket.SOCK_STREAM:
+            try:
+                s.connect((address, port))
+            except socket.timeout:
+                pass  # the answer went to the source
+        elif protocol == 0:
+            s.sendto(b"SECRET", (address, port))
+        else:
+            s.sendto(struct.pack("!BBHHH", 128, 0, 0, 1, 1) + b"SECRET", (address, 0))
+    return "sent"
+
+
+def forged_udp(address, port):
+    return forged(socket.SOCK_DGRAM, address, port)
+
+
+def forged_tcp(address, port):
+    return forged(socket.SOCK_STREAM, address, port)
+
+
+def forged_ping(address, port):
+    return forged(socket.SOCK_DGRAM, address, port, socket.IPPROTO_ICMPV6)
+
+
 def ping(address, _port):
     six = ":" in address
     protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP

@@ -117,12 +117,14 @@ lock_family() {
       rule POSTROUTING "! -o lo $owner -m comment --comment ${quote}fishnet:$name$quote -j DROP"
       rule POSTROUTING "-o lo -p tcp $owner -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
       rule POSTROUTING "-p sctp $owner -j DROP"
+      [ "$1" = 4 ] || rule OUTPUT "-o lo $owner -m addrtype ! --src-type LOCAL -j DROP"
     done
     change restore
   fi
   list filter || return
   if [ -n "$commas" ]; then
-    chain="-A fishnet -m conntrack --ctdir REPLY -j RETURN
+    chain="-A fishnet -p tcp -m tcp --tcp-flags SYN,ACK SYN -j REJECT --reject-with tcp-reset
+-A fishnet -m conntrack --ctdir REPLY -j RETURN
 -A fishnet -p tcp -j REJECT --reject-with tcp-reset
 -A fishnet -j REJECT --reject-with $icmp-port-unreachable"
     # Our chain is made anew where it is not as it has to be.
@@ -206,10 +208,7 @@ END
 }
 
 # Prints the path of the file of each account.
-accounts() (
-  set +f
-  echo "$folder"/*.account
-)
+accounts() ( set +f; echo "$folder"/*.account )
 
 # Reads $file, of one account; fails where it is none that can be locked.
 read_account() {
@@ -251,18 +250,20 @@ look() (
 
 # Prints, for nft, in one line, a table of what the accounts may not send; its process alone can take it away.
 guard() {
-  wanted="" limits="" table="table inet fishnet_guard { flags owner; }"
+  wanted="" limits="" own="oif lo meta skuid @held" table="table inet fishnet_guard { flags owner; }"
   for file in $(accounts); do
     if ! read_account || [ -z "$commas" ]; then continue; fi
-    owner="oif lo ct direction original meta skuid { $(echo "$uid$ranges" | tr " " ,) }"
+    owner="oif lo meta skuid { $(echo "$uid$ranges" | tr " " ,) }"
+    limits="$limits $owner tcp flags syn tcp flags ! ack tcp dport != { $commas } drop;"
+    owner="$owner ct direction original"
     limits="$limits $owner tcp dport != { $commas } drop; $owner meta l4proto != tcp drop;"
   done
   merge
   table="$table; delete ${table%% {*}; ${table%?} set held { type uid; flags interval;"
   table="$table elements = { $(echo "${parts# }" | tr " " ,) }; };"
   table="$table chain post { type filter hook postrouting priority 200; oif != lo meta skuid @held drop;"
-  table="$table oif lo meta skuid @held meta l4proto sctp drop; oif lo meta skuid @held tcp option mptcp exists drop;"
-  echo "$table $limits }; }"
+  table="$table $own meta nfproto ipv6 fib saddr type != local drop; $own meta l4proto sctp drop;"
+  echo "$table $own tcp option mptcp exists drop; $limits }; }"
 }
 
 # From before another firewall starts, reloads or stops, for 40 s: whatever it flushes, the guard holds, and what was
