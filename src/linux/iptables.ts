@@ -104,7 +104,7 @@ export const iptables: Kind<Machine> = {
         ? rules.map((piece) => stepOf(removeByName(piece as RulePiece)))
         : stepsOf(rules.map((piece) => remove(piece as FoundRule, chains)))),
       ...pieces.filter(isChain)
-        .flatMap(({ chainOf, variant }) => unmakeChain(chainOf, chains?.named(variant))),
+        .flatMap((chain) => unmakeChain(chain, chains?.named(chain.variant))),
     ];
   },
 };

@@ -6,8 +6,9 @@
  *
  * @module
  */
+import { FishnetError } from "../errors.ts";
 import { feed, printed, sudo } from "../lock/line.ts";
-import type { Found, Piece, Step } from "../lock/piece.ts";
+import type { Found, Lock, Piece, Step } from "../lock/piece.ts";
 import { commandOf, restoreOf } from "./iptables_changes.ts";
 import { CHAIN } from "./iptables_layers.ts";
 import type { Rule } from "./iptables_rules.ts";
@@ -18,6 +19,8 @@ import type { Family, Machine } from "./machine.ts";
 export interface ChainPiece extends Omit<Piece, "uids"> {
   readonly chainOf: Family;
   readonly variant?: Variant;
+  /** What it holds, as it was saved. */
+  readonly rules?: readonly string[];
 }
 type FoundChain = ChainPiece & Omit<Found, "uids">;
 
@@ -47,19 +50,25 @@ export function makeChain({ chainOf: family, why }: ChainPiece, machine?: Machin
   const before = machine === undefined ? [] : savedRules(machine)
     .filter((saved) => saved.family === family && saved.variant === plainVariant(machine))
     .flatMap(({ rules }) => rulesOfChain(rules).map(({ text }) => text));
-  const text = ["*filter", `:${CHAIN} - [0:0]`, ...before, "COMMIT\n"].join("\n");
   return {
     line: feed(CHAIN_TEXT, ...restore),
     why,
-    undo: [
-      before.length > 0 ? `${printed(text)} | ${sudo(...restore)}` : goneLines(family).join(" && "),
-    ],
+    undo: [before.length > 0 ? backLine(before, restore) : goneLines(family).join(" && ")],
   };
 }
 
-/** Removes it. */
-export function unmakeChain(family: Family, variant: Variant | undefined): Step[] {
-  const back = feed(CHAIN_TEXT, ...restoreOf(family, variant));
+function backLine(rules: readonly string[], restore: readonly string[]): string {
+  const text = ["*filter", `:${CHAIN} - [0:0]`, ...rules, "COMMIT\n"].join("\n");
+  return `${printed(text)} | ${sudo(...restore)}`;
+}
+
+/** Removes it; what was in it comes back by the undo. */
+export function unmakeChain(
+  { chainOf: family, rules }: ChainPiece,
+  variant: Variant | undefined,
+): Step[] {
+  const restore = restoreOf(family, variant);
+  const back = rules === undefined ? feed(CHAIN_TEXT, ...restore) : backLine(rules, restore);
   const whys = ["empty our chain, which no account needs any more", "remove it"];
   return goneLines(family, variant).map((line, i) => ({ line, why: whys[i]!, undo: [back] }));
 }
@@ -75,15 +84,32 @@ export function chainFound(rules: readonly Rule[], family: Family, variant: Vari
   const chain = rulesOfChain(rules);
   if (chain.length === 0) return [];
   const unreachable = family === 4 ? "icmp-port-unreachable" : "icmp6-port-unreachable";
-  const sound = chain.map(({ text }) => text).join("\n") === [
+  const there = chain.map(({ text }) => text);
+  const ours = [
     `-A ${CHAIN} -p tcp -m tcp --tcp-flags SYN,ACK SYN -j REJECT --reject-with tcp-reset`,
     `-A ${CHAIN} -m conntrack --ctdir REPLY -j RETURN`,
     `-A ${CHAIN} -p tcp -j REJECT --reject-with tcp-reset`,
     `-A ${CHAIN} -j REJECT --reject-with ${unreachable}`,
-  ].join("\n");
+  ];
+  const sound = there.join("\n") === ours.join("\n");
   return [{
     ...chainPiece(family),
     variant,
+    rules: there,
     ...(sound ? {} : { fault: `chain ${CHAIN} was changed` }),
+    // Without any rule of ours, it only has the same name.
+    ...(there.some((text) => ours.includes(text)) ? {} : { foreign: true }),
   }];
+}
+
+/** @throws {FishnetError} where the lock needs the chain and somebody else has one of its name. */
+export function refuseForeignChain(machine: Machine, { backend, onlyPorts }: Lock): void {
+  if (backend !== "iptables" || onlyPorts.length === 0) return;
+  for (const { rules, family, variant } of savedRules(machine)) {
+    if (!chainFound(rules, family, variant).some(({ foreign }) => foreign)) continue;
+    throw new FishnetError(
+      `somebody else has a chain '${CHAIN}' in ${commandOf(family)}: rename it ` +
+        `(${commandOf(family, variant)} -E), or use --backend nftables`,
+    );
+  }
 }

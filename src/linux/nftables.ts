@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { FishnetError } from "../errors.ts";
 import { feed, printed, sudo } from "../lock/line.ts";
 import type { Answer, Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange, type UidRange, UidSet } from "../lock/uid_range.ts";
@@ -128,7 +129,7 @@ function foundIn(table: OurTable, listing: string | undefined): Found[] {
   const defect = defectOf(there, table.made);
   const fault = defect === undefined ? {} : { fault: `${table.name}: ${defect}` };
   return [
-    { ...tablePiece(table), ...fault } as Found,
+    { ...tablePiece(table), ...fault, ...(isOurs(table, there) ? {} : { foreign: true }) } as Found,
     ...[...table.made.sets.keys()].flatMap((set) =>
       (there.sets.get(set) ?? [])
         // Below, the rules do not look for a uid among the ranges.
@@ -140,6 +141,22 @@ function foundIn(table: OurTable, listing: string | undefined): Found[] {
         } as const))
     ),
   ];
+}
+
+/** Without any set of ours, it only has the same name. */
+const isOurs = ({ made }: OurTable, there: Table) =>
+  [...made.sets.keys()].some((set) => there.sets.has(set));
+
+/** @throws {FishnetError} where the lock needs a table and somebody else has one of its name. */
+export function refuseForeignTable(machine: Machine, { backend, onlyPorts }: Lock): void {
+  if (backend !== "nftables") return;
+  for (const table of onlyPorts.length > 0 ? [LOCK, LOOPBACK] : [LOCK]) {
+    const listing = listingOf(table, machine);
+    if (listing === undefined || isOurs(table, parseTable(listing))) continue;
+    throw new FishnetError(
+      `somebody else has a table '${table.name}': remove it, or use --backend iptables`,
+    );
+  }
 }
 
 /** One transaction, so that a table that was damaged is mended without a gap. */

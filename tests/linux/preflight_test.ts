@@ -137,6 +137,41 @@ worldTest("enable and disable refuse, and change nothing", async (world, t) => {
   );
 });
 
+worldTest(
+  "somebody else's chain or table of our name is never touched, and refused",
+  async (world) => {
+    const agent = await world.account();
+    for (const tool of ["iptables", "ip6tables"]) {
+      await world.must(tool, "-N", "fishnet");
+      await world.must(tool, "-A", "fishnet", "-p", "tcp", "--dport", "22", "-j", "ACCEPT");
+      await world.must(tool, "-A", "INPUT", "-j", "fishnet");
+    }
+    for (const table of ["fishnet", "fishnet_loopback"]) {
+      await world.must(
+        "nft",
+        `table inet ${table} { chain in { type filter hook input priority 0; }; }`,
+      );
+    }
+    const before = await world.state();
+    await done(world, "disable", agent);
+    assertEquals(await world.state(), before);
+    const ports = ["--only-port", "3777"];
+    await refused(
+      world,
+      /somebody else has a chain 'fishnet' in iptables/,
+      "enable",
+      agent,
+      ...ports,
+    );
+    const nft = ["--backend", "nftables"];
+    await refused(world, /somebody else has a table 'inet fishnet'/, "enable", agent, ...nft);
+    // What needs neither is no reason to refuse.
+    await done(world, "enable", agent);
+    await done(world, "disable", agent);
+    assertEquals(await world.state(), before);
+  },
+);
+
 worldTest("overlapping ranges of the account itself are no reason to refuse", async (world) => {
   const agent = await world.account();
   const uid = (await must("id", "-u", agent)).trim();
