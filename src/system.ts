@@ -30,15 +30,15 @@ export interface System<M> {
    */
   read(root: Root, names: readonly string[], asked?: Asked, again?: Again<M>): Promise<M>;
   /** The account of that name; undefined where neither the machine nor a piece knows it. */
-  holder(machine: M, holdings: Holdings<M>, name: string): Holder | undefined;
+  holder(machine: M, holdings: Holdings, name: string): Holder | undefined;
   /** Every account that anything of a lock is there for. */
-  holders(machine: M, holdings: Holdings<M>): Holder[];
+  holders(machine: M, holdings: Holdings): Holder[];
   /** What holds uids of no account. */
-  leftOver(machine: M, holdings: Holdings<M>): readonly Found[];
+  leftOver(machine: M, holdings: Holdings): readonly Found[];
   /** The backend for an account that has none; an error where the machine has none either. */
   backend(machine: M): Backend;
   /** @throws {FishnetError} for the first reason not to make this lock, before anything changes. */
-  refuse(machine: M, holdings: Holdings<M>, lock: LockOfAccount): void;
+  refuse(machine: M, holdings: Holdings, lock: LockOfAccount): void;
   /** @throws {FishnetError} where a tool that the locks need is too old. */
   refuseTools?(ask: Ask, locks: readonly Lock[]): Promise<void>;
   /** What is worth knowing of an account's lock, and changes no state, beside what status knows. */

@@ -219,7 +219,7 @@ async function filesOf({ ask, look }: Root): Promise<Files> {
 const lastLine = ({ exitCode, stderr }: Answer) =>
   stderr.trim().split("\n").at(-1) || `exit status ${exitCode}`;
 
-function existing(entry: PasswdEntry, machine: Machine, holdings: Holdings<Machine>): Holder {
+function existing(entry: PasswdEntry, machine: Machine, holdings: Holdings): Holder {
   const { name, uid } = entry;
   const ranges = subordinateRanges(machine.subuid, entry)
     .map(({ first, last }) => ({ first, last }));

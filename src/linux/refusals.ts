@@ -20,7 +20,7 @@ import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
 /** @throws {FishnetError} for the first reason not to make this lock. */
 export function refuse(
   machine: Machine,
-  holdings: Holdings<Machine>,
+  holdings: Holdings,
   lock: LockOfAccount,
 ): void {
   refuseUnclear(lock, machine);
@@ -45,7 +45,7 @@ function refuseUnclear(account: PasswdEntry, { subuid }: Machine): void {
 }
 
 /** Refuses uids that are locked for another name: disabling that one would open part of this one. */
-function refuseOtherName(lock: LockOfAccount, holdings: Holdings<Machine>): void {
+function refuseOtherName(lock: LockOfAccount, holdings: Holdings): void {
   const { name, uid, ranges } = lock;
   const [other] = holdings.othersWith(ownRange(uid), name);
   if (other !== undefined) {

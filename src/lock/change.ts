@@ -18,7 +18,6 @@ import {
   lockFound,
   lockToBe,
   optionWords,
-  piecesOf,
   type Sight,
   sightOf,
   statusIn,
@@ -90,7 +89,7 @@ export async function makeChange<M>(
     : names.map((name) => holderOf(sight, name, ", and no rule remembers it"));
   const steps = enabling
     ? stepsToEnable(there, machine, wishes)
-    : stepsToDisable(there, machine, freed);
+    : stepsToDisable(there, machine, freed.flatMap((holder) => sight.holdings.of(holder)));
   goOn();
   watcher.onPlan(steps);
   const run = { session, signals, before: there, look: async () => (await read()).there };
@@ -151,7 +150,8 @@ async function refuseOwn(name: string, ask: Ask): Promise<void> {
 export function wishOf<M>(sight: Sight<M>, name: string, asked: Asked): Wish {
   const { system, machine, holdings } = sight;
   const holder = holderOf(sight, name, ": create it first");
-  const found = lockFound(holder, piecesOf(sight, holder));
+  const own = holdings.of(holder);
+  const found = lockFound(holder, own);
   const { exists, uid } = holder;
   if (!exists || uid === undefined) {
     throw new FishnetError(`the account '${name}' does not exist: create it first`);
@@ -164,7 +164,7 @@ export function wishOf<M>(sight: Sight<M>, name: string, asked: Asked): Wish {
   }
   const lock = lockToBe(holder, found, asked, () => system.backend(machine));
   system.refuse(machine, holdings, { ...lock, uid });
-  return { lock, holder, asked };
+  return { lock, own, asked };
 }
 
 /** An enable loosens nothing that it was not asked to loosen, and says so. */

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Holder, Holdings, type There } from "./holder.ts";
+import type { There } from "./holder.ts";
 import type { Action, Asked, Found, Kind, Lock, LockOptions, Piece, Step } from "./piece.ts";
 import { joined } from "./steps.ts";
 import { overlap, UidSet } from "./uid_range.ts";
@@ -41,11 +41,20 @@ export class InForce {
   }
 }
 
-/** A lock that is to be made, and which of its options were asked for just now. */
+/** A lock that is to be made. */
 export interface Wish {
   readonly lock: Lock;
-  readonly holder: Holder;
+  /** The pieces that the account has. */
+  readonly own: readonly Found[];
+  /** Which options of the lock were asked for just now. */
   readonly asked: Asked;
+}
+
+/** What is there of one kind, and what is wanted of it. */
+interface Balance<M> extends There<M> {
+  readonly wanted: readonly Piece[];
+  /** Of that, what is made; undefined where all is taken away. */
+  readonly made?: readonly Piece[];
 }
 
 /** The commands that make locks of what is there: the new stands before the old goes. */
@@ -54,28 +63,21 @@ export function stepsToEnable<M>(
   machine: M,
   wishes: readonly Wish[],
 ): Step[] {
-  const holdings = new Holdings(there);
-  const make: Step[] = [];
-  const wanted = new Map<Kind<M>, Piece[]>();
-  const made = new Map<Kind<M>, Piece[]>();
-  for (const { kind, found } of there) {
+  const locks = wishes.map(({ lock }) => lock);
+  const balances = there.map(({ kind, found }) => {
     const inForce = new InForce(found);
-    const pieces = piecesOf(kind, wishes.map(({ lock }) => lock), machine);
-    wanted.set(kind, pieces);
-    const missing = pieces.filter((piece) => inForce.judge(piece) !== "in force");
-    made.set(kind, missing);
-    if (missing.length > 0) make.push(...kind.make(missing, machine));
-  }
-  const gone = new Set(wishes.flatMap(({ lock, holder, asked }) => {
-    const own = holdings.of(holder);
-    return there.flatMap(({ kind }) => {
-      const names = new Set(wanted.get(kind)!.map(({ is }) => is));
-      return own.get(kind)!.filter((piece) =>
-        !names.has(piece.is) && isReplaced(piece, lock, asked)
-      );
-    });
-  }));
-  return joined([...make, ...takeAway(there, machine, gone, wanted, made)]);
+    const wanted = piecesOf(kind, locks, machine);
+    const made = wanted.filter((piece) => inForce.judge(piece) !== "in force");
+    return { kind, found, wanted, made };
+  });
+  const make = balances.flatMap(({ kind, made }) =>
+    made.length === 0 ? [] : kind.make(made, machine)
+  );
+  const names = new Set(balances.flatMap(({ wanted }) => wanted.map(({ is }) => is)));
+  const gone = wishes.flatMap(({ lock, own, asked }) =>
+    own.filter((piece) => !names.has(piece.is) && isReplaced(piece, lock, asked))
+  );
+  return joined([...make, ...takeAway(balances, machine, gone)]);
 }
 
 /** What another backend, or other ports, make needless: only where it was asked for. */
@@ -92,41 +94,32 @@ function isReplaced({ says, foreign }: Found, lock: LockOptions, asked: Asked): 
 export function stepsToDisable<M>(
   there: readonly There<M>[],
   machine: M,
-  holders: readonly Holder[],
+  own: readonly Found[],
 ): Step[] {
-  const holdings = new Holdings(there);
-  const gone = new Set(
-    holders.flatMap((holder) =>
-      [...holdings.of(holder).values()].flat().filter(({ foreign }) => !foreign)
-    ),
-  );
-  return joined(takeAway(there, machine, gone, new Map()));
+  const balances = there.map((one) => ({ ...one, wanted: [] }));
+  return joined(takeAway(balances, machine, own.filter(({ foreign }) => !foreign)));
 }
 
 /** Takes pieces away, and what accounts share with the last that needs it. */
 function takeAway<M>(
-  there: readonly There<M>[],
+  balances: readonly Balance<M>[],
   machine: M,
-  gone: ReadonlySet<Found>,
-  wanted: ReadonlyMap<Kind<M>, readonly Piece[]>,
-  made?: ReadonlyMap<Kind<M>, readonly Piece[]>,
+  pieces: readonly Found[],
 ): Step[] {
-  const steps = ({ kind, found }: There<M>): Step[] => {
+  const gone = new Set(pieces);
+  return backwards(balances).flatMap(({ kind, found, wanted, made }) => {
     // A part that is cut out of a piece is none of the list: it goes by its name.
     const names = new Set(found.map(({ is }) => is));
     const own = [...gone].filter((piece) => names.has(piece.is));
-    const left = [
-      ...found.filter((piece) => !gone.has(piece) && piece.uids !== undefined),
-      ...wanted.get(kind)?.filter((piece) => piece.uids !== undefined) ?? [],
-    ];
+    const left = [...found.filter((piece) => !gone.has(piece)), ...wanted]
+      .filter(({ uids }) => uids !== undefined);
     const shared = found.filter((piece) =>
       piece.uids === undefined && !piece.foreign &&
       !left.some((other) => other.is !== piece.is && (piece.serves?.(other) ?? true))
     );
-    const all = [...own, ...own.length > 0 || wanted.size === 0 ? shared : []];
-    return all.length === 0 ? [] : kind.unmake(all, machine, made?.get(kind));
-  };
-  return backwards(there).flatMap(steps);
+    const all = [...own, ...own.length > 0 || made === undefined ? shared : []];
+    return all.length === 0 ? [] : kind.unmake(all, machine, made);
+  });
 }
 
 /** The order in which kinds go. */
@@ -162,13 +155,20 @@ function planByName<M>(
 ): Step[] {
   const disabling = action === "disable";
   const all = kinds.map((kind) => ({ kind, pieces: piecesOf(kind, locks) }));
-  const ordered = disabling
-    ? backwards(all).map(({ kind, pieces }) => ({ kind, pieces: pieces.toReversed() }))
-    : all;
-  const stepsOf = (kind: Kind<M>, pieces: readonly Piece[]) =>
-    pieces.length === 0 ? [] : disabling ? kind.unmake(pieces) : kind.make(pieces);
-  const isRange = ({ uids }: Piece) => uids === "ranges";
-  const inLoop = ordered.flatMap(({ kind, pieces }) => stepsOf(kind, pieces.filter(isRange)));
+  const ordered = (disabling ? backwards(all) : all).flatMap(({ kind, pieces }) =>
+    (disabling ? pieces.toReversed() : pieces).map((piece) => ({ kind, piece }))
+  );
+  const stepsOf = (some: typeof ordered) =>
+    [...Map.groupBy(some, ({ kind }) => kind)].flatMap(([kind, ones]) => {
+      const pieces = ones.map(({ piece }) => piece);
+      return disabling ? kind.unmake(pieces) : kind.make(pieces);
+    });
+  const isRange = ({ piece }: typeof ordered[number]) => piece.uids === "ranges";
+  const others = (some: typeof ordered) => stepsOf(some.filter((one) => !isRange(one)));
+  // The loop stands where the last of its commands would: before the rule that has to come first.
+  const at = disabling ? ordered.findIndex(isRange) : ordered.findLastIndex(isRange);
+  if (at < 0) return others(ordered);
+  const inLoop = stepsOf(ordered.filter(isRange));
   const [{ name }] = locks as readonly [Lock];
   const theLoop: Step = {
     line: loop(name, inLoop.map(({ line }) => line)),
@@ -176,17 +176,7 @@ function planByName<M>(
     loop: true,
     undo: [loop(name, inLoop.toReversed().flatMap(({ undo }) => undo))],
   };
-  // The loop stands where the last of its commands would: before the rule that has to come first.
-  const withRanges = ordered.filter(({ pieces }) => pieces.some(isRange));
-  const place = disabling ? withRanges[0] : withRanges.at(-1);
-  return ordered.flatMap((one) => {
-    const { kind, pieces } = one;
-    const others = (some: readonly Piece[]) =>
-      stepsOf(kind, some.filter((piece) => !isRange(piece)));
-    if (one !== place) return others(pieces);
-    const at = disabling ? pieces.findIndex(isRange) : pieces.findLastIndex(isRange);
-    return [...others(pieces.slice(0, at)), theLoop, ...others(pieces.slice(at))];
-  });
+  return [...others(ordered.slice(0, at)), theLoop, ...others(ordered.slice(at))];
 }
 
 /** The pieces of locks; what accounts share is one. */

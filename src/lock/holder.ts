@@ -29,43 +29,33 @@ export interface There<M> {
   readonly found: readonly Found[];
 }
 
-/** A piece, and whose it says it is. */
-interface Held<M> {
-  readonly kind: Kind<M>;
-  readonly piece: Found;
-  readonly owner: string | undefined;
-}
-type WithUids<T> = T & { readonly uids: UidRange };
+/** A piece that holds uids. */
+type Holding = Found & { readonly uids: UidRange };
 
-const withUids = <T extends { readonly piece: Found }>(all: readonly T[]): WithUids<T>[] =>
-  all.flatMap((one) => one.piece.uids === undefined ? [] : [{ ...one, uids: one.piece.uids }]);
+const holdings = (pieces: readonly Found[]) =>
+  pieces.filter((piece): piece is Holding => piece.uids !== undefined);
 
-/** A comment may hold anything; only a name can stand in a plan. */
-const nameIn = (text: string | undefined) =>
-  text !== undefined && /^[A-Za-z_][\w-]{0,31}$/.test(text) ? text : undefined;
+/** Whose a piece says it is. A comment may hold anything; only a name can stand in a plan. */
+const ownerOf = ({ owner }: Found) =>
+  owner !== undefined && /^[A-Za-z_][\w-]{0,31}$/.test(owner) ? owner : undefined;
 
 const single = (uid: number): UidRange => ({ first: uid, last: uid });
 
 /** Answers which pieces an account has. */
-export class Holdings<M> {
-  readonly #there: readonly There<M>[];
-  readonly #byOwner: ReadonlyMap<string, readonly Held<M>[]>;
-  readonly #owned: UidIndex<WithUids<Held<M>>>;
-  readonly #unowned: UidIndex<WithUids<Held<M>>>;
+export class Holdings {
+  readonly #byOwner: ReadonlyMap<string, readonly Found[]>;
+  readonly #owned: UidIndex<Holding>;
+  readonly #unowned: UidIndex<Holding>;
   /** What holds uids and does not tell whose they are. */
   readonly unowned: readonly Found[];
 
-  constructor(there: readonly There<M>[]) {
-    this.#there = there;
-    const all = there.flatMap(({ kind, found }) =>
-      found.map((piece) => ({ kind, piece, owner: nameIn(piece.owner) }))
-    );
-    const owned = all.filter(({ owner }) => owner !== undefined);
-    const unowned = withUids(all.filter(({ owner }) => owner === undefined));
-    this.#byOwner = Map.groupBy(owned, ({ owner }) => owner!);
-    this.#owned = new UidIndex(withUids(owned));
+  constructor(found: readonly Found[]) {
+    const owned = found.filter((piece) => ownerOf(piece) !== undefined);
+    const unowned = holdings(found.filter((piece) => ownerOf(piece) === undefined));
+    this.#byOwner = Map.groupBy(owned, (piece) => ownerOf(piece)!);
+    this.#owned = new UidIndex(holdings(owned));
     this.#unowned = new UidIndex(unowned);
-    this.unowned = unowned.map(({ piece }) => piece);
+    this.unowned = unowned;
   }
 
   /** The names that pieces are there for. */
@@ -75,7 +65,7 @@ export class Holdings<M> {
 
   /** The single uids that pieces remember for a name. */
   uidsOf(name: string): number[] {
-    const uids = withUids(this.#byOwner.get(name) ?? []).map(({ uids }) => uids);
+    const uids = holdings(this.#byOwner.get(name) ?? []).map(({ uids }) => uids);
     return [...new Set(uids.filter(({ first, last }) => first === last).map(({ first }) => first))];
   }
 
@@ -84,26 +74,29 @@ export class Holdings<M> {
     const alone = this.#owned.overlapping(single(uid)).filter(({ uids }) =>
       uids.first === uids.last
     );
-    return [...new Set(alone.flatMap(({ owner }) => owner ?? []))];
+    return [...new Set(alone.map((piece) => ownerOf(piece)!))];
   }
 
   /** The names, but for the one, that any of these uids are locked for. */
   othersWith(range: UidRange, name: string): string[] {
-    return this.#ofOthers(range, [name]).flatMap(({ owner }) => owner ?? []);
+    return this.#ofOthers(range, [name]).map((piece) => ownerOf(piece)!);
   }
 
-  #ofOthers(range: UidRange, names: readonly string[]): WithUids<Held<M>>[] {
-    return this.#owned.overlapping(range).filter(({ owner }) => !names.includes(owner!));
+  #ofOthers(range: UidRange, names: readonly string[]): Holding[] {
+    return this.#owned.overlapping(range).filter((piece) => !names.includes(ownerOf(piece)!));
+  }
+
+  #ofNames(names: readonly string[]): Found[] {
+    return names.flatMap((name) => this.#byOwner.get(name) ?? []);
   }
 
   /** The account's uids: those it has, and those that its pieces remember and no other's hold. */
   uids({ names, uid, ranges, shared = [], exists, formerUids }: Holder): UidSet {
     const own = uid === undefined ? [] : [single(uid)];
-    const pieces = names.flatMap((name) => this.#byOwner.get(name) ?? []);
     const recorded = new UidSet([
       ...(exists ? [] : own),
       ...formerUids.map(single),
-      ...withUids(pieces).map(({ uids }) => uids),
+      ...holdings(this.#ofNames(names)).map(({ uids }) => uids),
     ]);
     const ofOthers = (range: UidRange) => this.#ofOthers(range, names).map(({ uids }) => uids);
     const free = recorded.ranges.flatMap((range) => new UidSet(ofOthers(range)).without(range));
@@ -114,21 +107,16 @@ export class Holdings<M> {
     return new UidSet([...has, ...free]);
   }
 
-  /** The account's own pieces, by kind; of those that hold many accounts' uids, its part. */
-  of(holder: Holder): Map<Kind<M>, Found[]> {
+  /** The account's own pieces; of those that hold many accounts' uids, its part. */
+  of(holder: Holder): Found[] {
     const uids = this.uids(holder);
-    const own = new Map<Kind<M>, Found[]>(this.#there.map(({ kind }) => [kind, []]));
-    for (const { kind, piece } of holder.names.flatMap((name) => this.#byOwner.get(name) ?? [])) {
-      own.get(kind)!.push(piece);
-    }
     const unowned = new Set(uids.ranges.flatMap((range) => this.#unowned.overlapping(range)));
-    for (const { kind, piece, uids: held } of unowned) {
-      if (piece.foreign) continue;
-      if (piece.divisible) {
-        const parts = uids.ranges.filter((range) => overlap(range, held));
-        own.get(kind)!.push(...parts.map((range) => ({ ...piece, uids: common(range, held) })));
-      } else if (uids.covers(held)) own.get(kind)!.push(piece);
-    }
-    return own;
+    const parts = [...unowned].flatMap((piece): Found[] => {
+      if (piece.foreign) return [];
+      if (!piece.divisible) return uids.covers(piece.uids) ? [piece] : [];
+      return uids.ranges.filter((range) => overlap(range, piece.uids))
+        .map((range) => ({ ...piece, uids: common(range, piece.uids) }));
+    });
+    return [...this.#ofNames(holder.names), ...parts];
   }
 }

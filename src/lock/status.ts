@@ -17,13 +17,13 @@ export interface Sight<M> {
   readonly system: System<M>;
   readonly machine: M;
   readonly there: readonly There<M>[];
-  readonly holdings: Holdings<M>;
+  readonly holdings: Holdings;
 }
 
 /** Looks at a machine that was read. */
 export function sightOf<M>(system: System<M>, machine: M): Sight<M> {
   const there = system.kinds.map((kind) => ({ kind, found: kind.found(machine) }));
-  return { system, machine, there, holdings: new Holdings(there) };
+  return { system, machine, there, holdings: new Holdings(there.flatMap(({ found }) => found)) };
 }
 
 /**
@@ -34,7 +34,7 @@ export function sightOf<M>(system: System<M>, machine: M): Sight<M> {
  */
 export function statusIn<M>(sight: Sight<M>, names: readonly string[]): StatusReport {
   const { system, machine, holdings } = sight;
-  const inForce = new Map(sight.there.map(({ kind, found }) => [kind, new InForce(found)]));
+  const inForce = new InForce(sight.there.flatMap(({ found }) => found));
   const holders = names.length > 0
     ? names.map((name) => holderOf(sight, name))
     : system.holders(machine, holdings);
@@ -56,11 +56,6 @@ export function holderOf<M>(
   const holder = system.holder(machine, holdings, name);
   if (holder === undefined) throw new FishnetError(`the account '${name}' does not exist${advice}`);
   return holder;
-}
-
-/** The pieces of an account, of all kinds. */
-export function piecesOf<M>({ holdings }: Sight<M>, holder: Holder): Found[] {
-  return [...holdings.of(holder).values()].flat();
 }
 
 /** What is told of an account that has nothing of a lock. */
@@ -144,11 +139,10 @@ function enableLine(lock: Lock): string {
 
 function judge<M>(
   holder: Holder,
-  sight: Sight<M>,
-  inForce: ReadonlyMap<Kind<M>, InForce>,
+  { system, machine, holdings }: Sight<M>,
+  inForce: InForce,
 ): AccountStatus {
-  const { system, machine } = sight;
-  const own = piecesOf(sight, holder);
+  const own = holdings.of(holder);
   const lock = lockFound(holder, own);
   const { name, uid, exists, formerUids } = holder;
   const disable = disableLine(name);
@@ -164,7 +158,7 @@ function judge<M>(
   const statuses = (kinds: readonly Kind<M>[]) =>
     kinds.flatMap((kind) =>
       kind.wanted(lock, machine)
-        .map((piece) => statusOf(piece, uid, inForce.get(kind)!.judge(piece), remedy))
+        .map((piece) => statusOf(piece, uid, inForce.judge(piece), remedy))
     );
   const faults = system.faults(machine, holder)
     .map(({ is, fault, mend }) => ({ name: is, present: false, detail: fault, remedy: mend }));

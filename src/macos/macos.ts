@@ -77,7 +77,7 @@ function existing(
   uid: number,
   called: string | undefined,
   { accounts }: Machine,
-  holdings: Holdings<Machine>,
+  holdings: Holdings,
 ): Holder {
   const known = [called ?? name, ...holdings.namesOf(uid)];
   // macOS finds an account by any spelling of its name. A name that somebody else has is his.
@@ -104,7 +104,7 @@ function existing(
  * for `agent`, pf does not; for a uid that is locked for another name; and where pf does not look at
  * every packet.
  */
-function refuse(machine: Machine, holdings: Holdings<Machine>, lock: LockOfAccount): void {
+function refuse(machine: Machine, holdings: Holdings, lock: LockOfAccount): void {
   const { name, uid, onlyPorts } = lock;
   const called = machine.accounts.get(name)?.called;
   if (called !== name) {

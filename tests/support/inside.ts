@@ -50,8 +50,8 @@ export function enableSteps(
 
 /** The commands of `disable --apply`. */
 export function disableSteps(sight: Sight<Machine>, names: readonly string[]): Step[] {
-  const holders = names.map((name) => holderOf(sight, name));
-  return stepsToDisable(sight.there, sight.machine, holders);
+  const own = names.flatMap((name) => sight.holdings.of(holderOf(sight, name)));
+  return stepsToDisable(sight.there, sight.machine, own);
 }
 
 /** The lines that take steps back, last first. */
