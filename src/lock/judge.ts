@@ -84,9 +84,8 @@ function refusalVerdict(own: Attempt, control: Attempt): Verdict {
 
 /** Judges a connection on loopback to a port that is not allowed: only a reset refuses it. */
 export function judgeReset(what: string, own: Attempt, control: Attempt): Try {
-  if (isReset(own) && isReset(control)) return nobodyListens(what, "refused", control);
-  const outcome = own.outcome === "refused" ? "broken" : own.outcome;
-  return judgeRefusal(what, { ...own, outcome: isReset(own) ? "refused" : outcome }, control);
+  const otherwise = own.outcome === "refused" ? "broken" : own.outcome;
+  return judgeCall(what, { ...own, outcome: isReset(own) ? "refused" : otherwise }, control);
 }
 
 /** Judges a call of a service that is refused, where it runs. */

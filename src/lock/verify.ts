@@ -39,7 +39,7 @@ export interface VerifyOptions {
   readonly target: Endpoint | undefined;
   readonly proxy: URL;
   /** Services that look names up for whoever asks, which a lock with ports shuts. */
-  readonly resolvers?: readonly Resolver[];
+  readonly resolvers: readonly Resolver[];
   /** Somebody who is not locked. */
   readonly control: Person;
   readonly root: Root;
@@ -51,12 +51,14 @@ export interface Resolver {
   readonly call?: { readonly name: string; readonly bus: string };
 }
 
-/** A try before it is made: what is asked as each of the two, or what is known without. */
+/** A try before it is made: what is asked as each of the two, but where it is known without. */
 interface Planned {
   readonly what: string;
-  readonly own: Attempted | Attempt;
-  readonly control: Attempted | Attempt;
-  readonly judge: (what: string, own: Attempt, control: Attempt) => Try;
+  readonly asked?: What;
+  readonly own?: Attempt | undefined;
+  readonly control?: Attempt | undefined;
+  /** How it is judged; by default as what the lock must refuse. */
+  readonly judge?: (what: string, own: Attempt, control: Attempt) => Try;
   readonly part?: Part | undefined;
 }
 
@@ -83,17 +85,20 @@ export async function verify(account: Verified, options: VerifyOptions): Promise
     ...await outside(account, families, targets, options),
     ...families.includes(6) || system === "macos" ? [] : [NO_IPV6],
     ...await loopback(account, options),
-    ...await resolvers(account, options),
+    ...account.onlyPorts.length === 0 ? [] : await resolvers(options),
   ];
-  const asks = planned.flatMap((one) => "verdict" in one ? [] : [one.own, one.control])
-    .filter(isAsk);
+  const asks = planned.flatMap((one): Attempted[] => {
+    if ("verdict" in one || one.asked === undefined) return [];
+    const who = [...one.own ? [] : [account], ...one.control ? [] : [options.control]];
+    return who.map((as) => ({ as, ...one.asked! }));
+  });
   const { answers, complaint } = await tryAll(ask, asks);
-  const did = (side: Attempted | Attempt): Attempt =>
-    isAsk(side) ? attemptOf(side.as, answers[asks.indexOf(side)], complaint, system) : side;
+  const attempts = asks.map(({ as }, i) => attemptOf(as, answers[i], complaint, system)).values();
+  const next = () => attempts.next().value!; // they come in the order in which they were asked
   const judged = planned.map((one): Judged => {
     if ("verdict" in one) return one;
-    const { what, own, control, judge, part } = one;
-    return { ...judge(what, did(own), did(control)), part };
+    const { what, own = next(), control = next(), judge = judgeRefusal, part } = one;
+    return { ...judge(what, own, control), part };
   });
   const ways: Way[] = system === "linux" ? ["tcp", "udp", "device"] : ["tcp", "udp"];
   const proven = isProven(account.state, judged, families, ways);
@@ -107,8 +112,6 @@ const NO_IPV6: Try = {
   verdict: "note",
   did: "no device but loopback has an IPv6 address, so there is no way out to try",
 };
-
-const isAsk = (side: Attempted | Attempt): side is Attempted => "as" in side;
 
 type Targets = ReadonlyMap<Family, string> | undefined;
 
@@ -143,42 +146,35 @@ async function outside(
     const port = isTarget ? target!.port : 443;
     const device = others?.device ?? anyDevice;
     const label = `IPv${family}`;
-    const planned = (what: string, way: Way | undefined, sent: Sending): Planned => {
+    const planned = (what: string, way: Way | undefined, asked: What): Planned => {
       // A socket bound to a device asks no route: the word of the kernel does not hold it back.
       const isHeld = own?.outcome === "refused" && (way !== "device" || account.state === "locked");
       return {
         what: `${label}: ${what}`,
-        own: isTarget || isHeld ? { as: account, ...sent } : notSent(account, own),
+        asked,
+        own: isTarget || isHeld ? undefined : notSent(account, own),
         // By default the control is the kernel's word, and no packet.
-        control: isTarget ? { as: control, ...sent } : others ?? notSent(control, own),
-        judge: judgeRefusal,
+        control: isTarget ? undefined : others ?? notSent(control, own),
         part: way && { family, way },
       };
     };
     const to = { host: address, port };
     const dns = { kind: "udp", host: address, port: 53 } as const;
-    const byDevice = { host: family === 6 ? MULTICAST : address, port: 9 };
+    const byDevice = { kind: "device", host: family === 6 ? MULTICAST : address, port: 9 } as const;
     const none = (who: Person) => notTried(who, "not tried: no device leads outside");
     return [
-      ...(own === undefined || others === undefined ? [] : [{
-        what: `${label}: a route to ${address}, asked of the kernel`,
-        own,
-        control: others,
-        judge: judgeRefusal,
-      }]),
+      ...(own === undefined
+        ? []
+        : [{ what: `${label}: a route to ${address}, asked of the kernel`, own, control: others }]),
       planned(`TCP to ${address} port ${port}`, "tcp", { kind: "tcp", ...to }),
       planned(`UDP to ${address} port ${port}`, "udp", { kind: "udp", ...to }),
       planned(`DNS over UDP to ${address} port 53`, undefined, dns),
-      ...(system === "macos" ? [] : device === undefined
-        ? [{
-          what: `${label}: UDP by a device alone`,
-          own: none(account),
-          control: none(control),
-          judge: judgeRefusal,
-        }]
+      ...(system === "macos"
+        ? []
+        : device === undefined
+        ? [{ what: `${label}: UDP by a device alone`, own: none(account), control: none(control) }]
         : [
           planned(`UDP by ${device} alone, which no routing rule sees`, "device", {
-            kind: "device",
             ...byDevice,
             device,
           }),
@@ -186,9 +182,6 @@ async function outside(
     ];
   });
 }
-
-/** What may be sent outside, whoever sends it. */
-type Sending = Extract<What, { readonly kind: "tcp" | "udp" | "device" }>;
 
 /** What is not tried without a target: a packet of an account that nothing would hold back. */
 function notSent(who: Person, route: Attempt | undefined): Attempt {
@@ -206,59 +199,42 @@ const notTried = ({ name: by }: Person, said: string): Attempt => ({
 });
 
 /** The doors to the resolver that are there: no packet is needed for them. */
-async function resolvers(
-  account: Verified,
-  { control, root, resolvers = [] }: VerifyOptions,
-): Promise<Planned[]> {
-  if (account.onlyPorts.length === 0 || resolvers.length === 0) return [];
+async function resolvers({ root, resolvers }: VerifyOptions): Promise<Planned[]> {
   const places = resolvers.flatMap(({ socket, call }) => call ? [socket, call.bus] : [socket]);
   const files = await root.look(places);
   const isThere = (path: string) => files.get(path)?.type === "s";
-  const both = bothOf(account, control);
   return resolvers.filter(({ socket }) => isThere(socket)).flatMap(({ socket: path, call }) => [
-    {
-      what: `the resolver's socket ${path}`,
-      ...both({ kind: "write", path }),
-      judge: judgeRefusal,
-    },
+    { what: `the resolver's socket ${path}`, asked: { kind: "write", path } },
     ...(call !== undefined && isThere(call.bus)
       ? [{
         what: `the resolver's name ${call.name} on D-Bus`,
-        ...both({ kind: "bus", host: call.bus, name: call.name }),
+        asked: { kind: "bus", host: call.bus, name: call.name } as const,
         judge: judgeCall,
       }]
       : []),
   ]);
 }
 
-/** The same thing to try, as each of the two. */
-const bothOf = (account: Person, control: Person) => (what: What) => ({
-  own: { as: account, ...what },
-  control: { as: control, ...what },
-});
-
 async function loopback(
   account: Verified,
-  { control, proxy, system, root: { ask } }: VerifyOptions,
+  { proxy, system, root: { ask } }: VerifyOptions,
 ): Promise<Planned[]> {
   const addresses = await resolve(ask, proxy.hostname.replace(/^\[|\]$/g, ""), system);
   const host = [...addresses.values()][0]!;
   const port = Number(proxy.port || 80);
-  const both = bothOf(account, control);
   const path = proxy.pathname + proxy.search;
   const isLimited = account.onlyPorts.length > 0;
   const isAllowed = !isLimited || account.onlyPorts.includes(port);
   return [
     {
       what: `loopback: ${proxy.href}${isAllowed ? "" : ", not a port of --only-port"}`,
-      ...both({ kind: "http", host, port, path }),
+      asked: { kind: "http", host, port, path },
       judge: isAllowed ? judgeReach(account.uid) : judgeReset,
     },
     ...(isLimited
       ? [{
         what: "loopback: UDP to 127.0.0.1 port 53, as to a DNS stub",
-        ...both({ kind: "udp", host: "127.0.0.1", port: 53 }),
-        judge: judgeRefusal,
+        asked: { kind: "udp", host: "127.0.0.1", port: 53 } as const,
       }]
       : []),
   ];
