@@ -42,29 +42,21 @@ export const NOTHING_TO_DO = { enable: "already in force", disable: "nothing to 
  * @param changed whether this run did anything
  */
 export function enableOutcome(accounts: readonly AccountStatus[], changed: boolean): string[] {
-  return byText(accounts, ({ state, onlyPorts, survivesReboot, backend }) =>
+  const textOf = ({ state, onlyPorts, survivesReboot, backend }: AccountStatus) =>
     [
       state === "locked" ? `${changed ? "" : "already "}locked` : `not whole (${state})`,
       onlyPorts.length === 0 ? "loopback open" : `loopback only on port ${onlyPorts.join(", ")}`,
       survivesReboot ? "kept at reboot" : "lost at reboot",
       ...(backend === undefined ? [] : [`by ${backend}`]),
-    ].join("; "));
+    ].join("; ");
+  return [...Map.groupBy(accounts, textOf)].map(([text, group]) => {
+    const names = group.map(({ name, uid }) => `${shown(name)} (uid ${uid})`);
+    return `${someOf(names, 5)}: ${text}`;
+  });
 }
 
 /** The same after a disable, for names: a deleted account has no status any more. */
 export function disableOutcome(accounts: readonly string[], changed: boolean): string[] {
-  const text = changed ? "unlocked" : "was not locked";
-  return byText(accounts.map((name) => ({ name, uid: undefined })), () => text);
-}
-
-function byText<T extends Pick<AccountStatus, "name" | "uid">>(
-  accounts: readonly T[],
-  textOf: (account: T) => string,
-): string[] {
-  return [...Map.groupBy(accounts, textOf)].map(([text, group]) => {
-    const names = group.map(({ name, uid }) =>
-      `${shown(name)}${uid === undefined ? "" : ` (uid ${uid})`}`
-    );
-    return `${someOf(names, 5)}: ${text}`;
-  });
+  const names = someOf(accounts.map((name) => shown(name)), 5);
+  return [`${names}: ${changed ? "unlocked" : "was not locked"}`];
 }

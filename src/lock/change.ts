@@ -13,15 +13,7 @@ import { carryOut, NOTHING_CHANGED, rolledBack, unreadable, type Watcher } from 
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
 import type { Action, Asked, Lock, Step } from "./piece.ts";
 import type { AccountStatus, Warning } from "./report.ts";
-import {
-  holderOf,
-  lockFound,
-  lockToBe,
-  optionWords,
-  type Sight,
-  sightOf,
-  statusIn,
-} from "./status.ts";
+import { holderOf, lockOf, optionWords, type Sight, sightOf, statusIn } from "./status.ts";
 import { lostAtReboot, systemAccounts, wholeness } from "./warnings.ts";
 
 /** What is to be changed, and for whom. */
@@ -149,27 +141,24 @@ async function refuseOwn(name: string, ask: Ask): Promise<void> {
 /** @throws {FishnetError} for the first reason not to lock an account so. */
 export function wishOf<M>(sight: Sight<M>, name: string, asked: Asked): Wish {
   const { system, machine, holdings } = sight;
-  const holder = holderOf(sight, name, ": create it first");
-  const own = holdings.of(holder);
-  const found = lockFound(holder, own);
-  const { exists, uid } = holder;
-  if (!exists || uid === undefined) {
+  const holder = system.holder(machine, holdings, name);
+  if (!holder?.exists) {
     throw new FishnetError(`the account '${name}' does not exist: create it first`);
   }
-  if (uid === 0) {
+  if (holder.uid === 0) {
     throw new FishnetError(
       `refusing to lock '${name}', which has uid 0 and is root under another name: ` +
         "name the agent's own account",
     );
   }
-  const lock = lockToBe(holder, found, asked, () => system.backend(machine));
-  system.refuse(machine, holdings, { ...lock, uid });
+  const own = holdings.of(holder);
+  const lock = lockOf(sight, holder, own, asked);
+  system.refuse(machine, holdings, lock);
   return { lock, own, asked };
 }
 
 /** An enable loosens nothing that it was not asked to loosen, and says so. */
 function staysOf({ lock, asked }: Wish): string[] {
-  const kept = optionWords(lock)
-    .filter((word) => !optionWords(asked).includes(word));
+  const kept = optionWords(lock).filter((word) => !optionWords(asked).includes(word));
   return kept.length === 0 ? [] : [`${lock.name}: ${kept.join(" ")} stays as it was`];
 }

@@ -9,8 +9,8 @@ import { common, overlap, UidIndex, type UidRange, UidSet } from "./uid_range.ts
 /** An account, and all that it may be known by: pieces hold the numbers and names of their day. */
 export interface Holder {
   readonly name: string;
-  /** Undefined where nothing tells it any more. */
-  readonly uid: number | undefined;
+  /** Its own; of one that does not exist, the last that it was locked with. */
+  readonly uid: number;
   /** The subordinate ranges that it has now. */
   readonly ranges: readonly UidRange[];
   /** Of all these uids, those that other accounts have too: what is locked for them is not its own. */
@@ -91,19 +91,15 @@ export class Holdings {
   }
 
   /** The account's uids: those it has, and those that its pieces remember and no other's hold. */
-  uids({ names, uid, ranges, shared = [], exists, formerUids }: Holder): UidSet {
-    const own = uid === undefined ? [] : [single(uid)];
-    const recorded = new UidSet([
-      ...(exists ? [] : own),
-      ...formerUids.map(single),
-      ...holdings(this.#ofNames(names)).map(({ uids }) => uids),
-    ]);
+  uids({ names, uid, ranges, shared = [], exists }: Holder): UidSet {
+    const recorded = new UidSet(holdings(this.#ofNames(names)).map(({ uids }) => uids));
     const ofOthers = (range: UidRange) => this.#ofOthers(range, names).map(({ uids }) => uids);
     const free = recorded.ranges.flatMap((range) => new UidSet(ofOthers(range)).without(range));
     const others = new UidSet(
       shared.flatMap((range) => ofOthers(range).map((uids) => common(range, uids))),
     );
-    const has = [...(exists ? own : []), ...ranges].flatMap((range) => others.without(range));
+    const own = exists ? [single(uid), ...ranges] : [];
+    const has = own.flatMap((range) => others.without(range));
     return new UidSet([...has, ...free]);
   }
 

@@ -9,7 +9,7 @@ import type { System } from "../system.ts";
 import type { AccountStatus, LockState, PieceStatus, StatusReport } from "./report.ts";
 import { InForce, type Judgement } from "./difference.ts";
 import { type Holder, Holdings, type There } from "./holder.ts";
-import type { Asked, Found, Kind, Lock, Piece } from "./piece.ts";
+import type { Asked, Found, Kind, Lock, LockOfAccount, Piece } from "./piece.ts";
 import { printRange } from "./uid_range.ts";
 
 /** A machine that was read, and what was found on it. */
@@ -67,52 +67,38 @@ export function unknownStatus(names: readonly string[], reason: string): StatusR
   return { state: "unknown", reason, accounts: names.map((name) => ({ ...unknown, name })) };
 }
 
-/** What the pieces that are there say that the lock is meant to be; undefined where there are none. */
-export function lockFound(holder: Holder, own: readonly Found[]): Lock | undefined {
-  if (own.length === 0) return undefined;
+/** The lock that pieces say an account is meant to have, with what is asked for besides. */
+export function lockOf<M>(
+  { system, machine }: Sight<M>,
+  { name, uid, ranges }: Holder,
+  own: readonly Found[],
+  asked: Asked = {},
+): LockOfAccount {
   const says = own.flatMap((piece) => piece.says ?? []);
   // Most of its rules tell the backend; where there are none, what the next boot brings.
   const count = (backend: Backend) =>
     says.filter((one) => one.backend === backend && one.persist === undefined).length;
   const [ipt, nft] = [count("iptables"), count("nftables")];
-  const backend = ipt === 0 && nft === 0
-    ? says.find((one) => one.backend !== undefined)?.backend ?? "iptables"
+  const told = ipt === 0 && nft === 0
+    ? says.find((one) => one.backend !== undefined)?.backend
     : nft > ipt
     ? "nftables"
     : "iptables";
-  const ports = says.filter((one) => one.backend === undefined || one.backend === backend)
+  const ports = says.filter((one) => one.backend === undefined || one.backend === told)
     .flatMap(({ onlyPorts }) => onlyPorts ?? []);
-  const any = (option: "persist" | "sessions" | "log") => says.some((one) => one[option] === true);
+  const has = (option: "persist" | "sessions" | "log") =>
+    asked[option] || says.some((one) => one[option] === true);
   return {
-    ...lockOf(holder),
-    backend,
-    onlyPorts: [...new Set(ports)].sort((a, b) => a - b),
-    persist: any("persist"),
-    sessions: any("sessions"),
-    log: any("log"),
-  };
-}
-
-const lockOf = ({ name, uid, ranges }: Holder) => ({
-  name,
-  ...(uid === undefined ? {} : { uid }),
-  ranges,
-});
-
-/** The lock that an enable makes: what was asked for, and what the account is locked with already. */
-export function lockToBe(
-  holder: Holder,
-  found: Lock | undefined,
-  asked: Asked,
-  fallback: () => Backend,
-): Lock {
-  return {
-    ...lockOf(holder),
-    backend: asked.backend ?? found?.backend ?? fallback(),
-    onlyPorts: asked.onlyPorts?.length ? asked.onlyPorts : found?.onlyPorts ?? [],
-    persist: asked.persist || (found?.persist ?? false),
-    sessions: asked.sessions || (found?.sessions ?? false),
-    log: asked.log || (found?.log ?? false),
+    name,
+    uid,
+    ranges,
+    backend: asked.backend ?? told ?? (own.length > 0 ? "iptables" : system.backend(machine)),
+    onlyPorts: asked.onlyPorts?.length
+      ? asked.onlyPorts
+      : [...new Set(ports)].sort((a, b) => a - b),
+    persist: has("persist"),
+    sessions: has("sessions"),
+    log: has("log"),
   };
 }
 
@@ -139,11 +125,11 @@ function enableLine(lock: Lock): string {
 
 function judge<M>(
   holder: Holder,
-  { system, machine, holdings }: Sight<M>,
+  sight: Sight<M>,
   inForce: InForce,
 ): AccountStatus {
+  const { system, machine, holdings } = sight;
   const own = holdings.of(holder);
-  const lock = lockFound(holder, own);
   const { name, uid, exists, formerUids } = holder;
   const disable = disableLine(name);
   const notes = [
@@ -153,7 +139,8 @@ function judge<M>(
     ),
     ...system.notes(machine, holder, own),
   ];
-  if (lock === undefined) return { ...NO_LOCK, name, uid, state: "unlocked", notes };
+  if (own.length === 0) return { ...NO_LOCK, name, uid, state: "unlocked", notes };
+  const lock = lockOf(sight, holder, own);
   const remedy = exists ? enableLine(lock) : disable;
   const statuses = (kinds: readonly Kind<M>[]) =>
     kinds.flatMap((kind) =>
@@ -181,7 +168,7 @@ function judge<M>(
 
 function statusOf(
   { is, uids }: Piece,
-  uid: number | undefined,
+  uid: number,
   judgement: Judgement,
   remedy: string,
 ): PieceStatus {
