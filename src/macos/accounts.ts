@@ -7,7 +7,7 @@
 import { FishnetError } from "../errors.ts";
 import type { Found, Lock, Piece } from "../lock/piece.ts";
 import type { Machine } from "./machine.ts";
-import { type AccountRules, type ReadRules, readRules, RULES_FILE } from "./rules.ts";
+import { type AccountRules, readRules, RULES_FILE } from "./rules.ts";
 
 const BASE = "all but loopback is refused";
 
@@ -32,11 +32,11 @@ function pieces(
 }
 
 /** The pieces that lines of rules are. */
-export function foundPieces(where: string, lines: readonly string[], machine: Machine): Found[] {
-  const { accounts, strange } = readRules(lines);
+export function foundPieces(where: string, lines: readonly string[], { names }: Machine): Found[] {
+  const { accounts, strange } = readRules(lines, names);
   return accounts.flatMap((account) => {
     const uid = Number(account.uid);
-    const owner = account.owner ?? machine.names.get(uid);
+    const { owner } = account;
     const fault = strange.length > 0 ? `"${strange[0]}" is none of our rules` : account.fault;
     return pieces(where, account.onlyPorts).map((piece, i) => ({
       ...piece,
@@ -48,12 +48,16 @@ export function foundPieces(where: string, lines: readonly string[], machine: Ma
   });
 }
 
+/** The accounts' rules by their uids. */
+export type Accounts = ReadonlyMap<number | string, AccountRules>;
+
 /** What the file and the anchor say together; where they differ, the file. */
-export function accountsOf(machine: Machine): ReadRules {
-  const file = readRules((machine.rulesFile ?? "").split("\n"));
-  const loaded = readRules(machine.loaded);
-  const accounts = new Map(file.accounts.map((account) => [account.uid, account]));
-  for (const account of loaded.accounts) {
+export function accountsOf(
+  { rulesFile = "", loaded, names }: Machine,
+): { readonly accounts: Accounts; readonly strange: readonly string[] } {
+  const [file, anchor] = [rulesFile.split("\n"), loaded].map((lines) => readRules(lines, names));
+  const accounts = new Map(file!.accounts.map((account) => [account.uid, account]));
+  for (const account of anchor!.accounts) {
     const { base, onlyPorts, ...other } = accounts.get(account.uid) ?? account;
     accounts.set(account.uid, {
       ...other,
@@ -61,17 +65,8 @@ export function accountsOf(machine: Machine): ReadRules {
       onlyPorts: onlyPorts ?? account.onlyPorts,
     });
   }
-  return {
-    accounts: [...accounts.values()].map((account) => ({
-      ...account,
-      owner: account.owner ?? machine.names.get(Number(account.uid)),
-    })),
-    strange: [...file.strange, ...loaded.strange],
-  };
+  return { accounts, strange: [...file!.strange, ...anchor!.strange] };
 }
-
-/** The accounts' rules by their uids. */
-export type Accounts = ReadonlyMap<number | string, AccountRules>;
 
 /**
  * What is there: what one of the file and the anchor lost comes back with the next change.
@@ -87,7 +82,7 @@ export function accountsIn(machine: Machine | undefined): Accounts {
       `"${strange[0]}" is none of our rules, but stands in ${place}: take it out`,
     );
   }
-  return new Map(accounts.map((account) => [account.uid, account]));
+  return accounts;
 }
 
 /** The same with pieces, or without them; ports take the place of other ports of the account. */

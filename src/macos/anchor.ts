@@ -40,6 +40,7 @@ export const rules: Pick<Kind<Machine>, "wanted" | "found" | "make" | "unmake"> 
     ];
   },
   make(pieces, machine) {
+    if (pieces.length === 0) return [];
     const text = textOf(changed(accountsIn(machine), "with", pieces));
     return [
       ...(isWritten(text, machine) ? [] : write(text, machine)),
@@ -47,6 +48,7 @@ export const rules: Pick<Kind<Machine>, "wanted" | "found" | "make" | "unmake"> 
     ];
   },
   unmake(pieces, machine, made = []) {
+    if (pieces.length === 0) return [];
     const before = changed(accountsIn(machine), "with", made);
     const gone = pieces.filter((piece) => !isReplaced(piece, before));
     const after = changed(before, "without", gone);

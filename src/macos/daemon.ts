@@ -31,16 +31,13 @@ export const daemon: Kind<Machine> = {
       ? undefined
       : "launchd does not run it: was it switched off under Login Items?";
     return [
-      ...accountsOf(machine).accounts.map((account): Found => {
-        const uid = Number(account.uid);
-        return {
-          is: "what the LaunchDaemon locks at boot",
-          why: SHARED.why,
-          uids: { first: uid, last: uid },
-          ...(account.owner === undefined ? {} : { owner: account.owner }),
-          says: { persist: true },
-        };
-      }),
+      ...accountsOf(machine).accounts.values().map(({ uid, owner }): Found => ({
+        is: "what the LaunchDaemon locks at boot",
+        why: SHARED.why,
+        uids: { first: Number(uid), last: Number(uid) },
+        ...(owner === undefined ? {} : { owner }),
+        says: { persist: true },
+      })),
       fault === undefined ? SHARED : { ...SHARED, fault },
     ];
   },

@@ -43,7 +43,8 @@ export const macos: System<Machine> = {
 
   notes(machine, { names }) {
     const place = machine.rules.indexOf(PRINTED_CALL);
-    const isLocked = accountsOf(machine).accounts.some(({ owner }) => names.includes(owner ?? ""));
+    const isLocked = accountsOf(machine).accounts.values()
+      .some(({ owner }) => names.includes(owner ?? ""));
     return [
       ...(!isLocked || machine.plistFile !== undefined ? [] : [
         "Internet Sharing, virtual machines and some VPNs replace pf's rules: " +
@@ -135,10 +136,10 @@ function verifyAfter(before: Machine, after: Machine): string | undefined {
   if (others(before) !== others(after)) {
     return "the lines of others in /etc/pf.conf are no longer those that were read";
   }
-  const left = accountsOf(after).accounts.length;
+  const left = accountsOf(after).accounts.size;
   if (left === 0) return undefined;
   // What a disable leaves to others is no worse than it was.
-  const known = left < accountsOf(before).accounts.length ? deficits(before) : [];
+  const known = left < accountsOf(before).accounts.size ? deficits(before) : [];
   return deficits(after).find((deficit) => !known.includes(deficit));
 }
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Found, Kind } from "../lock/piece.ts";
+import type { Found, Kind, Piece } from "../lock/piece.ts";
 import { isRule, rules } from "./anchor.ts";
 import { call } from "./call.ts";
 import type { Machine } from "./machine.ts";
@@ -25,20 +25,15 @@ export const pf: Kind<Machine> = {
       return found === undefined ? [] : { ...part.piece, ...found };
     }),
   ],
-  make(pieces, machine) {
-    const own = pieces.filter(isRule);
-    const shared = SHARED.filter(({ piece }) => pieces.some(({ is }) => is === piece.is));
-    return [
-      ...(own.length === 0 ? [] : rules.make(own, machine)),
-      ...shared.flatMap((part) => part.make(machine)),
-    ];
-  },
-  unmake(pieces, machine, made) {
-    const own = pieces.filter(isRule);
-    const shared = SHARED.filter(({ piece }) => pieces.some(({ is }) => is === piece.is));
-    return [
-      ...shared.toReversed().flatMap((part) => part.unmake(machine)),
-      ...(own.length === 0 ? [] : rules.unmake(own, machine, made?.filter(isRule))),
-    ];
-  },
+  make: (pieces, machine) => [
+    ...rules.make(pieces.filter(isRule), machine),
+    ...sharedIn(pieces).flatMap((part) => part.make(machine)),
+  ],
+  unmake: (pieces, machine, made) => [
+    ...sharedIn(pieces).toReversed().flatMap((part) => part.unmake(machine)),
+    ...rules.unmake(pieces.filter(isRule), machine, made?.filter(isRule)),
+  ],
 };
+
+const sharedIn = (pieces: readonly Piece[]) =>
+  SHARED.filter(({ piece }) => pieces.some(({ is }) => is === piece.is));

@@ -83,14 +83,16 @@ const RULE = new RegExp(
 /** The reference page's own rules, which pf does not read: they may be there, and count as nothing. */
 const PAGE_RULE = /^(block drop out quick|pass out quick on lo0) user \S+ to any$/;
 
-/** What lines of rules come to, account by account, and the lines that are none of ours. */
-export interface ReadRules {
-  readonly accounts: readonly AccountRules[];
-  readonly strange: readonly string[];
-}
-
-/** Reads the file's lines, or those that pfctl prints. */
-export function readRules(lines: readonly string[]): ReadRules {
+/**
+ * Reads the file's lines, or those that pfctl prints: what they come to, account by account, and
+ * the lines that are none of ours.
+ *
+ * @param names the owners of uids, where the lines do not tell
+ */
+export function readRules(
+  lines: readonly string[],
+  names: ReadonlyMap<number, string> = new Map(),
+): { readonly accounts: readonly AccountRules[]; readonly strange: readonly string[] } {
   const found = new Map<number, { owner: string | undefined; rules: Set<string> }>();
   const strange: string[] = [];
   let owner: string | undefined;
@@ -114,7 +116,7 @@ export function readRules(lines: readonly string[]): ReadRules {
     accounts: [...found].map(([uid, entry]) => ({
       uid,
       ...judged(entry.rules),
-      owner: entry.owner,
+      owner: entry.owner ?? names.get(uid),
     })),
     strange,
   };
