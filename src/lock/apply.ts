@@ -14,6 +14,10 @@ import { printRange } from "./uid_range.ts";
 
 /** How a run is watched from outside. */
 export interface Watcher {
+  /** Another run holds the lock: this one waits. */
+  onWaiting(): void;
+  /** Called once, when the plan is known and before its first command. */
+  onPlan(steps: readonly Step[]): void;
   /** Called before each command. */
   onStep(step: Step): void;
   /** Called when a command has taken {@link LONG} milliseconds, and goes on. */
@@ -41,7 +45,7 @@ export interface Run<M> {
 export async function carryOut<M>(
   steps: readonly Step[],
   run: Run<M>,
-  watcher: Watcher,
+  watcher: Pick<Watcher, "onStep" | "onLong">,
 ): Promise<void> {
   const done: string[] = [];
   for (const step of steps) {

@@ -25,14 +25,6 @@ export interface Change {
   readonly asked: Asked;
 }
 
-/** How a change is watched from outside. */
-export interface ChangeWatcher extends Watcher {
-  /** Another run holds the lock: this one waits. */
-  onWaiting(): void;
-  /** Called once, when the plan is known and before its first command. */
-  onPlan(steps: readonly Step[]): void;
-}
-
 /** What came of a change. */
 export interface Outcome {
   readonly steps: readonly Step[];
@@ -53,7 +45,7 @@ export interface Outcome {
 export async function makeChange<M>(
   system: System<M>,
   change: Change,
-  watcher: ChangeWatcher,
+  watcher: Watcher,
   { opening, signals }: { opening: Promise<Session>; signals: SignalTrap },
 ): Promise<Outcome> {
   await using session = await opening;
