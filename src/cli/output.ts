@@ -17,13 +17,12 @@ export function printDryRun(
   plan: readonly Pick<Step, "line" | "why">[],
   explain: boolean,
 ): void {
-  const commands = plan.flatMap(({ line, why }) => [
-    ...(explain ? [colour(`  # ${why}`, dim)] : []),
-    ...indented(line),
-  ]);
-  print([
-    colour(`Firewall ${action}: dry-run`, bold),
-    ...commands,
+  printLines(() => [
+    bold(`Firewall ${action}: dry-run`),
+    ...plan.flatMap(({ line, why }) => [
+      ...(explain ? [dim(`  # ${why}`)] : []),
+      ...indented(line),
+    ]),
     "Re-run with --apply (or --apply-system) to execute.",
   ]);
 }
@@ -64,23 +63,24 @@ export function printOutcome(lines: readonly string[]): void {
 
 /** Results; their lines are made when width is known, and whether colours are wanted. */
 export function printLines(lines: (width: Width) => readonly string[]): void {
-  setColorEnabled(Deno.stdout.isTerminal() && !Deno.noColor);
-  print(lines(widthOf(Deno.stdout)));
+  colourFor(Deno.stdout);
+  write(Deno.stdout, lines(widthOf(Deno.stdout)));
 }
 
 /** One JSON document. Of its format's version a minor one adds, a major one breaks. */
 export function printJson(document: Readonly<Record<string, unknown>>): void {
-  print([json({ formatVersion: "1.0", ...document }, 2)]);
+  write(Deno.stdout, [json({ formatVersion: "1.0", ...document }, 2)]);
 }
 
 /** An error, as the reference page prints it; what a command said stays as that command said it. */
 export function printError(message: string): void {
   const [first, ...more] = message.split("\n").map(visible);
-  const prefix = colour("[fishnet]", red, Deno.stderr);
+  colourFor(Deno.stderr);
+  const prefix = red("[fishnet]");
   const lines = /\bsudo \S+ -/.test(first!)
     ? [`${prefix} ${first}`]
     : wrap(`${prefix} ${first}`, widthOf(Deno.stderr), INDENT);
-  write(Deno.stderr, [...lines, ...more].join("\n") + "\n");
+  write(Deno.stderr, [...lines, ...more]);
 }
 
 /** What an administrator should know, the most urgent first, and where the rest is said. */
@@ -88,11 +88,12 @@ export function printWarnings(
   warnings: readonly Warning[],
   notCovered: readonly string[],
 ): void {
-  const prefix = colour("[fishnet] warning:", yellow, Deno.stderr);
+  colourFor(Deno.stderr);
+  const prefix = yellow("[fishnet] warning:");
   const lines = mostUrgentFirst(warnings).flatMap((warning) =>
     wrap(`${prefix} ${warningText(warning)}`, widthOf(Deno.stderr), INDENT)
   );
-  if (lines.length > 0) write(Deno.stderr, lines.join("\n") + "\n");
+  write(Deno.stderr, lines);
   if (notCovered.length > 0) say(wrapped(LIMITS_HINT));
 }
 
@@ -101,9 +102,8 @@ const INDENT = 2;
 
 /** Lines on standard error, marked as the program's own. */
 function say(lines: readonly string[]): void {
-  if (lines.length === 0) return;
-  const prefix = colour("[fishnet]", dim, Deno.stderr);
-  write(Deno.stderr, lines.map((line) => `${prefix} ${line}\n`).join(""));
+  colourFor(Deno.stderr);
+  write(Deno.stderr, lines.map((line) => `${dim("[fishnet]")} ${line}`));
 }
 
 /** A sentence in lines that leave room for the mark before them. */
@@ -133,14 +133,9 @@ function widthOf(to: typeof Deno.stdout): Width {
   return columns < MIN_WIDTH ? undefined : columns;
 }
 
-function print(lines: readonly string[]): void {
-  write(Deno.stdout, lines.join("\n") + "\n");
-}
-
 /** Colours only where a person looks, and never with NO_COLOR, which Deno has read for us. */
-function colour(text: string, paint: (text: string) => string, to = Deno.stdout): string {
+function colourFor(to: typeof Deno.stdout): void {
   setColorEnabled(to.isTerminal() && !Deno.noColor);
-  return paint(text);
 }
 
 let lost = false;
@@ -154,8 +149,8 @@ export function isIncomplete(): boolean {
  * A reader that has gone (`| head -1`) is no error: there is nobody left to tell. What cannot be
  * printed for any other reason stops nothing either, least of all an apply half-way.
  */
-function write(to: typeof Deno.stdout, text: string): void {
-  const bytes = new TextEncoder().encode(text);
+function write(to: typeof Deno.stdout, lines: readonly string[]): void {
+  const bytes = new TextEncoder().encode(lines.map((line) => `${line}\n`).join(""));
   try {
     for (let sent = 0; sent < bytes.length;) sent += to.writeSync(bytes.subarray(sent));
   } catch (error) {
