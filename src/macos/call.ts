@@ -42,9 +42,10 @@ export const call: Shared = {
         undo: ["", ""],
       }];
     }
-    return [
-      load(rulesWithCall(machine).map((rule) => rule === PRINTED_CALL ? CALL : rule), why, machine),
-    ];
+    const others = rulesWithoutCall(machine);
+    // Last, or right before what could pass packets past it.
+    const place = shadowIn(others, machine.called)?.place ?? others.length;
+    return [load(others.toSpliced(place, 0, CALL), why, machine)];
   },
   unmake(machine) {
     const why = "take the call out of the rules that are running, all of which stay";
@@ -57,16 +58,6 @@ export const call: Shared = {
 /** The running rules of others. */
 export function rulesWithoutCall({ rules }: Machine): string[] {
   return rules.filter((rule) => rule !== PRINTED_CALL);
-}
-
-/** The running rules with our call: last, or right before what could pass packets past it. */
-export function rulesWithCall(machine: Machine): string[] {
-  const others = rulesWithoutCall(machine);
-  return others.toSpliced(
-    shadowIn(others, machine.called)?.place ?? others.length,
-    0,
-    PRINTED_CALL,
-  );
 }
 
 /** The first rule that may let pass at once what our anchor should judge, and where it stands. */
