@@ -38,7 +38,7 @@ export function readOptions(command: FirewallCommand, args: readonly string[]): 
     }
     const wrong = possible && values.find((value) => !possible.includes(value));
     if (wrong !== undefined) {
-      throw unknown(`value for --${name}`, wrong, possible!, oneOf(possible!));
+      throw unknown(`value for --${name}`, wrong, possible!);
     }
     if (values.length > 0) given.set(name, values);
   }
@@ -77,19 +77,16 @@ function joinValues(
   return joined;
 }
 
-/** What stands in place of a near word, where a few are known. */
-export const oneOf = (known: readonly string[]) => `one of ${known.join(", ")}`;
-
 /**
  * An error that names the word that was meant, where one is near.
  *
- * @param otherwise where to find the words that are known, or which they are
+ * @param otherwise where to find the words that are known; by default, which they are
  */
 export function unknown(
   what: string,
   word: string,
   known: readonly string[],
-  otherwise: string,
+  otherwise = `one of ${known.join(", ")}`,
 ): FishnetError {
   const near = nearest(word, known);
   if (near === undefined) return new FishnetError(`unknown ${what} '${word}' (${otherwise})`);

@@ -7,7 +7,7 @@ import { type Backend, parseAccountName, refuseRoot, type System } from "../acco
 import { FishnetError } from "../errors.ts";
 import type { LockOptions } from "../lock/piece.ts";
 import type { VerifyOptions } from "../lock/verify.ts";
-import { oneOf, type Options, readOptions, unknown } from "./arguments.ts";
+import { type Options, readOptions, unknown } from "./arguments.ts";
 import {
   COMMANDS,
   type FirewallCommand,
@@ -105,20 +105,19 @@ function completionsOf(args: readonly string[]): Command {
   if (shell === undefined) throw new FishnetError(`a shell is required: ${SHELLS.join(", ")}`);
   if (extra !== undefined) throw new FishnetError(`unexpected argument '${extra}'`);
   const found = SHELLS.find((known) => known === shell);
-  if (found === undefined) throw unknown("shell", shell, SHELLS, oneOf(SHELLS));
+  if (found === undefined) throw unknown("shell", shell, SHELLS);
   return { kind: "completions", shell: found };
 }
 
 function commandOf(kind: FirewallCommand, options: Options, around: Surroundings): Command {
   const system = systemOf(options, around);
   const about = { ...accountsOf(kind, options, around), system };
-  const explain = options.has("explain");
   switch (kind) {
     case "enable":
     case "disable":
       return { kind, ...changeOf(options, about) };
     case "status":
-      return { kind, ...about, explain };
+      return { kind, ...about, explain: options.has("explain") };
     case "verify": {
       const proxy = proxyOf(valueOf(options, "proxy") ?? "http://127.0.0.1:3777/health");
       return { kind, ...about, target: targetOf(valueOf(options, "target")), proxy };

@@ -60,7 +60,6 @@ export async function tryAll(
   ask: Ask,
   what: readonly Attempted[],
 ): Promise<{ answers: (Answer | undefined)[]; complaint: string }> {
-  if (what.length === 0) return { answers: [], complaint: "" };
   // The mark goes by standard input, which no account can read.
   const mark = crypto.randomUUID();
   const input = [script.trimEnd(), mark, ...what.map(lineOf), ""].join("\n");
