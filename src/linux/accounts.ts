@@ -38,15 +38,19 @@ export function parsePasswd(text: string): PasswdEntry[] {
   return [...entries.values()];
 }
 
+/** The highest: the one above it stands for none (chown(2)). */
+const LAST_UID = 2 ** 32 - 2;
+
 /** Reads /etc/subuid. */
 export function parseSubuid(text: string): Subuid {
   const ranges: SubuidEntry[] = [];
   const unclear: string[] = [];
   for (const line of text.split("\n")) {
     const match = /^([^:]+):(0|[1-9]\d{0,9}):([1-9]\d{0,9})$/.exec(line);
-    const first = Number(match?.[2]);
-    if (match === null) unclear.push(line);
-    else ranges.push({ owner: match[1]!, first, last: first + Number(match[3]) - 1 });
+    const [, owner = "", first = 0, count = 0] = match ?? [];
+    const last = Number(first) + Number(count) - 1;
+    if (match === null || last > LAST_UID) unclear.push(line);
+    else ranges.push({ owner, first: Number(first), last });
   }
   return { ranges, unclear };
 }

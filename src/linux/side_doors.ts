@@ -12,6 +12,8 @@ import { subordinateRanges } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
 import { filePaths, fileWarnings } from "./side_doors/files.ts";
 import {
+  DEVICE_OWNERS,
+  deviceWarnings,
   FAMILY_ALIASES,
   familyWarnings,
   lentUidsWarnings,
@@ -28,6 +30,7 @@ const MAX_ACCOUNTS = 20;
 /** What is asked of packets' ways out of the kernel, of accounts' names, and of uids. */
 const FILES = [
   ...["/proc/net/protocols", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/modules_disabled"],
+  DEVICE_OWNERS,
   ...["/etc/nsswitch.conf", "/etc/request-key.conf", "/etc/request-key.d/*.conf"],
 ];
 const REQUEST_KEY = "/sbin/request-key";
@@ -128,6 +131,7 @@ export async function doorWarnings(
       : connectionWarnings(accounts, sockets, addresses)),
     ...familyWarnings(file("/proc/net/protocols"), modules?.stdout ?? ""),
     ...mptcpWarnings(accounts, endpoints),
+    ...deviceWarnings(accounts, files),
     ...(files.has(REQUEST_KEY) ? requestKeyWarnings(requestKeyLines(files)) : []),
     ...lentUidsWarnings(files.get(NSRESOURCED)?.type === "s", file("/etc/nsswitch.conf")),
     ...relayWarnings(accounts, sockets ?? ""),

@@ -198,15 +198,24 @@ Deno.test("uid ranges are read strictly", () => {
 
 Deno.test("subuid(5): names and numbers own ranges; what is no range is told apart", () => {
   const { ranges, unclear } = parseSubuid(
-    "a:100:10\n1001:200:1\nb:x:1\nc:1\n#d:1:1\ne:5:0\nf:5:1\r\ng:0x10:1\nh:010:1\ni:0:1",
+    "a:100:10\n1001:200:1\nb:x:1\nc:1\n#d:1:1\ne:5:0\nf:5:1\r\ng:0x10:1\nh:010:1\ni:0:1\nj:1:4294967294\nk:1:4294967295",
   );
   assertEquals(ranges.map(({ owner, first, last }) => [owner, first, last]), [
     ["a", 100, 109],
     ["1001", 200, 200],
     ["#d", 1, 1],
     ["i", 0, 0],
+    ["j", 1, 4294967294],
   ]);
-  assertEquals(unclear, ["b:x:1", "c:1", "e:5:0", "f:5:1\r", "g:0x10:1", "h:010:1"]);
+  assertEquals(unclear, [
+    "b:x:1",
+    "c:1",
+    "e:5:0",
+    "f:5:1\r",
+    "g:0x10:1",
+    "h:010:1",
+    "k:1:4294967295",
+  ]);
   assertEquals(parsePasswd("a:x:7:7::/:\nbad\nb:x:no:1:::\n"), [{ name: "a", uid: 7 }]);
 });
 

@@ -284,6 +284,17 @@ Deno.test("families that are there, or would be loaded, are one warning with one
   assertEquals(familyWarnings("protocol size\nTCP 2304 2\n", "install /bin/false \n"), []);
 });
 
+worldTest("a tap device of the account's own is warned of", async (world) => {
+  const agent = await world.account();
+  await world.must("ip", "tuntap", "add", "dev", "tap7", "mode", "tap", "user", agent);
+  await world.must("ip", "tuntap", "add", "dev", "tap8", "mode", "tap", "user", "root");
+  await world.must("ip", "tuntap", "add", "dev", "tap9", "mode", "tap");
+  const told = await warnings(world, [await lockedAs(agent)], "owns the device");
+  assertEquals(told.map(({ account, reason }) => [account, reason.split(":")[0]]), [
+    [agent, "owns the device tap7"],
+  ]);
+});
+
 worldTest("uids from elsewhere than /etc/subuid are warned of", async (world) => {
   const agent = await lockedAs(await world.account());
   const about = async (machine = "") =>

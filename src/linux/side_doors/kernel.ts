@@ -6,6 +6,7 @@
  */
 import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
+import type { Files } from "../../statements.ts";
 import type { Locked } from "./locked.ts";
 
 /**
@@ -62,6 +63,26 @@ export function mptcpWarnings(accounts: readonly Locked[], endpoints: string): W
     reason: "MPTCP over loopback sends packets to outside, and the rule against it is not there",
     remedy: "sysctl -w net.mptcp.enabled=0, and the same line in /etc/sysctl.d",
   }];
+}
+
+/** Whose each tap or tun device is (the kernel's drivers/net/tun.c). */
+export const DEVICE_OWNERS = "/sys/class/net/*/owner";
+
+/** Devices of an account's own: what it writes to one is a packet that comes in, and may be forwarded. */
+export function deviceWarnings(accounts: readonly Locked[], files: Files): Warning[] {
+  return [...files].flatMap(([path, { text }]) => {
+    const [, device] = /^\/sys\/class\/net\/([^/]+)\/owner$/.exec(path) ?? [];
+    const owner = Number(text);
+    const account = accounts.find(({ uid, ranges }) =>
+      uid === owner || ranges.some(({ first, last }) => first <= owner && owner <= last)
+    );
+    if (device === undefined || text.trim() === "" || account === undefined) return [];
+    return [{
+      account: account.name,
+      reason: `owns the device ${shown(device)}: what it writes there goes on by bridge or routing`,
+      remedy: `ip link delete ${shown(device)}, or give it to another account`,
+    }];
+  });
 }
 
 /**
