@@ -208,7 +208,9 @@ function secondsOf(text: string): number {
 function targetOf(text: string | undefined): VerifyOptions["target"] {
   if (text === undefined) return undefined;
   const url = URL.parse(`tcp://${text}`);
-  if (url === null || url.host !== text || url.hostname === "" || url.port === "") {
+  // A URL of http takes no host in numbers that is no IPv4 address, and writes out a short one.
+  const host = URL.parse(`http://${text.toLowerCase()}`)?.hostname;
+  if (url?.host !== text || host !== url.hostname.toLowerCase() || !(Number(url.port) > 0)) {
     throw new FishnetError(`invalid target '${text}': must be HOST:PORT, as in 203.0.113.9:443`);
   }
   return { host: url.hostname.replace(/^\[|\]$/g, ""), port: Number(url.port) };

@@ -288,7 +288,19 @@ Deno.test("verify takes a target and a proxy, and refuses what is neither", () =
   const command = ofKind("verify", parse("firewall", "verify", "--target", "[2001:db8::9]:443"));
   assertEquals(command.target, { host: "2001:db8::9", port: 443 });
   assertEquals(command.proxy.href, "http://127.0.0.1:3777/health");
-  for (const target of ["203.0.113.9", "203.0.113.9:0x", "a b:1", "h:70000", "h:1/x", "u@h:1"]) {
+  for (
+    const target of [
+      "203.0.113.9",
+      "203.0.113.9:0x",
+      "a b:1",
+      "h:70000",
+      "h:1/x",
+      "u@h:1",
+      "999.1.1.1:1",
+      "1.2.3:1",
+      "h:0",
+    ]
+  ) {
     assert(message(["firewall", "verify", `--target=${target}`]).startsWith("invalid target"));
   }
   assert(message(["firewall", "verify", "--proxy", "https://x"]).startsWith("invalid proxy"));
