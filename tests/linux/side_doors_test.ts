@@ -99,6 +99,21 @@ worldTest("relays on loopback are warned of, unless --only-port shuts them", asy
   assertEquals((await warnings(world, [await limited(8080)], "may relay")).length, 1);
 });
 
+worldTest("a port of the proxy on which nobody else listens is warned of", async (world) => {
+  const agent = await world.account();
+  const other = await world.account();
+  const told = async (...onlyPorts: number[]) => {
+    const locked = [await lockedAs(agent, { onlyPorts })];
+    const all = await doorWarnings(rootOn(world, ""), locked, true);
+    return all.flatMap(({ reason }) => reason.includes(" listens on port ") ? [reason] : []);
+  };
+  assertEquals(await told(), ["nothing listens on port 3777 of this machine"]);
+  await serve(world, { as: agent }, 3777);
+  assertEquals(await told(), ["only itself listens on port 3777 of this machine"]);
+  await serve(world, { as: other }, 3778);
+  assertEquals(await told(3777, 3778), []);
+});
+
 worldTest("connections from before the lock are told, subordinate uids' as well", async (world) => {
   const agent = await world.account();
   const range = { first: world.firstUid, last: world.firstUid + 99 };

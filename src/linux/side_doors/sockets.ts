@@ -38,6 +38,13 @@ function plainAddress(text: string): string {
   return text.replace(/^\[|\]$/g, "").replace(/%.*$/, "").replace(/^::ffff:/, "");
 }
 
+/** An account, by what tells its sockets. */
+type Owner = Pick<Locked, "name" | "uid" | "ranges">;
+
+/** Whether a socket is of the account, or of its subordinate uids. */
+const isOf = ({ uid, ranges }: Owner, socket: Socket) =>
+  socket.uid === uid || ranges.some(({ first, last }) => first <= socket.uid && socket.uid <= last);
+
 const isLoopback = (address: string) => address.startsWith("127.") || address === "::1";
 
 /**
@@ -47,7 +54,7 @@ const isLoopback = (address: string) => address.startsWith("127.") || address ==
  * @param sockets undefined where `ss` failed
  */
 export function connectionWarnings(
-  accounts: readonly Pick<Locked, "name" | "uid" | "ranges">[],
+  accounts: readonly Owner[],
   sockets: string | undefined,
   addresses: string,
 ): Warning[] {
@@ -63,15 +70,12 @@ export function connectionWarnings(
   const outside = parseSockets(sockets).filter(({ state, peerAddress }) =>
     !WAITING.includes(state) && !isLoopback(peerAddress) && !own.has(peerAddress)
   );
-  return accounts.flatMap(({ name: account, uid, ranges }) => {
-    const held = outside.filter((socket) =>
-      socket.uid === uid ||
-      ranges.some(({ first, last }) => first <= socket.uid && socket.uid <= last)
-    );
+  return accounts.flatMap((one) => {
+    const held = outside.filter((socket) => isOf(one, socket));
     if (held.length === 0) return [];
     const sctp = held.some(({ protocol }) => protocol === "sctp") ? " (SCTP)" : "";
     return [{
-      account,
+      account: one.name,
       reason: `still holds ${held.length} connection(s)${sctp} to outside, to ` +
         [...new Set(held.map(({ peerAddress }) => peerAddress))].slice(0, 3).join(", "),
       remedy: "restart its processes",
@@ -118,21 +122,18 @@ export function relayWarnings(
 /** Where the proxy listens if nothing else is said. */
 const PROXY_PORT = 3777;
 
-/** An account that is left with nobody to talk to: nothing listens on the port of its proxy. */
-export function proxyWarnings(
-  accounts: readonly Pick<Locked, "name" | "onlyPorts">[],
-  sockets: string,
-): Warning[] {
-  const ports = new Set(
-    parseSockets(sockets).filter(({ protocol, state }) => protocol === "tcp" && state === "LISTEN")
-      .map(({ localPort }) => localPort),
-  );
-  return accounts.flatMap(({ name: account, onlyPorts }) => {
-    const wanted = onlyPorts.length > 0 ? onlyPorts : [PROXY_PORT];
-    if (wanted.some((port) => ports.has(port))) return [];
+/** An account that is left with nobody to talk to: nobody else listens on the port of its proxy. */
+export function proxyWarnings(accounts: readonly Locked[], sockets: string): Warning[] {
+  const listening = parseSockets(sockets)
+    .filter(({ protocol, state }) => protocol === "tcp" && state === "LISTEN");
+  return accounts.flatMap((account) => {
+    const wanted = account.onlyPorts.length > 0 ? account.onlyPorts : [PROXY_PORT];
+    const there = listening.filter(({ localPort }) => wanted.includes(localPort));
+    if (there.some((socket) => !isOf(account, socket))) return [];
     return [{
-      account,
-      reason: `nothing listens on port ${wanted.join(" or ")} of this machine`,
+      account: account.name,
+      reason: `${there.length === 0 ? "nothing" : "only itself"} listens on port ` +
+        `${wanted.join(" or ")} of this machine`,
       remedy: "start the proxy there, or the agent reaches nothing at all",
     }];
   });
