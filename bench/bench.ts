@@ -2,16 +2,15 @@
  * `deno task bench`: every figure that docs/measured.md quotes, as a ratio against
  * something that runs beside it in the same run. Ends with 1 when a bound is missed.
  *
- *     deno task bench [--quick | --long]
+ *     deno task bench [--quick]
  *
- * `--quick` measures less, for information. `--long` also applies plans for 1,000 accounts, which
- * takes most of an hour with iptables: each rule is one more for every later command to read.
+ * `--quick` measures less, for information.
  *
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { PORT, probe } from "../tests/support/lock.ts";
-import { linesOf, must, run } from "../tests/support/process.ts";
+import { linesOf, must } from "../tests/support/process.ts";
 import {
   OUTSIDE_V4,
   OUTSIDE_V6,
@@ -23,21 +22,14 @@ import {
 import { compile, compileArguments, HOST } from "../packaging/compile.ts";
 import { costOf, ratio, secondsOf, type Spread, spreadOf } from "./measure.ts";
 
-const { quick, long } = parseArgs(Deno.args, { boolean: ["quick", "long"] }) as {
-  quick: boolean;
-  long: boolean;
-};
+const { quick } = parseArgs(Deno.args, { boolean: ["quick"] }) as { quick: boolean };
 
 /** How often a pair is measured, and how long traffic flows; the quick form is for information. */
 const PAIRS = quick ? 15 : 21;
-const TRAFFIC_PAIRS = quick ? 3 : 7;
-const TRAFFIC_SECONDS = quick ? 0.3 : 1;
-const LOCKED = quick ? [1, 10] : [1, 10, 100, 1000];
-/** For how many accounts plans are applied; with iptables every rule is one more for each command. */
-const APPLIED = {
-  iptables: quick ? [1] : long ? [1, 10, 100, 1000] : [1, 10, 100],
-  nftables: quick ? [1, 1000] : [1, 10, 100, 1000],
-} as const;
+/** Traffic is measured in many short pairs: what else a machine does disturbs some of them alone. */
+const TRAFFIC_PAIRS = quick ? 15 : 41;
+const TRAFFIC_SECONDS = 0.3;
+const COUNTS = quick ? [1, 10] : [1, 10, 100, 1000];
 
 /** As text, for accounts that may not read where the sources lie. */
 const TRAFFIC = await Deno.readTextFile(new URL("traffic.py", import.meta.url));
@@ -171,44 +163,20 @@ async function addAccounts(world: World, count: number): Promise<string[]> {
 
 const agentUsers = (names: readonly string[]) => names.flatMap((name) => ["--agent-user", name]);
 
-async function linesOfPlan(binary: string, ...args: readonly string[]): Promise<string> {
-  const document = JSON.parse(await must(binary, "firewall", ...args, "--json"));
-  return document.steps.map(({ line }: { line: string }) => `${line}\n`).join("");
-}
-
+/** How long many accounts take, all in one run; what one takes is measured beside ufw. */
 async function apply(binary: string, backend: string, count: number): Promise<void> {
   await using world = await World.create();
-  const names = await addAccounts(world, count);
-  const args = [...agentUsers(names), "--backend", backend];
-  const file = await Deno.makeTempFile();
-  const seconds = async (action: "enable" | "disable", way: "apply" | "sh") => {
-    if (way === "apply") {
-      return await secondsOf(...world.command(binary, "firewall", action, ...args, "--apply"))();
-    }
-    await Deno.writeTextFile(file, await linesOfPlan(binary, action, ...args));
-    return await secondsOf(...world.command("sh", file))();
-  };
-  const ratios: Record<"enable" | "disable", number[]> = { enable: [], disable: [] };
-  const applied: Record<"enable" | "disable", number[]> = { enable: [], disable: [] };
-  const pairs = count >= 100 ? 1 : quick ? 3 : 9; // a hundred accounts are long enough for one
-  for (let i = 0; i < pairs; i++) {
-    const times: Record<string, number> = {};
-    for (const way of i % 2 === 0 ? ["apply", "sh"] as const : ["sh", "apply"] as const) {
-      for (const action of ["enable", "disable"] as const) {
-        times[`${action} ${way}`] = await seconds(action, way);
-      }
-    }
-    for (const action of ["enable", "disable"] as const) {
-      applied[action].push(times[`${action} apply`]!);
-      ratios[action].push(times[`${action} apply`]! / times[`${action} sh`]!);
-    }
-  }
-  await Deno.remove(file);
-  for (const action of ["enable", "disable"] as const) {
-    const what = `${action} --apply, ${backend}, ${count} account(s)`;
-    atMost(what, "the dry-run's lines in sh", spreadOf(ratios[action]));
-    const bound = backend === "nftables" && count === 1000 ? 3 : undefined;
-    if (count > 1) atMost(`${what}, seconds`, "-", spreadOf(applied[action]), bound);
+  const args = [...agentUsers(await addAccounts(world, count)), "--backend", backend, "--apply"];
+  const limit = backend === "nftables" ? 3 : undefined;
+  for (
+    const [words, bound] of [
+      [["enable", ...args], limit],
+      [["status", "--json"], 2],
+      [["disable", ...args], limit],
+    ] as const
+  ) {
+    const seconds = await secondsOf(...world.command(binary, "firewall", ...words))();
+    atMost(`${words[0]}, ${backend}, ${count} accounts, seconds`, "-", spreadOf([seconds]), bound);
   }
 }
 
@@ -280,76 +248,28 @@ async function refusal(backend: string): Promise<void> {
   }
 }
 
-/**
- * Locks the accounts `from` to `to`, where those below are locked: with nftables by the program
- * itself, with iptables in a few commands, with what `enable` would leave. That it is a lock, the
- * program's own status has to say.
- */
-async function lockMany(world: World, backend: string, from: number, to: number): Promise<void> {
-  const numbers = Array.from({ length: to - from }, (_, i) => from + i);
-  if (backend === "nftables") {
-    const names = numbers.map((i) => `bench${i}`);
-    const args = [...agentUsers(names), "--backend", backend, "--apply"];
-    await world.must(...program(), "firewall", "enable", ...args);
-  } else {
-    const ranges = (i: number) => {
-      const first = FIRST_SUBORDINATE + i * RANGE;
-      return [`${FIRST_UID + i}`, `${first}-${first + RANGE - 1}`];
-    };
-    // Accounts in a row share one routing rule, and their ranges another.
-    const routing = [[FIRST_UID, 1], [FIRST_SUBORDINATE, RANGE]].flatMap(([first, uids]) => {
-      const rule = (verb: string, count: number) =>
-        `rule ${verb} pref 77 uidrange ${first}-${first! + count * uids! - 1} prohibit ` +
-        "protocol kernel\n";
-      return [rule("add", to), ...(from > 0 ? [rule("del", from)] : [])];
-    }).join("");
-    const mangle = numbers.flatMap((i) =>
-      ranges(i).flatMap((uids) => [
-        `-I POSTROUTING 1 -m owner --uid-owner ${uids} ! -o lo -m comment ` +
-        `--comment fishnet:bench${i} -j DROP\n`,
-        `-I POSTROUTING 1 -o lo -p tcp -m owner --uid-owner ${uids} -m tcp --tcp-flags SYN SYN ` +
-        "-j TCPOPTSTRIP --strip-options 30\n",
-        `-I POSTROUTING 1 -p sctp -m owner --uid-owner ${uids} -j DROP\n`,
-      ])
-    );
-    const filter = numbers.map((i) =>
-      `-I OUTPUT 1 -m owner --uid-owner ${FIRST_UID + i} ! -o lo -j REJECT\n`
-    );
-    const rules = ["*mangle\n", ...mangle, "COMMIT\n*filter\n", ...filter, "COMMIT\n"].join("");
-    for (const [family, command] of [["-4", "iptables-restore"], ["-6", "ip6tables-restore"]]) {
-      await feed(world, routing, "ip", family!, "-batch", "-");
-      await feed(world, rules, command!, "--noflush");
-    }
-  }
-  const { code, stdout } = await world.fishnet("firewall", "status");
-  if (code !== 0) throw new Error(`not locked as enable would: ${stdout}`);
-}
-
-/** Runs a command inside that reads what it is to do, and has to succeed. */
-async function feed(world: World, input: string, ...command: string[]): Promise<void> {
-  const { code, stderr } = await run(world.command(...command), { input });
-  if (code !== 0) throw new Error(`${command.join(" ")}: ${stderr}`);
-}
-
-/** Traffic of `traffic.py`. */
-const KINDS = ["udp", "tcp"] as const;
-
 const HOOKS_ALONE = `table inet hooks {
   chain out { type filter hook output priority filter - 10; }
   chain post { type filter hook postrouting priority srcnat + 10; }
-}
-`;
+}`;
 
+/** UDP ends where it comes in, so that its rate is the sender's alone. */
+const NO_UDP = `table netdev quiet {
+  chain in { type filter hook ingress device in0 priority 0; ip protocol udp drop; }
+}`;
+
+/** What an account that nobody locks gets through, with locked accounts beside it. */
 async function bystanders(backend: string): Promise<void> {
   await using empty = await World.create();
   await using hooks = await World.create();
-  await using locked = await World.create();
+  await using page = await World.create();
+  await using one = await World.create();
+  await using many = await World.create();
   const bystander = await empty.account();
-  await addAccounts(locked, LOCKED.at(-1)!);
-  for (const world of [empty, hooks, locked]) {
-    const child = world.start(
-      ["ip", "netns", "exec", world.outside, PYTHON, "-c", TRAFFIC, "serve", `${PORT}`],
-    );
+  for (const world of [empty, hooks, page, one, many]) {
+    const outside = ["ip", "netns", "exec", world.outside];
+    await must(...outside, "nft", NO_UDP);
+    const child = world.start([...outside, PYTHON, "-c", TRAFFIC, "serve", `${PORT}`]);
     const lines = linesOf(child.stdout);
     await lines.read();
     lines.releaseLock();
@@ -363,38 +283,33 @@ async function bystanders(backend: string): Promise<void> {
     if (code !== 0) throw new Error(`the bystander's ${kind} failed: ${stderr}`);
     return Number(stdout);
   };
-  const withOne = new Map<string, number>();
-  const beside = (world: World, kind: string) =>
-    ratio(TRAFFIC_PAIRS, rate(locked, kind), rate(world, kind));
-  const compare = async (count: number) => {
-    for (const kind of KINDS) {
-      const figures = await beside(empty, kind);
-      const what = `bystander's ${kind} rate, ${backend}, ${count} locked`;
-      atLeast(what, "an empty ruleset", figures);
-      if (count === 1) atLeast(what, "two hooks without a rule", await beside(hooks, kind), 0.97);
-      if (count === 1) withOne.set(kind, figures.median);
-      const one = withOne.get(kind);
-      if (backend !== "nftables" || count === 1 || one === undefined) continue;
-      const { min, median, max } = figures;
-      const besideOne = { min: min / one, median: median / one, max: max / one };
-      atLeast(what, "the same with 1 locked", besideOne, 0.95);
+  const compare = async (what: string, world: World, beside: string, other: World, bound = 0) => {
+    for (const kind of ["udp", "tcp"]) {
+      const figures = await ratio(TRAFFIC_PAIRS, rate(world, kind), rate(other, kind));
+      atLeast(`bystander's ${kind} rate, ${what}`, beside, figures, bound || undefined);
     }
   };
-  await compare(0);
-  // What any rule set costs, whatever it asks.
-  await feed(hooks, HOOKS_ALONE, ...["nft", "-f", "-"]);
-  let done = 0;
-  for (const count of LOCKED) {
-    await lockMany(locked, backend, done, count);
-    done = count;
-    await compare(count);
-    if (count === 1000) await status(locked);
+  const lock = async (world: World, names: readonly string[]) => {
+    const args = [...agentUsers(names), "--backend", backend, "--apply"];
+    await world.must(...program(), "firewall", "enable", ...args);
+  };
+  // Two of the same: how much the figures below spread by themselves.
+  await compare("nothing locked", one, "an empty ruleset", empty);
+  await lock(one, await addAccounts(one, 1));
+  // What any rule set costs, whatever it asks, and what the page's own rule does.
+  await hooks.must("nft", HOOKS_ALONE);
+  const owner = ["-m", "owner", "--uid-owner", `${FIRST_UID}`];
+  await page.must("iptables", "-I", "OUTPUT", ...owner, "!", "-o", "lo", "-j", "REJECT");
+  const with1 = `${backend}, 1 locked`;
+  await compare(with1, one, "an empty ruleset", empty);
+  await compare(with1, one, "two hooks without a rule", hooks, 0.97);
+  await compare(with1, one, "the page's rule in OUTPUT alone", page);
+  const names = await addAccounts(many, COUNTS.at(-1)!);
+  for (const count of COUNTS.filter((count) => count > 1)) {
+    await lock(many, names.slice(0, count));
+    const bound = backend === "nftables" ? 0.95 : 0;
+    await compare(`${backend}, ${count} locked`, many, "1 locked", one, bound);
   }
-}
-
-async function status(world: World): Promise<void> {
-  const { seconds } = await costOf(world.command(...program(), "firewall", "status", "--json"));
-  atMost("status, 1000 accounts, seconds", "-", spreadOf([seconds]), 2);
 }
 
 function table(): string {
@@ -421,7 +336,7 @@ await startUp(binary, hello);
 for (const backend of ["iptables", "nftables"] as const) {
   await refusal(backend);
   await besideUfw(binary, hello, backend);
-  for (const count of APPLIED[backend]) await apply(binary, backend, count);
+  for (const count of [10, 1000]) await apply(binary, backend, count);
   await bystanders(backend);
 }
 print(`\n${table()}`);

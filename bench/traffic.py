@@ -2,13 +2,12 @@
 
     traffic.py udp ADDRESS PORT SECONDS    packets per second
     traffic.py tcp ADDRESS PORT SECONDS    requests per second, a connection each
-    traffic.py serve PORT                  answers both, and says "listening"
+    traffic.py serve PORT                  answers TCP, and says "listening"
 """
 
 import socket
 import struct
 import sys
-import threading
 import time
 
 
@@ -47,16 +46,8 @@ def answer(listener):
                 pass  # as tcp() closes it
 
 
-def swallow(port):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.bind(("", port))
-        while True:
-            s.recv(2048)
-
-
 def serve(port):
     listener = socket.create_server(("", port), backlog=512)
-    threading.Thread(target=swallow, args=(port,)).start()
     print("listening", flush=True)
     answer(listener)
 
