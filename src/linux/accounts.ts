@@ -47,10 +47,10 @@ export function parseSubuid(text: string): Subuid {
   const unclear: string[] = [];
   for (const line of text.split("\n")) {
     const match = /^([^:]+):(0|[1-9]\d{0,9}):([1-9]\d{0,9})$/.exec(line);
-    const [, owner = "", first = 0, count = 0] = match ?? [];
-    const last = Number(first) + Number(count) - 1;
+    const first = Number(match?.[2]);
+    const last = first + Number(match?.[3]) - 1;
     if (match === null || last > LAST_UID) unclear.push(line);
-    else ranges.push({ owner, first: Number(first), last });
+    else ranges.push({ owner: match[1]!, first, last });
   }
   return { ranges, unclear };
 }

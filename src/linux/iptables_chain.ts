@@ -8,7 +8,7 @@
  */
 import { FishnetError } from "../errors.ts";
 import { feed, printed, sudo } from "../lock/line.ts";
-import type { Found, Lock, Piece, Step } from "../lock/piece.ts";
+import type { Found, Piece, Step } from "../lock/piece.ts";
 import { commandOf, restoreOf } from "./iptables_changes.ts";
 import { CHAIN } from "./iptables_layers.ts";
 import type { Rule } from "./iptables_rules.ts";
@@ -44,12 +44,25 @@ export const chainPiece = (family: Family): ChainPiece => ({
   serves: ({ is }) => is.includes("loopback"),
 });
 
-/** Makes it, or mends it, in one transaction; what others put into it comes back by the undo. */
+/**
+ * Makes it, or mends it, in one transaction; what others put into it comes back by the undo.
+ *
+ * @throws {FishnetError} where somebody else has a chain of its name.
+ */
 export function makeChain({ chainOf: family, why }: ChainPiece, machine?: Machine): Step {
   const restore = restoreOf(family);
-  const before = machine === undefined ? [] : savedRules(machine)
-    .filter((saved) => saved.family === family && saved.variant === plainVariant(machine))
-    .flatMap(({ rules }) => rulesOfChain(rules).map(({ text }) => text));
+  const there = machine === undefined ? [] : savedRules(machine)
+    .filter((saved) => saved.family === family)
+    .flatMap(({ rules, variant }) => chainFound(rules, family, variant));
+  const foreign = there.find((chain) => chain.foreign);
+  if (foreign !== undefined) {
+    throw new FishnetError(
+      `somebody else has a chain '${CHAIN}' in ${commandOf(family)}: rename it ` +
+        `(${commandOf(family, foreign.variant)} -E), or use --backend nftables`,
+    );
+  }
+  const plain = machine && plainVariant(machine);
+  const before = there.find(({ variant }) => variant === plain)?.rules ?? [];
   return {
     line: feed(CHAIN_TEXT, ...restore),
     why,
@@ -100,16 +113,4 @@ export function chainFound(rules: readonly Rule[], family: Family, variant: Vari
     // Without any rule of ours, it only has the same name.
     ...(there.some((text) => ours.includes(text)) ? {} : { foreign: true }),
   }];
-}
-
-/** @throws {FishnetError} where the lock needs the chain and somebody else has one of its name. */
-export function refuseForeignChain(machine: Machine, { backend, onlyPorts }: Lock): void {
-  if (backend !== "iptables" || onlyPorts.length === 0) return;
-  for (const { rules, family, variant } of savedRules(machine)) {
-    if (!chainFound(rules, family, variant).some(({ foreign }) => foreign)) continue;
-    throw new FishnetError(
-      `somebody else has a chain '${CHAIN}' in ${commandOf(family)}: rename it ` +
-        `(${commandOf(family, variant)} -E), or use --backend nftables`,
-    );
-  }
 }

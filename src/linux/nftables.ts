@@ -147,25 +147,22 @@ function foundIn(table: OurTable, listing: string | undefined): Found[] {
 const isOurs = ({ made }: OurTable, there: Table) =>
   [...made.sets.keys()].some((set) => there.sets.has(set));
 
-/** @throws {FishnetError} where the lock needs a table and somebody else has one of its name. */
-export function refuseForeignTable(machine: Machine, { backend, onlyPorts }: Lock): void {
-  if (backend !== "nftables") return;
-  for (const table of onlyPorts.length > 0 ? [LOCK, LOOPBACK] : [LOCK]) {
-    const listing = listingOf(table, machine);
-    if (listing === undefined || isOurs(table, parseTable(listing))) continue;
-    throw new FishnetError(
-      `somebody else has a table '${table.name}': remove it, or use --backend iptables`,
-    );
-  }
-}
-
-/** One transaction, so that a table that was damaged is mended without a gap. */
+/**
+ * One transaction, so that a table that was damaged is mended without a gap.
+ *
+ * @throws {FishnetError} where somebody else has a table of its name.
+ */
 function makeTable(table: OurTable, machine: Machine | undefined): Step {
   const { name, text } = table;
   const why = tablePiece(table).why;
   const listing = machine === undefined ? undefined : listingOf(table, machine);
   if (listing === undefined) {
     return { line: feed(text, "nft", "-f", "-"), why, undo: [deleteTableLine(table)] };
+  }
+  if (!isOurs(table, parseTable(listing))) {
+    throw new FishnetError(
+      `somebody else has a table '${name}': remove it, or use --backend iptables`,
+    );
   }
   return {
     line: renewLine(table),

@@ -13,8 +13,7 @@ import { refuseLog } from "./audit.ts";
 import { refusePersist } from "./boot/boot.ts";
 import type { Machine } from "./machine.ts";
 import type { Ask } from "../root.ts";
-import { refuseForeignChain } from "./iptables_chain.ts";
-import { refuseForeignTable, tooLow } from "./nftables.ts";
+import { tooLow } from "./nftables.ts";
 import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
 
 /** @throws {FishnetError} for the first reason not to make this lock. */
@@ -28,8 +27,6 @@ export function refuse(
   refuseOtherName(lock, holdings);
   refuseWithoutLoopback(lock, machine);
   refuseLowRanges(lock);
-  refuseForeignChain(machine, lock);
-  refuseForeignTable(machine, lock);
   if (lock.persist) refusePersist(machine);
   refuseLog(machine, lock);
 }

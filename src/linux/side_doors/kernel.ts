@@ -7,7 +7,7 @@
 import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
 import type { Files } from "../../statements.ts";
-import type { Locked } from "./locked.ts";
+import { isOf, type Locked } from "./locked.ts";
 
 /**
  * Families of sockets that any account may open, of which the kernel sends packets without asking a
@@ -72,11 +72,9 @@ export const DEVICE_OWNERS = "/sys/class/net/*/owner";
 export function deviceWarnings(accounts: readonly Locked[], files: Files): Warning[] {
   return [...files].flatMap(([path, { text }]) => {
     const [, device] = /^\/sys\/class\/net\/([^/]+)\/owner$/.exec(path) ?? [];
-    const owner = Number(text);
-    const account = accounts.find(({ uid, ranges }) =>
-      uid === owner || ranges.some(({ first, last }) => first <= owner && owner <= last)
-    );
-    if (device === undefined || text.trim() === "" || account === undefined) return [];
+    if (device === undefined || text.trim() === "") return [];
+    const account = accounts.find((one) => isOf(one, Number(text)));
+    if (account === undefined) return [];
     return [{
       account: account.name,
       reason: `owns the device ${shown(device)}: what it writes there goes on by bridge or routing`,

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Warning } from "../../lock/report.ts";
-import type { Locked } from "./locked.ts";
+import { isOf, type Locked } from "./locked.ts";
 
 /** The states of sockets without a peer. */
 const WAITING = ["LISTEN", "UNCONN"];
@@ -38,13 +38,6 @@ function plainAddress(text: string): string {
   return text.replace(/^\[|\]$/g, "").replace(/%.*$/, "").replace(/^::ffff:/, "");
 }
 
-/** An account, by what tells its sockets. */
-type Owner = Pick<Locked, "name" | "uid" | "ranges">;
-
-/** Whether a socket is of the account, or of its subordinate uids. */
-const isOf = ({ uid, ranges }: Owner, socket: Socket) =>
-  socket.uid === uid || ranges.some(({ first, last }) => first <= socket.uid && socket.uid <= last);
-
 const isLoopback = (address: string) => address.startsWith("127.") || address === "::1";
 
 /**
@@ -54,7 +47,7 @@ const isLoopback = (address: string) => address.startsWith("127.") || address ==
  * @param sockets undefined where `ss` failed
  */
 export function connectionWarnings(
-  accounts: readonly Owner[],
+  accounts: readonly Pick<Locked, "name" | "uid" | "ranges">[],
   sockets: string | undefined,
   addresses: string,
 ): Warning[] {
@@ -71,7 +64,7 @@ export function connectionWarnings(
     !WAITING.includes(state) && !isLoopback(peerAddress) && !own.has(peerAddress)
   );
   return accounts.flatMap((one) => {
-    const held = outside.filter((socket) => isOf(one, socket));
+    const held = outside.filter((socket) => isOf(one, socket.uid));
     if (held.length === 0) return [];
     const sctp = held.some(({ protocol }) => protocol === "sctp") ? " (SCTP)" : "";
     return [{
@@ -129,7 +122,7 @@ export function proxyWarnings(accounts: readonly Locked[], sockets: string): War
   return accounts.flatMap((account) => {
     const wanted = account.onlyPorts.length > 0 ? account.onlyPorts : [PROXY_PORT];
     const there = listening.filter(({ localPort }) => wanted.includes(localPort));
-    if (there.some((socket) => !isOf(account, socket))) return [];
+    if (there.some((socket) => !isOf(account, socket.uid))) return [];
     return [{
       account: account.name,
       reason: `${there.length === 0 ? "nothing" : "only itself"} listens on port ` +
