@@ -9,17 +9,18 @@
  */
 import type { Found, Kind, Lock, Piece, Uids } from "../lock/piece.ts";
 import { allUids, ownerWord, ownUids } from "./accounts.ts";
-import { chainFound, chainPiece, isChain, makeChain, unmakeChain } from "./iptables_chain.ts";
+import { chainPiece, chainsFound, isChain, makeChain, unmakeChain } from "./iptables_chain.ts";
 import { type Change, commandOf, stepOf, stepsOf } from "./iptables_changes.ts";
 import {
   BASE,
-  CHAIN,
   DROP,
   type Layer,
   layerOf,
   LIMITS,
   LOOPBACK_TCP,
   MARK,
+  OWN_CHAINS,
+  type OwnChain,
   REFUSE,
 } from "./iptables_layers.ts";
 import { type Rule, Shadows } from "./iptables_rules.ts";
@@ -47,7 +48,7 @@ interface FoundRule extends Found {
 const nameOf = (family: Family, layer: Layer, ports: readonly number[]) =>
   `IPv${family}: ${layer.is}${layer === LOOPBACK_TCP ? ` ${ports.join(", ")}` : ""}`;
 
-/** The rules of the iptables backend, and the chain that those of `--only-port` share. */
+/** The rules of the iptables backend, and the chains of our own that they lead to. */
 export const iptables: Kind<Machine> = {
   questions: savedQuestions,
   files: LEGACY_TABLES,
@@ -61,34 +62,33 @@ export const iptables: Kind<Machine> = {
       families.filter((family) => (layer.family ?? family) === family)
         .map((family) => rulePiece(lock, layer, family, uids));
     return [
-      ...(limited ? families.map(chainPiece) : []),
+      ...OWN_CHAINS.filter((own) => layers.some((layer) => layer.own === own))
+        .flatMap((own) => families.map((family) => chainPiece(own, family))),
       ...allUids(lock).flatMap((uids) => layers.flatMap((layer) => pieces(layer, uids))),
       ...pieces(REFUSE, ownUids(lock)),
     ];
   },
 
   found(machine) {
-    return savedRules(machine).flatMap(({ rules, family, variant }) => {
+    return savedRules(machine).flatMap((saved) => {
+      const { rules, family, variant } = saved;
       const shadows = new Shadows(rules);
-      const chain = chainFound(rules, family, variant);
+      const chains = chainsFound(saved);
+      const faultOf = (own: OwnChain) => chains.find((there) => there.own === own)?.fault;
       return [
-        ...chain,
+        ...chains,
         ...[["filter", "OUTPUT"], ["mangle", "OUTPUT"], ["mangle", "POSTROUTING"]]
           .flatMap(([table, name]) => shadows.withShadows(table!, name!))
-          .flatMap(({ rule, shadow }) => {
-            const fault = chain.length === 0 ? `chain ${CHAIN} is empty` : chain[0]!.fault;
-            return foundRule(rule, shadow, family, variant, fault);
-          }),
+          .flatMap(({ rule, shadow }) => foundRule(rule, shadow, family, variant, faultOf)),
       ];
     });
   },
 
   make(pieces, machine) {
-    const inserts = pieces.flatMap((piece) => isChain(piece) ? [] : [insert(piece as RulePiece)]);
-    return [
-      ...pieces.filter(isChain).map((piece) => makeChain(piece, machine)),
-      ...(machine === undefined ? inserts.map(stepOf) : stepsOf(inserts)),
-    ];
+    const changes = pieces.map((piece) =>
+      isChain(piece) ? makeChain(piece, machine) : insert(piece as RulePiece)
+    );
+    return machine === undefined ? changes.map(stepOf) : stepsOf(changes);
   },
 
   unmake(pieces, machine, made = []) {
@@ -98,14 +98,14 @@ export const iptables: Kind<Machine> = {
       const { family, layer } = piece as RulePiece;
       chains?.putFirst(family, layer);
     }
-    const rules = pieces.flatMap((piece) => isChain(piece) ? [] : [piece as RulePiece | FoundRule]);
-    return [
-      ...(chains === undefined
-        ? rules.map((piece) => stepOf(removeByName(piece as RulePiece)))
-        : stepsOf(rules.map((piece) => remove(piece as FoundRule, chains)))),
-      ...pieces.filter(isChain)
-        .flatMap((chain) => unmakeChain(chain, chains?.named(chain.variant))),
-    ];
+    // A chain is empty of jumps to it before it goes.
+    const changes = [...pieces.filter((piece) => !isChain(piece)), ...pieces.filter(isChain)]
+      .flatMap((piece) => {
+        if (isChain(piece)) return unmakeChain(piece, chains?.named(piece.variant));
+        if (chains === undefined) return [removeByName(piece as RulePiece)];
+        return [remove(piece as FoundRule, chains)];
+      });
+    return chains === undefined ? changes.map(stepOf) : stepsOf(changes);
   },
 };
 
@@ -136,8 +136,8 @@ function insert(piece: RulePiece): Change {
   return {
     family,
     table,
-    there: ["-I", chain, "1", ...words],
-    back: ["-D", chain, ...words],
+    there: [["-I", chain, "1", ...words]],
+    back: [["-D", chain, ...words]],
     why,
     ...(typeof uids === "object" ? { counts: { is, uids } } : {}),
   };
@@ -149,15 +149,15 @@ function removeByName(piece: RulePiece): Change {
 }
 
 /** `-D` takes the first of several copies; the undo puts it back where it stood. */
-function remove({ is, uids, family, variant, rule }: FoundRule, chains: Positions): Change {
-  const { table, chain, words } = rule;
+function remove({ is, uids, family, variant, layer, rule }: FoundRule, chains: Positions): Change {
+  const { chain, words } = rule;
   const position = chains.take(family, variant, rule);
   return {
     family,
     variant: chains.named(variant),
-    table,
-    there: ["-D", chain, ...words],
-    back: ["-I", chain, `${position}`, ...words],
+    table: layer.table,
+    there: [["-D", chain, ...words]],
+    back: [["-I", chain, `${position}`, ...words]],
     why: `remove it: ${is}`,
     ...(uids === undefined ? {} : { counts: { is, uids } }),
   };
@@ -168,13 +168,13 @@ function foundRule(
   shadow: Rule | undefined,
   family: Family,
   variant: Variant,
-  chainFault: string | undefined,
+  faultOf: (own: OwnChain) => string | undefined,
 ): FoundRule[] {
   const layer = layerOf(rule);
   if (layer === undefined) return [];
   const command = commandOf(family, variant);
   const fault = shadow === undefined
-    ? LIMITS.includes(layer) ? chainFault : undefined
+    ? layer.own && faultOf(layer.own)
     : `shadowed by what stands above it in ${command}: ${shadow.text}`;
   const isOurs = rule.comment === undefined
     ? layer !== DROP && !(layer === REFUSE && rule.target === "DROP")

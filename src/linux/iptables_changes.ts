@@ -4,42 +4,67 @@
  *
  * @module
  */
-import { feed, sudo } from "../lock/line.ts";
+import { feed, printed, sudo } from "../lock/line.ts";
 import type { Step } from "../lock/piece.ts";
+import type { Table } from "./iptables_layers.ts";
 import type { Variant } from "./iptables_saved.ts";
 import type { Family } from "./machine.ts";
 
-/** One rule that comes or goes. */
+/** What comes or goes in a table: a rule, or a chain with its rules. */
 export interface Change extends Pick<Step, "why" | "counts"> {
   readonly family: Family;
   /** Where the plain name stands for another one. */
   readonly variant?: Variant | undefined;
-  readonly table: string;
-  /** From `-I` or `-D` on. */
-  readonly there: readonly string[];
-  readonly back: readonly string[];
+  readonly table: Table;
+  /** The words of one rule, from `-I` or `-D` on, or lines of iptables-restore. */
+  readonly there: Lines;
+  readonly back: Lines;
 }
+type Lines = readonly (string | readonly string[])[];
 
 /** `iptables`, `ip6tables-legacy`, … */
 export function commandOf(family: Family, variant?: Variant): string {
   return `${family === 4 ? "iptables" : "ip6tables"}${variant === undefined ? "" : `-${variant}`}`;
 }
 
-/** What reads many changes of a table, and leaves alone what they do not name. */
-export function restoreOf(family: Family, variant?: Variant): string[] {
-  return [`${commandOf(family, variant)}-restore`, "-w", "--noflush"];
-}
-
-/** The command of one change; the table filter needs no name. */
-export function stepOf({ family, variant, table, there, back, why, counts }: Change): Step {
-  const command = [commandOf(family, variant), "-w", ...(table === "filter" ? [] : ["-t", table])];
+/** The command of one change. */
+export function stepOf(change: Change): Step {
+  const { there, back, why, counts } = change;
   return {
-    line: sudo(...command, ...there),
+    line: lineOf(change, there),
     why,
-    undo: [sudo(...command, ...back)],
+    undo: [lineOf(change, back)],
     ...(counts === undefined ? {} : { counts }),
   };
 }
+
+/** A rule by the command that an administrator knows; what comes or goes as a whole, as a text. */
+function lineOf({ family, variant, table }: Change, lines: Lines): string {
+  const [words] = lines;
+  if (typeof words === "string" || words === undefined) {
+    return restore(family, variant, table, lines.map(joinWords));
+  }
+  const command = [commandOf(family, variant), "-w", ...(table === "filter" ? [] : ["-t", table])];
+  return sudo(...command, ...words);
+}
+
+/** The command that changes a table as a whole, or not at all, and leaves alone what is not named. */
+function restore(
+  family: Family,
+  variant: Variant | undefined,
+  table: Table,
+  lines: readonly string[],
+): string {
+  const text = [`*${table}`, ...lines, "COMMIT"].join("\n");
+  const command = [`${commandOf(family, variant)}-restore`, "-w", "--noflush"];
+  // A rule of somebody else's that comes back may hold what `echo` changes.
+  return text.includes("\\")
+    ? `${printed(`${text}\n`)} | ${sudo(...command)}`
+    : feed(text, ...command);
+}
+
+const joinWords = (line: string | readonly string[]) =>
+  typeof line === "string" ? line : line.join(" ");
 
 /** What iptables-restore takes for one word as it stands. */
 const PLAIN = /^[\w!:,./=-]+$/;
@@ -51,7 +76,9 @@ export function stepsOf(changes: readonly Change[]): Step[] {
     ({ family, variant, table }) => `${commandOf(family, variant)} ${table}`,
   );
   return [...tables.values()].flatMap((those) => {
-    const words = those.flatMap(({ there, back }) => [...there, ...back]);
+    const words = those.flatMap(({ there, back }) =>
+      [...there, ...back].filter((line) => typeof line !== "string").flat()
+    );
     return those.length > 1 && words.every((word) => PLAIN.test(word))
       ? [atOnce(those)]
       : those.map(stepOf);
@@ -59,14 +86,13 @@ export function stepsOf(changes: readonly Change[]): Step[] {
 }
 
 function atOnce(changes: readonly Change[]): Step {
-  const { family, variant, table, counts } = changes[0]!;
-  const text = (lines: readonly (readonly string[])[]) =>
-    [`*${table}`, ...lines.map((words) => words.join(" ")), "COMMIT"].join("\n");
-  const restore = restoreOf(family, variant);
+  const { family, variant, table } = changes[0]!;
+  const line = (lines: Lines) => restore(family, variant, table, lines.map(joinWords));
+  const counts = changes.find((change) => change.counts !== undefined)?.counts;
   return {
-    line: feed(text(changes.map(({ there }) => there)), ...restore),
+    line: line(changes.flatMap(({ there }) => there)),
     why: [...new Set(changes.map(({ why }) => why))].join("; "),
-    undo: [feed(text(changes.map(({ back }) => back).toReversed()), ...restore)],
+    undo: [line(changes.toReversed().flatMap(({ back }) => back))],
     // All of them or none: one tells.
     ...(counts === undefined ? {} : { counts }),
   };

@@ -10,21 +10,81 @@ import type { Family } from "./machine.ts";
 /** What a comment of ours begins with; the account's name is the rest. */
 export const MARK = "fishnet:";
 
-/** The chain of our own that judges what an account may not reach on loopback. */
+/** The name of our own chains. */
 export const CHAIN = "fishnet";
+
+/** A chain of our own, in one of the tables: which accounts it judges, the rules that jump to it say. */
+export interface OwnChain {
+  /** Behind the family: `chain fishnet in mangle`. */
+  readonly is: string;
+  readonly why: string;
+  readonly table: Table;
+  /** Its rules, as `iptables-save` prints them. */
+  readonly rules: (family: Family) => readonly string[];
+}
+
+/** The tables that a lock has rules in. */
+export type Table = "mangle" | "filter";
+
+/**
+ * The kernel's answer to a source that is not this machine's would leave, as nobody's, with what was
+ * sent in it. Of IPv4, the kernel itself takes no such source (ip_route_output_key).
+ */
+const noForeignSource = (family: Family) =>
+  family === 4 ? [] : [`-A ${CHAIN} -m addrtype ! --src-type LOCAL -j DROP`];
+
+/** What no account may send, to itself either. */
+const SHUT: OwnChain = {
+  is: `chain ${CHAIN} in mangle`,
+  why: "no SCTP (it asks for its routes without a uid), no MPTCP (the kernel would open a second " +
+    "path, off this machine, by itself), and of IPv6 no source that is not this machine's",
+  table: "mangle",
+  rules: (family) => [
+    ...noForeignSource(family),
+    `-A ${CHAIN} -p sctp -j DROP`,
+    // 30 is MPTCP's option (RFC 8684).
+    `-A ${CHAIN} -p tcp -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
+  ],
+};
+
+/**
+ * What `--only-port` refuses: all that is not a reply. What is not tracked has no direction, and is
+ * refused. The first packet of a connection is never a reply, although an account can make it look
+ * like one: by a connection from the other's port, before the other has it, that is left half open.
+ */
+const LIMIT: OwnChain = {
+  is: `chain ${CHAIN}`,
+  why: "refuses on loopback, but for the replies of an account's own servers",
+  table: "filter",
+  rules: (family) => [
+    // Also where somebody has flushed mangle alone: a REJECT is an answer.
+    ...noForeignSource(family),
+    `-A ${CHAIN} -p tcp -m tcp --tcp-flags SYN,ACK SYN -j REJECT --reject-with tcp-reset`,
+    `-A ${CHAIN} -m conntrack --ctdir REPLY -j RETURN`,
+    `-A ${CHAIN} -p tcp -j REJECT --reject-with tcp-reset`,
+    `-A ${CHAIN} -j REJECT --reject-with ${
+      family === 4 ? "icmp-port-unreachable" : "icmp6-port-unreachable"
+    }`,
+  ],
+};
+
+/** Our own chains. */
+export const OWN_CHAINS = [SHUT, LIMIT];
 
 /** What one rule of a lock does: its place, its words, and how it is known again. */
 export interface Layer {
   /** Behind the family: `DROP in mangle POSTROUTING`. */
   readonly is: string;
   readonly why: string;
-  readonly table: "mangle" | "filter";
+  readonly table: Table;
   readonly chain: string;
-  /** The one family that needs it. */
+  /** The one family that has it. */
   readonly family?: Family;
+  /** The chain of our own that it jumps to. */
+  readonly own?: OwnChain;
   readonly words: (owner: string, name: string, ports: readonly number[]) => readonly string[];
   /** What a saved rule says that does what this layer is for, and no more than that. */
-  readonly shape: Pick<Rule, "device" | "protocol" | "source" | "syn" | "strips">;
+  readonly shape: Pick<Rule, "device" | "protocol">;
   /** Whether it names ports that are left. */
   readonly hasPorts?: true;
   readonly targets: readonly string[];
@@ -44,50 +104,25 @@ export const DROP: Layer = {
   targets: ["DROP"],
 };
 
-/** Shuts the way out by MPTCP. */
-export const STRIP: Layer = {
-  is: "TCPOPTSTRIP of MPTCP in mangle POSTROUTING",
-  why: "no MPTCP on loopback: the kernel would open a second path, off this machine, by itself",
+/** Leads to what is shut on loopback, too: where it costs others least, and in time. */
+const jump = (family: Family, chain: string, device?: "lo"): Layer => ({
+  is: `jump to ${CHAIN} in mangle ${chain}`,
+  why: SHUT.why,
   table: "mangle",
-  chain: "POSTROUTING",
-  // 30 is MPTCP's option (RFC 8684).
+  chain,
+  family,
+  own: SHUT,
   words: (owner) => [
-    ...["-o", "lo", "-p", "tcp", "-m", "owner", "--uid-owner", owner],
-    ...["--tcp-flags", "SYN", "SYN", "-j", "TCPOPTSTRIP", "--strip-options", "30"],
+    ...(device === undefined ? [] : ["-o", device]),
+    ...["-m", "owner", "--uid-owner", owner, "-j", CHAIN],
   ],
-  shape: { device: "lo", protocol: "tcp", syn: true, strips: "30" },
-  targets: ["TCPOPTSTRIP"],
-};
-
-/** Shuts the way out by SCTP. */
-export const SCTP: Layer = {
-  is: "DROP of SCTP in mangle POSTROUTING",
-  why: "no SCTP, on loopback either: it asks for its routes without a uid",
-  table: "mangle",
-  chain: "POSTROUTING",
-  words: (owner) => ["-p", "sctp", "-m", "owner", "--uid-owner", owner, "-j", "DROP"],
-  shape: { protocol: "sctp" },
-  targets: ["DROP"],
-};
-
-/**
- * Shuts the way out by the kernel's own answers. It stands before the table filter, where a REJECT would
- * be such an answer. Of IPv4, the kernel itself takes no such source (ip_route_output_key).
- */
-export const FOREIGN_SOURCE: Layer = {
-  is: "DROP of foreign sources in mangle OUTPUT",
-  why:
-    "no source that is not this machine's, on loopback: the answer to it would leave, as nobody's",
-  table: "mangle",
-  chain: "OUTPUT",
-  family: 6,
-  words: (owner) => [
-    ...["-o", "lo", "-m", "owner", "--uid-owner", owner],
-    ...["-m", "addrtype", "!", "--src-type", "LOCAL", "-j", "DROP"],
-  ],
-  shape: { device: "lo", source: "!LOCAL" },
-  targets: ["DROP"],
-};
+  shape: device === undefined ? {} : { device },
+  targets: [CHAIN],
+});
+/** Where the DROP is already: the packets of others pass no hook more. */
+const JUMP_4 = jump(4, "POSTROUTING", "lo");
+/** Before any REJECT, which would be an answer: of SCTP, what leaves by a real device gets there, too. */
+const JUMP_6 = jump(6, "OUTPUT");
 
 /** `--only-port`: its TCP. */
 export const LOOPBACK_TCP: Layer = {
@@ -100,6 +135,7 @@ export const LOOPBACK_TCP: Layer = {
     ...["-m", "multiport", "!", "--dports", ports.join(","), "-j", CHAIN],
   ],
   shape: { device: "lo", protocol: "tcp" },
+  own: LIMIT,
   hasPorts: true,
   targets: [CHAIN],
 };
@@ -110,6 +146,7 @@ export const LOOPBACK_OTHER: Layer = {
   why: "on loopback, refuse what is not TCP (a DNS stub, say)",
   table: "filter",
   chain: "OUTPUT",
+  own: LIMIT,
   words: (
     owner,
   ) => ["-o", "lo", "!", "-p", "tcp", "-m", "owner", "--uid-owner", owner, "-j", CHAIN],
@@ -129,7 +166,7 @@ export const REFUSE: Layer = {
 };
 
 /** What every lock has, for all its uids. */
-export const BASE = [DROP, STRIP, SCTP, FOREIGN_SOURCE];
+export const BASE = [DROP, JUMP_4, JUMP_6];
 /** What `--only-port` adds. */
 export const LIMITS = [LOOPBACK_TCP, LOOPBACK_OTHER];
 const LAYERS = [...BASE, ...LIMITS, REFUSE];
@@ -139,8 +176,7 @@ export function layerOf(rule: Rule): Layer | undefined {
   if (rule.narrower || rule.owner === undefined) return undefined;
   return LAYERS.find(({ table, chain, shape, hasPorts = false, targets }) =>
     rule.table === table && rule.chain === chain && targets.includes(rule.target ?? "") &&
-    rule.device === shape.device && rule.protocol === shape.protocol && rule.syn === shape.syn &&
-    rule.strips === shape.strips && rule.source === shape.source &&
+    rule.device === shape.device && rule.protocol === shape.protocol &&
     (rule.otherThanPorts !== undefined) === hasPorts
   );
 }

@@ -18,16 +18,10 @@ export interface Rule {
   readonly device?: string;
   /** `tcp`, `!tcp`, … */
   readonly protocol?: string;
-  /** What kind of address the source is: `!LOCAL` for one that is not this machine's. */
-  readonly source?: string;
   readonly owner?: UidRange;
   readonly comment?: string;
   /** The ports of `! --dports`. */
   readonly otherThanPorts?: readonly number[];
-  /** Only the first packet of a connection: `--tcp-flags SYN SYN`. */
-  readonly syn?: boolean;
-  /** `--strip-options`. */
-  readonly strips?: string;
   /** Where `-j` leads; undefined for a rule that only counts. */
   readonly target?: string;
   /** The chain of `-g`, which does not come back. */
@@ -45,6 +39,18 @@ export function parseIptablesSave(text: string): Rule[] {
     else if (line.startsWith("-A ")) rules.push(parseRule(table, line));
   }
   return rules;
+}
+
+/** The chains that are nobody's but users': `TABLE CHAIN` each, empty ones as well. */
+export function parseUserChains(text: string): Set<string> {
+  const chains = new Set<string>();
+  let table = "";
+  for (const line of text.split("\n")) {
+    if (line.startsWith("*")) table = line.slice(1);
+    const chain = /^:(\S+) - /.exec(line)?.[1];
+    if (chain !== undefined) chains.add(`${table} ${chain}`);
+  }
+  return chains;
 }
 
 function parseRule(table: string, text: string): Rule {
@@ -72,9 +78,6 @@ function parseRule(table: string, text: string): Rule {
       case "!-p":
         rule.protocol = not + value;
         break;
-      case "!--src-type":
-        rule.source = not + value;
-        break;
       case "--uid-owner": {
         const owner = parseRange(value);
         if (owner === undefined) rule.narrower = true;
@@ -86,14 +89,6 @@ function parseRule(table: string, text: string): Rule {
         break;
       case "!--dports":
         rule.otherThanPorts = value.split(",").map(Number);
-        break;
-      case "--tcp-flags":
-        if (value === "SYN" && words[i + 2] === "SYN") rule.syn = true;
-        else rule.narrower = true;
-        i++;
-        break;
-      case "--strip-options":
-        rule.strips = value;
         break;
       case "-j":
         rule.target = value;

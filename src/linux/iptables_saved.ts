@@ -5,7 +5,7 @@
  */
 import type { Answer, Known, Questions } from "../lock/piece.ts";
 import { UnreadableError } from "../root.ts";
-import { parseIptablesSave, type Rule } from "./iptables_rules.ts";
+import { parseIptablesSave, parseUserChains, type Rule } from "./iptables_rules.ts";
 import { commandOf } from "./iptables_changes.ts";
 import { familiesOf, type Family, type Machine } from "./machine.ts";
 
@@ -17,6 +17,8 @@ export interface SavedRules {
   readonly family: Family;
   readonly variant: Variant;
   readonly rules: readonly Rule[];
+  /** The chains of users, empty ones as well: `TABLE CHAIN` each. */
+  readonly chains: ReadonlySet<string>;
 }
 
 /** The tables that iptables-legacy has made, by family: without one it holds no rule. */
@@ -49,7 +51,8 @@ export function savedRules(machine: Machine): readonly SavedRules[] {
         const own = machine.answers.get(`${family} ${variant}`);
         const plain = machine.answers.get(`${family} plain`);
         const answer = plain !== undefined && variant === plainVariant(machine) ? plain : own;
-        return { family, variant, rules: answer ? rulesIn(answer, family, variant) : [] };
+        const text = answer === undefined ? "" : textIn(answer, family, variant);
+        return { family, variant, rules: parseIptablesSave(text), chains: parseUserChains(text) };
       })
     );
     read.set(machine, saved);
@@ -61,7 +64,7 @@ export function savedRules(machine: Machine): readonly SavedRules[] {
 const NOT_IN_KERNEL = /Failed to initialize nft|do you need to insmod|not supported/;
 
 /** @throws {UnreadableError} where the rules are not to be had: none printed is not none there. */
-function rulesIn({ exitCode, stdout, stderr }: Answer, family: Family, variant: Variant): Rule[] {
+function textIn({ exitCode, stdout, stderr }: Answer, family: Family, variant: Variant): string {
   const command = `${family === 4 ? "iptables" : "ip6tables"}-${variant}`;
   const incompatible = /table [`'](\S+)' is incompatible/i.exec(stdout + stderr);
   if (incompatible !== null) {
@@ -70,8 +73,8 @@ function rulesIn({ exitCode, stdout, stderr }: Answer, family: Family, variant: 
         `restore it with iptables-restore, or remove it with nft delete table`,
     );
   }
-  if (exitCode === 0) return parseIptablesSave(stdout);
-  if (exitCode === 127 || NOT_IN_KERNEL.test(stderr)) return [];
+  if (exitCode === 0) return stdout;
+  if (exitCode === 127 || NOT_IN_KERNEL.test(stderr)) return "";
   throw new UnreadableError(
     `${command}-save failed (exit status ${exitCode}): ${stderr.trim().split("\n").at(-1) ?? ""}`,
   );

@@ -22,7 +22,11 @@ function lockLines(backend: Backend): string {
     ...{ persist: false, sessions: false, log: false },
   };
   const nothing = { exitCode: 0, stdout: "", stderr: "" };
-  const answers = { get: () => nothing, has: () => true };
+  const noTable = { exitCode: 1, stdout: "", stderr: "Error: No such file or directory" };
+  const answers = {
+    get: (name: string) => name.startsWith("nft") ? noTable : nothing,
+    has: () => true,
+  };
   const machine = {
     answers,
     files: new Map(),
@@ -91,6 +95,12 @@ for (const backend of ["iptables", "nftables"] as const) {
         [false, true],
         locked.join(", "),
       );
+    });
+
+    await t.step("a refusal of SCTP never goes to a source that is not this machine's", () => {
+      assert(before.includes("forged 5001"), text("tries.open"));
+      assert(locked.includes("forged 5101"), text("tries.locked"));
+      assertEquals(locked.filter((frame) => /^(?:forged|answered) 5001/.test(frame)), []);
     });
 
     await t.step("PPPoE stays open, as the docs say", () => {

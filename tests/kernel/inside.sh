@@ -23,6 +23,11 @@ for ns in '' '-n outside'; do
   # shellcheck disable=SC2086 # words, or none
   ip $ns link set "$(test -z "$ns" && echo out0 || echo in0)" up
 done
+# Without a wait for duplicate addresses; what has no other way leaves by the cable.
+ip addr add fd77::1/64 dev out0 nodad
+ip -n outside addr add fd77::2/64 dev in0 nodad
+ip -6 route add default via fd77::2
+ip neigh add fd77::2 lladdr 02:00:00:00:00:02 dev out0 nud permanent
 ip neigh add 10.77.0.2 lladdr 02:00:00:00:00:02 dev out0 nud permanent
 ip -n outside neigh add 10.77.0.1 lladdr 02:00:00:00:00:01 dev in0 nud permanent
 
@@ -47,7 +52,7 @@ look remedied
 rm /etc/modprobe.d/*
 ip netns exec outside perl /work/outside.pl >/work/frames &
 until grep -q ready /work/frames; do sleep 0.1; done
-tries open 'sctp pppoe smc sctp_loopback'
+tries open 'sctp pppoe smc sctp_loopback sctp_forged'
 look open
 
 # An association from before the lock is told; one from after it can't be made.
@@ -61,7 +66,7 @@ sudo() { "$@"; }
 . /work/lock.sh
 echo "locked $?"
 perl /work/tries.pl 0 mark
-tries locked 'sctp pppoe smc sctp_loopback'
+tries locked 'sctp pppoe smc sctp_loopback sctp_forged'
 perl /work/tries.pl 0 mark
 until test "$(grep -c mark /work/frames)" = 2; do sleep 0.1; done
 echo "done" >/work/done

@@ -1,7 +1,7 @@
 # Tries one way out as a uid, and prints what came of it. The source port, or the text, tells whose it was.
 use strict;
 use warnings;
-use Socket;
+use Socket qw(:DEFAULT inet_pton pack_sockaddr_in6);
 $| = 1;
 my ($uid, $way) = @ARGV;
 $) = "$uid $uid";
@@ -35,6 +35,15 @@ if ($way eq "mark") {
     my $s = connected(AF_INET, 132, INADDR_ANY, pack_sockaddr_in(4000, $outside)) or said(0);
     print "held\n";
     <STDIN>;
+} elsif ($way eq "sctp_forged") {
+    # From an address that is not this machine's: SOL_IPV6, IPV6_FREEBIND.
+    socket my $s, AF_INET6, SOCK_STREAM, 132 or said(0);
+    setsockopt $s, 41, 78, 1 or said(0);
+    bind $s, pack_sockaddr_in6($uid, inet_pton(AF_INET6, "2001:db8::bad")) or said(0);
+    fcntl $s, 4, 2048;    # F_SETFL, O_NONBLOCK: nobody answers
+    connect $s, pack_sockaddr_in6(4000, inet_pton(AF_INET6, "fd77::2"));
+    sleep 1;    # a packet that is refused is sent again
+    said(1);
 } elsif ($way eq "sctp_loopback") {
     socket my $server, AF_INET, SOCK_STREAM, 132 or said(0);
     bind $server, pack_sockaddr_in($uid + 2000, $itself) or said(0);

@@ -113,8 +113,27 @@ async function byHand(
   if (backend === "iptables") {
     for (const tool of ["iptables", "ip6tables"]) {
       const ipt = (...words: readonly string[]) => world.must(tool, "-w", ...words);
+      const noForeign = [
+        "-A",
+        "fishnet",
+        "-m",
+        "addrtype",
+        "!",
+        "--src-type",
+        "LOCAL",
+        "-j",
+        "DROP",
+      ];
+      await ipt("-t", "mangle", "-N", "fishnet");
+      if (tool === "ip6tables") await ipt("-t", "mangle", ...noForeign);
+      await ipt("-t", "mangle", "-A", "fishnet", "-p", "sctp", "-j", "DROP");
+      await ipt(
+        ...["-t", "mangle", "-A", "fishnet", "-p", "tcp", "--tcp-flags", "SYN", "SYN"],
+        ...["-j", "TCPOPTSTRIP", "--strip-options", "30"],
+      );
       if (ports.length > 0) {
         await ipt("-N", "fishnet");
+        if (tool === "ip6tables") await ipt(...noForeign);
         await ipt(
           ...["-A", "fishnet", "-p", "tcp", "--tcp-flags", "SYN,ACK", "SYN"],
           ...["-j", "REJECT", "--reject-with", "tcp-reset"],
@@ -133,17 +152,8 @@ async function byHand(
           ...["-t", "mangle", "-I", "POSTROUTING", "1", ...owner, "!", "-o", "lo"],
           ...["-m", "comment", "--comment", "fishnet:agent_runner", "-j", "DROP"],
         );
-        await ipt(
-          ...["-t", "mangle", "-I", "POSTROUTING", "1", "-o", "lo", "-p", "tcp", ...owner],
-          ...["--tcp-flags", "SYN", "SYN", "-j", "TCPOPTSTRIP", "--strip-options", "30"],
-        );
-        await ipt("-t", "mangle", "-I", "POSTROUTING", "1", "-p", "sctp", ...owner, "-j", "DROP");
-        if (tool === "ip6tables") {
-          await ipt(
-            ...["-t", "mangle", "-I", "OUTPUT", "1", "-o", "lo", ...owner],
-            ...["-m", "addrtype", "!", "--src-type", "LOCAL", "-j", "DROP"],
-          );
-        }
+        const place = tool === "iptables" ? ["POSTROUTING", "1", "-o", "lo"] : ["OUTPUT", "1"];
+        await ipt("-t", "mangle", "-I", ...place, ...owner, "-j", "fishnet");
         if (ports.length === 0) continue;
         await ipt(
           ...["-I", "OUTPUT", "1", "-o", "lo", "-p", "tcp", ...owner],
@@ -307,7 +317,7 @@ worldTest(
       await world.must("ip", "-4", "rule", "show"),
       `uidrange ${UID}-${UID} prohibit`,
     );
-    assertEquals((await world.must("ip6tables-save")).match(/--uid-owner 4242 /g)?.length, 5);
+    assertEquals((await world.must("ip6tables-save")).match(/--uid-owner 4242 /g)?.length, 3);
   },
 );
 

@@ -5,7 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { LockOptions } from "../../src/lock/piece.ts";
 import { statusIn } from "../../src/lock/status.ts";
-import { LOCKED, type Printed, sightWith } from "../support/fake_machine.ts";
+import { LOCKED, type Printed, shut, sightWith } from "../support/fake_machine.ts";
 import {
   disableSteps,
   enableSteps,
@@ -74,6 +74,20 @@ const CASES: readonly Case[] = [
     wanted: {},
     there: [reject("-I OUTPUT 1", "6")],
     back: [reject("-D OUTPUT", "6")],
+  },
+  {
+    name: "our chain was changed: it is made anew, and led to anew",
+    found: saved("ip6tables-nft-save", /-A fishnet -p sctp.*\n/, "-A fishnet -j ACCEPT\n"),
+    wanted: {},
+    there: change("ip6tables", "mangle", [
+      ...[":fishnet - [0:0]", ...shut(6)],
+      "-I OUTPUT 1 -m owner --uid-owner 1001 -j fishnet",
+    ]),
+    back: change("ip6tables", "mangle", [
+      "-D OUTPUT -m owner --uid-owner 1001 -j fishnet",
+      ":fishnet - [0:0]",
+      ...shut(6).with(1, "-A fishnet -j ACCEPT"),
+    ]),
   },
   {
     name: "uids that adjoin share a routing rule",
@@ -161,21 +175,22 @@ function change(name: string, table: string, lines: readonly string[]): string[]
   return [`echo '${text}' | sudo ${name}-restore -w --noflush`];
 }
 
+/** Of IPv6 it comes before the filter, where a REJECT would answer. */
+function jump(verb: string, six: string, range: string, at = ""): string {
+  const place = six === "" ? `POSTROUTING${at} -o lo` : `OUTPUT${at}`;
+  return `${verb} ${place} -m owner --uid-owner ${range} -j fishnet`;
+}
+
 /** The rules for one range, as they are made, or as that is taken back. */
 function rangeRules(range: string, verb: "-I" | "-D" = "-I"): string[] {
   const at = verb === "-I" ? " 1" : "";
-  const lines = (name: string) => [
+  const lines = (six: string) => [
     `${verb} POSTROUTING${at} -m owner --uid-owner ${range} ! -o lo -m comment --comment fishnet:agent -j DROP`,
-    `${verb} POSTROUTING${at} -o lo -p tcp -m owner --uid-owner ${range} --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
-    `${verb} POSTROUTING${at} -p sctp -m owner --uid-owner ${range} -j DROP`,
-    ...(name === "iptables" ? [] : [
-      `${verb} OUTPUT${at} -o lo -m owner --uid-owner ${range} -m addrtype ! --src-type LOCAL -j DROP`,
-    ]),
+    jump(verb, six, range, at),
   ];
   return verb === "-I"
-    ? ["iptables", "ip6tables"].flatMap((name) => change(name, "mangle", lines(name)))
-    : ["ip6tables", "iptables"]
-      .flatMap((name) => change(name, "mangle", lines(name).toReversed()));
+    ? ["", "6"].flatMap((six) => change(`ip${six}tables`, "mangle", lines(six)))
+    : ["6", ""].flatMap((six) => change(`ip${six}tables`, "mangle", lines(six).toReversed()));
 }
 
 /** The lock's rules as they were saved, as they go (`-D`), or as they come back (`-I`). */
@@ -188,25 +203,24 @@ function lockedRules(
   } = {},
 ): string[] {
   const at = (position: string) => verb === "-I" ? position : "";
-  // First what has the account's name on it; two others stand above it.
+  // First what has the account's name on it; of IPv4, the jump stands above it. The chain is last.
   const mangle = (six: string) => [
-    `${verb} POSTROUTING${at(" 3")} ! -o lo -m owner --uid-owner 1001 ` +
-    "-m comment --comment fishnet:agent -j DROP",
-    ...(six === "" ? [] : [
-      `${verb} OUTPUT${
-        at(" 1")
-      } -o lo -m owner --uid-owner 1001 -m addrtype ! --src-type LOCAL -j DROP`,
-    ]),
-    `${verb} POSTROUTING${at(" 1")} -p sctp -m owner --uid-owner 1001 -j DROP`,
-    `${verb} POSTROUTING${at(" 1")} -o lo -p tcp -m owner --uid-owner 1001 ` +
-    "-m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30",
+    [
+      `${verb} POSTROUTING${at(six === "" ? " 2" : " 1")} ! -o lo -m owner --uid-owner 1001 ` +
+      "-m comment --comment fishnet:agent -j DROP",
+    ],
+    [jump(verb, six, "1001", at(" 1"))],
+    verb === "-D"
+      ? ["-F fishnet", "-X fishnet"]
+      : [":fishnet - [0:0]", ...shut(six === "" ? 4 : 6)],
   ];
   const filter = (six: string) =>
-    (six === "" ? rejects : [" 1"]).map((place) =>
+    (six === "" ? rejects : [" 1"]).map((place) => [
       `${verb} OUTPUT${at(place)} ! -o lo -m owner --uid-owner 1001 ` +
-      `-j REJECT --reject-with icmp${six}-port-unreachable`
-    );
-  const ordered = (lines: readonly string[]) => verb === "-D" ? lines : lines.toReversed();
+      `-j REJECT --reject-with icmp${six}-port-unreachable`,
+    ]);
+  const ordered = (parts: readonly string[][]) =>
+    (verb === "-D" ? parts : parts.toReversed()).flat();
   const calls = [
     ...families.map((six) => ({ six, table: "mangle", lines: ordered(mangle(six)) })),
     ...families.map((six) => ({ six, table: "filter", lines: ordered(filter(six)) })),
@@ -239,8 +253,11 @@ Deno.test("a rule that leads into an empty chain limits nothing, whatever anothe
     "-A fishnet -p tcp -j REJECT --reject-with tcp-reset\n" +
     "-A fishnet -j REJECT --reject-with icmp-port-unreachable\n";
   const legacy = (rules: string) => ({
-    "iptables-nft-save": LOCKED["iptables-nft-save"].replace(/COMMIT\n$/, `${chain}COMMIT\n`),
-    "iptables-legacy-save": `*filter\n${limits}${rules}COMMIT\n`,
+    "iptables-nft-save": LOCKED["iptables-nft-save"].replace(
+      /COMMIT\n$/,
+      `:fishnet - [0:0]\n${chain}COMMIT\n`,
+    ),
+    "iptables-legacy-save": `*filter\n:fishnet - [0:0]\n${limits}${rules}COMMIT\n`,
     "/proc/net/if_inet6": null,
   });
   for (const [rules, state] of [[chain, "locked"], ["", "partial"]] as const) {
@@ -289,6 +306,8 @@ const REAL: readonly (readonly [
   ["a table that somebody emptied", emptied, {}],
   ["ports below somebody else's rule, and others", below, { onlyPorts: [2, 3] }],
   ["a chain that somebody changed", chain, {}],
+  ["a lock whose mangle somebody flushed", flushed, {}],
+  ["a lock whose mangle somebody flushed, and none", flushed, "unlocked"],
 ];
 
 function nothing(): Promise<void> {
@@ -324,6 +343,7 @@ async function damaged(world: World, agent: string): Promise<void> {
   await paste(world, [
     `ip -4 rule del pref 77 uidrange ${uid}-${uid} prohibit`,
     "ip6tables -w -t mangle -D POSTROUTING 1",
+    "ip6tables -w -t mangle -D fishnet 2",
     "iptables -w -D fishnet 1",
     "iptables -w -I OUTPUT 1 -p udp -j ACCEPT",
   ]);
@@ -345,6 +365,12 @@ async function below(world: World, agent: string): Promise<void> {
 async function chain(world: World, agent: string): Promise<void> {
   await lockIn(world, [agent], { backend: "iptables", onlyPorts: [3777] });
   await paste(world, ['iptables -w -I fishnet 1 -m comment --comment "it\'s mine" -j LOG']);
+}
+
+/** Our chain is empty then, and nothing leads to it. */
+async function flushed(world: World, agent: string): Promise<void> {
+  await lockIn(world, [agent], { backend: "iptables", onlyPorts: [3777] });
+  await paste(world, ["iptables -w -t mangle -F", "ip6tables -w -t mangle -F"]);
 }
 
 /** The kernel lists what is in a set in the order in which it came there, which means nothing. */

@@ -17,7 +17,7 @@ const WITH_RANGE = {
     (["iptables-nft-save", "ip6tables-nft-save"] as const).map((name) => [
       name,
       LOCKED[name].replace(
-        /^-A .*(?:sctp|STRIP|fishnet:).*$/gm,
+        /^-A .*(?:-j fishnet|fishnet:).*$/gm,
         (rule) => `${rule}\n${rule.replace("owner 1001", `owner ${RANGE}`)}`,
       ),
     ]),

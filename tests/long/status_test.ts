@@ -5,6 +5,7 @@ import { lockIn, paste, statusOf } from "../support/inside.ts";
 import { run } from "../support/process.ts";
 import { ReadableProgram } from "../support/readable_program.ts";
 import { program, type Variant, type World, worldTest } from "../support/world.ts";
+import { shut } from "../support/fake_machine.ts";
 
 type Backend = "iptables" | "nftables";
 
@@ -402,29 +403,29 @@ worldTest("status of an account that does not exist is an error", async (world) 
 
 worldTest("status tells 1,000 locked accounts apart", async (world) => {
   const uids = Array.from({ length: 1000 }, (_, i) => 1_700_000_000 + i);
-  const restore = [
-    "*mangle",
-    ...uids.flatMap((uid) => [
-      `-A POSTROUTING -p sctp -m owner --uid-owner ${uid} -j DROP`,
-      `-A POSTROUTING -o lo -p tcp -m owner --uid-owner ${uid} -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30`,
-    ]),
-    ...uids.map((uid) =>
-      `-A OUTPUT -o lo -m owner --uid-owner ${uid} -m addrtype ! --src-type LOCAL -j DROP`
-    ),
-    ...uids.map((uid) =>
-      `-A POSTROUTING ! -o lo -m owner --uid-owner ${uid} -m comment --comment fishnet:${
-        world.named(uid)
-      } -j DROP`
-    ),
-    "COMMIT",
-    "*filter",
-    ...uids.map((uid) => `-A OUTPUT ! -o lo -m owner --uid-owner ${uid} -j REJECT`),
-    "COMMIT",
-    "",
-  ].join("\n");
+  const restoreOf = (family: 4 | 6) =>
+    [
+      "*mangle",
+      ":fishnet - [0:0]",
+      ...shut(family),
+      ...uids.map((uid) =>
+        `-A ${family === 4 ? "POSTROUTING -o lo" : "OUTPUT"} -m owner --uid-owner ${uid} -j fishnet`
+      ),
+      ...uids.map((uid) =>
+        `-A POSTROUTING ! -o lo -m owner --uid-owner ${uid} -m comment --comment fishnet:${
+          world.named(uid)
+        } -j DROP`
+      ),
+      "COMMIT",
+      "*filter",
+      ...uids.map((uid) => `-A OUTPUT ! -o lo -m owner --uid-owner ${uid} -j REJECT`),
+      "COMMIT",
+      "",
+    ].join("\n");
   const rules = uids.map((uid) => `rule add pref 77 uidrange ${uid}-${uid} prohibit\n`).join("");
-  for (const [command, input] of [["iptables-restore", restore], ["ip6tables-restore", restore]]) {
-    assertEquals((await run(world.command(command!), { input: input! })).code, 0);
+  for (const [command, family] of [["iptables-restore", 4], ["ip6tables-restore", 6]] as const) {
+    const input = restoreOf(family);
+    assertEquals((await run(world.command(command), { input })).code, 0);
   }
   for (const family of ["-4", "-6"]) {
     assertEquals((await run(world.command("ip", family, "-batch", "-"), { input: rules })).code, 0);

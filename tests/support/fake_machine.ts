@@ -92,20 +92,26 @@ export async function sightWith(printed: Printed): Promise<Sight<Machine>> {
   return sightOf(linux, await machineWith(printed));
 }
 
-const FOREIGN_SOURCE =
-  "-A OUTPUT -o lo -m owner --uid-owner 1001 -m addrtype ! --src-type LOCAL -j DROP\n";
+/** What our chain in mangle holds, as it is saved. */
+export const shut = (family: 4 | 6) => [
+  ...(family === 4 ? [] : ["-A fishnet -m addrtype ! --src-type LOCAL -j DROP"]),
+  "-A fishnet -p sctp -j DROP",
+  "-A fishnet -p tcp -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30",
+];
 
 /** What iptables-save prints of a lock of `agent` without options. */
-function savedLock(icmp: string): string {
+function savedLock(family: 4 | 6): string {
+  const [jump, icmp] = family === 4 ? ["POSTROUTING -o lo", "icmp"] : ["OUTPUT", "icmp6"];
   return `*mangle
 :PREROUTING ACCEPT [0:0]
 :INPUT ACCEPT [0:0]
 :FORWARD ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]
 :POSTROUTING ACCEPT [0:0]
-${icmp === "icmp" ? "" : FOREIGN_SOURCE}-A POSTROUTING -p sctp -m owner --uid-owner 1001 -j DROP
--A POSTROUTING -o lo -p tcp -m owner --uid-owner 1001 -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30
+:fishnet - [0:0]
+-A ${jump} -m owner --uid-owner 1001 -j fishnet
 -A POSTROUTING ! -o lo -m owner --uid-owner 1001 -m comment --comment "fishnet:agent" -j DROP
+${shut(family).join("\n")}
 COMMIT
 *filter
 :INPUT ACCEPT [0:0]
@@ -123,6 +129,6 @@ const ROUTING = "0:\tfrom all lookup local\n77:\tfrom all uidrange 1001-1001 pro
 export const LOCKED = {
   "ip -4 rule show": ROUTING,
   "ip -6 rule show": ROUTING,
-  "iptables-nft-save": savedLock("icmp"),
-  "ip6tables-nft-save": savedLock("icmp6"),
+  "iptables-nft-save": savedLock(4),
+  "ip6tables-nft-save": savedLock(6),
 } as const;

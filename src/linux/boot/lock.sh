@@ -110,25 +110,25 @@ feed_nft() { echo "$1" | nft -f -; }
 # The tables of the family $1: first that where packets leave. Each rule is as iptables lists it, and goes on top of
 # its chain.
 lock_family() {
-  if [ "$1" = 4 ]; then tool=iptables icmp=icmp; else tool=ip6tables icmp=icmp6; fi
+  if [ "$1" = 4 ]; then tool=iptables icmp=icmp foreign=""; else
+    tool=ip6tables icmp=icmp6 foreign="-A fishnet -m addrtype ! --src-type LOCAL -j DROP$newline"
+  fi
   if list mangle; then
+    own_chain "$foreign-A fishnet -p sctp -j DROP
+-A fishnet -p tcp -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
     for range in $uid $ranges; do
       owner="-m owner --uid-owner $range"
       rule POSTROUTING "! -o lo $owner -m comment --comment ${quote}fishnet:$name$quote -j DROP"
-      rule POSTROUTING "-o lo -p tcp $owner -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
-      rule POSTROUTING "-p sctp $owner -j DROP"
-      [ "$1" = 4 ] || rule OUTPUT "-o lo $owner -m addrtype ! --src-type LOCAL -j DROP"
+      if [ "$1" = 4 ]; then rule POSTROUTING "-o lo $owner -j fishnet"; else rule OUTPUT "$owner -j fishnet"; fi
     done
     change restore
   fi
   list filter || return
   if [ -n "$commas" ]; then
-    chain="-A fishnet -p tcp -m tcp --tcp-flags SYN,ACK SYN -j REJECT --reject-with tcp-reset
+    own_chain "$foreign-A fishnet -p tcp -m tcp --tcp-flags SYN,ACK SYN -j REJECT --reject-with tcp-reset
 -A fishnet -m conntrack --ctdir REPLY -j RETURN
 -A fishnet -p tcp -j REJECT --reject-with tcp-reset
 -A fishnet -j REJECT --reject-with $icmp-port-unreachable"
-    # Our chain is made anew where it is not as it has to be.
-    [ "$(echo "$listed" | grep "^-A fishnet ")" = "$chain" ] || changes=":fishnet - [0:0]$newline$chain"
     for range in $uid $ranges; do
       owner="-m owner --uid-owner $range"
       rule OUTPUT "-o lo -p tcp $owner -m multiport ! --dports $commas -j fishnet"
@@ -146,13 +146,18 @@ list() {
     say "$tool cannot list its table $table: if it is incompatible, nft has put rules there, which only nft can remove"
 }
 
+# Notes to make our chain anew where it does not hold the rules $1 alone.
+own_chain() {
+  [ "$(echo "$listed" | grep "^-A fishnet ")" = "$1" ] || changes=":fishnet - [0:0]$newline$1"
+}
+
 # Notes what has to be done for one rule. It is in force where it stands and nothing above it can let a packet go.
 # One that others have come before is moved to the top, in one transaction.
 rule() {
   while IFS= read -r line; do
     case $line in
       "-A $1 $2") return ;;
-      "-A $1 "*" -j DROP" | "-A $1 "*" -j REJECT "* | "-A $1 "*" -j TCPOPTSTRIP "* | "-A $1 "*" -j fishnet") ;;
+      "-A $1 "*" -j DROP" | "-A $1 "*" -j REJECT "* | "-A $1 "*" -j fishnet") ;;
       "-A $1 "*) break ;;
     esac
   done <<END
