@@ -58,7 +58,7 @@ export interface System<M> {
   ): Promise<Warning[]>;
   /** What a disable has to tell besides: rules in files that others load at boot. */
   savedElsewhere?(machine: M, holder: Holder): string[];
-  /** Services that look names up, which a lock with ports shuts to its account. */
+  /** Services that look names up, or print, which a lock with ports shuts to its account. */
   readonly resolvers?: readonly Resolver[];
   /** A sentence on what was recorded of a locked account; undefined where nothing is. */
   recorded?(ask: Ask, machine: M, name: string): Promise<string | undefined>;

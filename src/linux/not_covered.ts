@@ -10,6 +10,7 @@ export const NOT_COVERED: readonly string[] = [
   "a socket that another account opened and handed over",
   "setuid-root programs, sudo, and groups that give root, which act as another account",
   "a relay on this machine (a DNS stub, a SOCKS or HTTP proxy), unless --only-port shuts it",
+  "what services here send for whoever asks (a mail, a print job, a line of a forwarded log)",
   "its uid in another network namespace (a container that root started): this one alone is locked",
   "PPPoE and SMC sockets, where the kernel has them or can load them",
   "sockets that are not IP (Bluetooth, InfiniBand, vsock from a virtual machine to its host)",

@@ -1,7 +1,7 @@
 /**
- * `--only-port`: the doors to the services that look names up for whoever asks. No packet of the
- * account is needed for them, so no packet filter sees them: systemd-resolved and avahi answer over
- * D-Bus and over sockets of the file system, nscd over one.
+ * `--only-port`: the doors to the services that look names up for whoever asks, or print. No packet of
+ * the account is needed for them, so no packet filter sees them: systemd-resolved and avahi answer over
+ * D-Bus and over sockets of the file system, nscd and CUPS over one.
  *
  * A policy denies the uid their names on the bus; it is in /etc, so it is there after a reboot too. An
  * access list denies the uid the folder that a service's sockets are in. The folder stays when the
@@ -17,8 +17,8 @@ import type { Resolver } from "../lock/verify.ts";
 import { ownRange } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
 
-/** The folders of their sockets: systemd-resolved.service(8), nscd(8), avahi-daemon(8). */
-const FOLDERS = ["/run/systemd/resolve", "/run/nscd", "/run/avahi-daemon"];
+/** The folders of their sockets: systemd-resolved.service(8), nscd(8), avahi-daemon(8), cupsd(8). */
+const FOLDERS = ["/run/systemd/resolve", "/run/nscd", "/run/avahi-daemon", "/run/cups"];
 
 const BUS = "/run/dbus/system_bus_socket";
 
@@ -31,13 +31,18 @@ export const RESOLVERS: readonly Resolver[] = [
   { socket: "/run/systemd/resolve/io.systemd.Resolve.Monitor" },
   { socket: "/run/nscd/socket" },
   { socket: "/run/avahi-daemon/socket", call: { name: "org.freedesktop.Avahi", bus: BUS } },
+  { socket: "/run/cups/cups.sock" },
 ];
 
 /** The account may call none of these on the system bus. */
 const RESOLVER_NAMES = RESOLVERS.flatMap(({ call }) => call?.name ?? []);
 
+/** Whether the service of a folder can be called on the bus. */
+const isOnBus = ({ path }: Folder) =>
+  RESOLVERS.some(({ socket, call }) => call !== undefined && socket.startsWith(`${path}/`));
+
 const POLICY = "D-Bus policy against name look-ups";
-const AT_BOOT = "access lists against name look-ups at boot";
+const AT_BOOT = "access lists at boot";
 const listName = (folder: string) => `access list on ${folder}`;
 
 const policyPath = (uid: number) => `/etc/dbus-1/system.d/fishnet-${uid}.conf`;
@@ -81,7 +86,7 @@ export const resolver: Kind<Machine> = {
     if (folders.length === 0) return [];
     const piece = (is: string, why: string): Piece => ({ is, why, uids: ownRange(uid), owner });
     return [
-      ...(hasBus(machine) && folders.some(({ path }) => path !== "/run/nscd")
+      ...(hasBus(machine) && folders.some(isOnBus)
         ? [piece(POLICY, "it may have no service on the system bus look a name up")]
         : []),
       ...folders.map(({ path }) => piece(listName(path), WHY_LIST)),
@@ -158,7 +163,7 @@ export const resolver: Kind<Machine> = {
   },
 };
 
-const WHY_LIST = "it may ask none of the sockets in there to look a name up";
+const WHY_LIST = "it may ask none of the sockets in there: who answers reaches other machines";
 
 /** The pieces of a name, with the uid that each is for. */
 function of(is: string, pieces: readonly Piece[]): { uid: number; owner: string; why: string }[] {

@@ -38,14 +38,14 @@ export interface VerifyOptions {
   readonly system: System;
   readonly target: Endpoint | undefined;
   readonly proxy: URL;
-  /** Services that look names up for whoever asks, which a lock with ports shuts. */
+  /** Services that reach other machines for whoever asks, which a lock with ports shuts. */
   readonly resolvers: readonly Resolver[];
   /** Somebody who is not locked. */
   readonly control: Person;
   readonly root: Root;
 }
 
-/** A service that looks names up: its socket, and its name on the bus that has one of its own. */
+/** A service that looks names up, or prints: its socket, and its name on the bus that has one of its own. */
 export interface Resolver {
   readonly socket: string;
   readonly call?: { readonly name: string; readonly bus: string };
@@ -198,16 +198,16 @@ const notTried = ({ name: by }: Person, said: string): Attempt => ({
   said,
 });
 
-/** The doors to the resolver that are there: no packet is needed for them. */
+/** The doors to these services that are there: no packet is needed for them. */
 async function resolvers({ root, resolvers }: VerifyOptions): Promise<Planned[]> {
   const places = resolvers.flatMap(({ socket, call }) => call ? [socket, call.bus] : [socket]);
   const files = await root.look(places);
   const isThere = (path: string) => files.get(path)?.type === "s";
   return resolvers.filter(({ socket }) => isThere(socket)).flatMap(({ socket: path, call }) => [
-    { what: `the resolver's socket ${path}`, asked: { kind: "write", path } },
+    { what: `the socket ${path}`, asked: { kind: "write", path } },
     ...(call !== undefined && isThere(call.bus)
       ? [{
-        what: `the resolver's name ${call.name} on D-Bus`,
+        what: `${call.name} on D-Bus`,
         asked: { kind: "bus", host: call.bus, name: call.name } as const,
         judge: judgeCall,
       }]

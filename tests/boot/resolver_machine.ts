@@ -1,6 +1,6 @@
 /**
  * A machine to boot that has every service which looks names up for whoever asks: systemd-resolved,
- * nscd and avahi, with a bus to reach them by. Its DNS server is the world's outside.
+ * nscd and avahi, with a bus to reach them by, and CUPS. Its DNS server is the world's outside.
  *
  * @module
  */
@@ -14,7 +14,7 @@ export const BUSES = ["dbus-daemon", "dbus-broker"] as const;
 const PACKAGES = [
   ...["systemd-sysv", "dbus", "dbus-broker", "libpam-systemd", "sudo", "procps", "passwd", "acl"],
   ...["iptables", "nftables", "iproute2", "python3-minimal", "systemd-resolved", "libnss-resolve"],
-  ...["nscd", "avahi-daemon", "libcap2-bin"],
+  ...["nscd", "avahi-daemon", "cups-daemon", "libcap2-bin"],
 ];
 
 const CUSTOMIZE = `set -e

@@ -99,6 +99,13 @@ async function escaped(world: World, boot: Boot): Promise<Record<string, string[
   return { agent: out(AGENT), control: out(CONTROL), all: ways.map(([way]) => way) };
 }
 
+/** Whether CUPS answers the account over its socket, and the control. */
+async function printing(boot: Boot): Promise<boolean[]> {
+  const command = talk("/run/cups/cups.sock", "GET / HTTP/1.0\\r\\n\\r\\n");
+  const answers = await Promise.all([AGENT, CONTROL].map(({ uid }) => as(boot, uid, ...command)));
+  return answers.map(({ stdout }) => stdout.includes("HTTP/1."));
+}
+
 /** Reads what the pieces are found in. */
 async function read(boot: Boot): Promise<Machine> {
   const { ask, look } = rootBy(...boot.command());
@@ -152,7 +159,7 @@ for (const bus of BUSES) {
         assertEquals([open["agent"], open["control"]], [open["all"], open["all"]]);
         const read1 = await read(boot);
         const wanted = resolver.wanted(LOCK, read1);
-        assertEquals(wanted.length, 5, "a policy, three folders, one file for the boot");
+        assertEquals(wanted.length, 6, "a policy, four folders, one file for the boot");
 
         const steps = resolver.make(wanted, read1);
         await run(boot, steps.map(({ line }) => line));
@@ -169,8 +176,11 @@ for (const bus of BUSES) {
         assertEquals((await escaped(world, boot))["agent"], open["all"]);
         await run(boot, steps.map(({ line }) => line));
 
-        const units = ["systemd-resolved.service", "nscd.service", "avahi-daemon.service"];
-        await boot.must("systemctl", "restart", ...units, "avahi-daemon.socket");
+        const units = ["systemd-resolved", "nscd", "avahi-daemon", "cups"];
+        await boot.must(
+          ...["systemctl", "restart", ...units.map((unit) => `${unit}.service`)],
+          ...["avahi-daemon.socket", "cups.socket"],
+        );
         assertEquals((await pieces(boot)).missing, []);
         const restarted = await escaped(world, boot);
         assertEquals([restarted["agent"], restarted["control"]], [[], restarted["all"]]);
@@ -210,7 +220,7 @@ for (const bus of BUSES) {
         await boot.must("sed", "-i", "s/resolve1/resolve2/", policy);
         await boot.must("setfacl", "--modify", `u:${AGENT.uid}:r-x`, "/run/nscd");
         const { missing, inForce } = await pieces(boot);
-        assertEquals([missing.length, inForce.length], [2, 3], missing.join());
+        assertEquals([missing.length, inForce.length], [2, 4], missing.join());
         const now = await read(boot);
         const wanted = resolver.wanted(LOCK, now).filter(({ is }) => missing.includes(is));
         const steps = resolver.make(wanted, now);
@@ -241,13 +251,15 @@ resolverTest("enable --only-port shuts them, status tells, and disable opens the
 
   const plain = await boot.fishnet("enable", ...agent, "--apply");
   assertEquals(plain.code, 0, plain.stderr);
-  assertEquals([await warned(), await machine.etc() === etc], [3, true], plain.stderr);
+  assertEquals([await warned(), await machine.etc() === etc], [4, true], plain.stderr);
+  assertEquals(await printing(boot), [true, true]);
 
   const limited = await boot.fishnet("enable", ...agent, "--only-port", "3777", "--apply");
   assertEquals(limited.code, 0, limited.stderr);
   assertEquals(await warned(), 0);
   const shut = await escaped(world, boot);
   assertEquals([shut["agent"], shut["control"]], [[], shut["all"]]);
+  assertEquals(await printing(boot), [false, true]);
 
   // Somebody opens one of the doors: status tells, and enable shuts it.
   await boot.must("setfacl", "--remove-all", "/run/systemd/resolve");

@@ -13,7 +13,7 @@ import { whyNoWorld } from "../support/world.ts";
 
 const why = whyNoWorld();
 
-const FOLDERS = ["/run/systemd/resolve", "/run/nscd"];
+const FOLDERS = ["/run/systemd/resolve", "/run/nscd", "/run/cups"];
 
 /** A machine with a /run of its own, which lasts as long as this. */
 class OwnRun implements AsyncDisposable {

@@ -160,12 +160,13 @@ chgrp audio /run/libvirt/libvirt-sock`;
   );
 });
 
-worldTest("who looks names up is warned of, each with what shuts it", async (world) => {
+worldTest("who looks names up, or prints, is warned of, each with what shuts it", async (world) => {
   const agent = await world.account();
   const range = { first: world.firstUid, last: world.firstUid + 99 };
   const machine = `${inPrivate("/run")}socket /run/systemd/resolve/io.systemd.Resolve
 socket /run/nscd/socket
 socket /run/avahi-daemon/socket
+socket /run/cups/cups.sock
 socket /run/snapd.socket
 `;
   const about = async (locked: Partial<Locked>, more = "") =>
@@ -174,6 +175,7 @@ socket /run/snapd.socket
   const again = "enable again with --only-port and the proxy's port";
   const sockets = [
     "/run/avahi-daemon/socket",
+    "/run/cups/cups.sock",
     "/run/nscd/socket",
     "/run/systemd/resolve/io.systemd.Resolve",
   ];
@@ -188,7 +190,7 @@ socket /run/snapd.socket
     (await about({ onlyPorts })).sort(),
     [...sockets.map((path) => `${path}: ${install}`), snapd].sort(),
   );
-  const shut = `setfacl -m u:${agent}:--- /run/systemd/resolve /run/nscd /run/avahi-daemon
+  const shut = `setfacl -m u:${agent}:--- /run/systemd/resolve /run/nscd /run/avahi-daemon /run/cups
 rm /run/snapd.socket`;
   assertEquals(await about({ onlyPorts }, shut), []);
   const take = `take the lines of ${agent} out of /etc/subuid and /etc/subgid`;

@@ -27,6 +27,8 @@ const ASKING_SOCKETS: Readonly<Record<string, { does: string; shut: boolean }>> 
   },
   "/run/nscd/socket": { does: "nscd look any name up, in the DNS", shut: true },
   "/run/avahi-daemon/socket": { does: "avahi ask the local network for any name", shut: true },
+  // Any local account may make a queue that leads anywhere (CUPS-Create-Local-Printer).
+  "/run/cups/cups.sock": { does: "CUPS send anything to a printer of its choice", shut: true },
   "/run/snapd.socket": { does: "snapd search its store for any words", shut: false },
 };
 

@@ -80,6 +80,7 @@ export function connectionWarnings(
 const RELAYS: Readonly<Record<number, string>> = {
   25: "a mail server, which passes on what it is given",
   53: "a DNS server, which asks other machines whatever it is asked",
+  631: "CUPS, which prints to any address",
   1080: "the port of SOCKS proxies",
   3128: "the port of HTTP proxies (Squid)",
   8080: "a port of HTTP proxies",
