@@ -26,6 +26,7 @@ import {
 import { type Rule, Shadows } from "./iptables_rules.ts";
 import {
   LEGACY_TABLES,
+  plainVariant,
   Positions,
   savedQuestions,
   savedRules,
@@ -70,11 +71,17 @@ export const iptables: Kind<Machine> = {
   },
 
   found(machine) {
-    return savedRules(machine).flatMap((saved) => {
-      const { rules, family, variant } = saved;
+    const plain = plainVariant(machine);
+    const all = savedRules(machine).flatMap(chainsFound);
+    return savedRules(machine).flatMap(({ rules, family, variant }) => {
       const shadows = new Shadows(rules);
-      const chains = chainsFound(saved);
-      const faultOf = (own: OwnChain) => chains.find((there) => there.own === own)?.fault;
+      const chains = all.filter((chain) => chain.family === family && chain.variant === variant);
+      const faultOf = (own: OwnChain) => {
+        const { is, fault } = chains.find((there) => there.own === own) ?? {};
+        // What leads to a chain that is mended in its place is sound then.
+        const isSound = (chain: Found) => chain.is === is && chain.fault === undefined;
+        return variant === plain && !all.some(isSound) ? undefined : fault;
+      };
       return [
         ...chains,
         ...[["filter", "OUTPUT"], ["mangle", "OUTPUT"], ["mangle", "POSTROUTING"]]
