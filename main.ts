@@ -81,6 +81,10 @@ function startSession(): Promise<Session> {
 
 type Changing = Extract<Command, { kind: "enable" | "disable" }>;
 
+/** A dry-run does not know who else is locked; one of its lines pasted would unlock them all. */
+const TABLE_IS_SHARED = "other accounts may be locked by that table: then leave the line out " +
+  "that deletes it, or use --apply, which looks";
+
 async function dryRun(command: Changing): Promise<void> {
   const { stepsByName } = await import("./src/lock/difference.ts");
   const system = await systemOf(command.system);
@@ -88,7 +92,10 @@ async function dryRun(command: Changing): Promise<void> {
   const locks = command.accounts.map((name) => ({ ...command, name, backend }));
   const steps = stepsByName(system.kinds, locks, kind, system.loop);
   if (command.json) printPlan(command, steps, { backend, applied: false });
-  else output.printDryRun(kind, steps, command.explain);
+  else {
+    output.printDryRun(kind, steps, command.explain);
+    if (kind === "disable" && backend === "nftables") output.printOutcome([TABLE_IS_SHARED]);
+  }
 }
 
 async function change(command: Changing): Promise<void> {

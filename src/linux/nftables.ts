@@ -180,7 +180,7 @@ const deleteTableLine = ({ name }: OurTable) => sudo("nft", "delete", "table", .
 function deleteTable({ tableItself }: TablePiece): Step {
   return {
     line: deleteTableLine(tableItself),
-    why: "remove the table, which no account needs any more",
+    why: "remove the table, which no account needs any more: while one does, it must stay",
     // If it failed before it deleted anything, the rules must not be there twice.
     undo: [renewLine(tableItself)],
   };

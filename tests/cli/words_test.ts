@@ -30,6 +30,14 @@ Deno.test("the dry-run has the page's header, its indent and its last line", asy
   }
 });
 
+Deno.test("a disable's dry-run says whose the table is that it deletes", async () => {
+  const { stdout, stderr } = await fishnet(
+    ...["firewall", "disable", "--agent-user", "a", "--backend", "nftables"],
+  );
+  assertMatch(stdout, /^ {2}sudo nft delete table inet fishnet$/m);
+  assertMatch(stderr, /^\[fishnet\] other accounts may be locked by that table: /);
+});
+
 Deno.test("the page's own rule stands in the Linux plan to the letter, for both families", async () => {
   const { stdout } = await fishnet(
     ...["firewall", "enable", "--agent-user", "agent_runner", "--os", "linux"],

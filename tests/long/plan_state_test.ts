@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import type { Backend } from "../../src/account.ts";
 import { attempt, change, serve, WAYS } from "../support/lock.ts";
+import { statusOf } from "../support/inside.ts";
 import { must, run } from "../support/process.ts";
 import { OUTSIDE_V4, OUTSIDE_V6, type World, worldTest } from "../support/world.ts";
 
@@ -102,6 +103,18 @@ for (const { backend, variant, label } of WAYS) {
         assertEquals(await world.captured(`${filter} and udp`, tryAs(agent)), []);
       }
       await change(world, "disable", agent, backend);
+      await expectUnlocked();
+    });
+
+    await t.step("a disable that is pasted leaves the other locked", async () => {
+      await change(world, "enable", agent, backend, "--agent-user", second);
+      const lines = (await shown(world, "disable", agent, backend)).split("\n");
+      // As its dry-run says, the table is to stay. Our chain stays by itself, which is an error.
+      const kept = lines.filter((line) => !line.includes("delete table"));
+      const { stderr } = await world.exec("sh", "-c", kept.join("\n"));
+      assertEquals((await statusOf(world, second)).state, "locked");
+      assertEquals(/tables-restore/.test(stderr), backend === "iptables", stderr);
+      await change(world, "disable", agent, backend, "--agent-user", second);
       await expectUnlocked();
     });
 
