@@ -7,12 +7,13 @@
  *
  * @module
  */
-import type { Found, Kind, Lock, Piece, Uids } from "../lock/piece.ts";
+import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { allUids, ownerWord, ownUids } from "./accounts.ts";
 import { chainPiece, chainsFound, isChain, makeChain, unmakeChain } from "./iptables_chain.ts";
 import { type Change, commandOf, stepOf, stepsOf } from "./iptables_changes.ts";
 import {
   BASE,
+  CHAIN,
   DROP,
   type Layer,
   layerOf,
@@ -22,6 +23,7 @@ import {
   OWN_CHAINS,
   type OwnChain,
   REFUSE,
+  SHARED,
 } from "./iptables_layers.ts";
 import { type Rule, Shadows } from "./iptables_rules.ts";
 import {
@@ -59,12 +61,13 @@ export const iptables: Kind<Machine> = {
     const families = machine?.families ?? FAMILIES;
     const limited = lock.onlyPorts.length > 0;
     const layers = limited ? [...BASE, ...LIMITS] : BASE;
-    const pieces = (layer: Layer, uids: Uids) =>
+    const pieces = (layer: Layer, uids?: Uids) =>
       families.filter((family) => (layer.family ?? family) === family)
         .map((family) => rulePiece(lock, layer, family, uids));
     return [
       ...OWN_CHAINS.filter((own) => layers.some((layer) => layer.own === own))
         .flatMap((own) => families.map((family) => chainPiece(own, family))),
+      ...SHARED.flatMap((layer) => pieces(layer)),
       ...allUids(lock).flatMap((uids) => layers.flatMap((layer) => pieces(layer, uids))),
       ...pieces(REFUSE, ownUids(lock)),
     ];
@@ -72,20 +75,21 @@ export const iptables: Kind<Machine> = {
 
   found(machine) {
     const plain = plainVariant(machine);
-    const all = savedRules(machine).flatMap(chainsFound);
-    return savedRules(machine).flatMap(({ rules, family, variant }) => {
-      const shadows = new Shadows(rules);
-      const chains = all.filter((chain) => chain.family === family && chain.variant === variant);
-      const faultOf = (own: OwnChain) => {
-        const { is, fault } = chains.find((there) => there.own === own) ?? {};
-        // What leads to a chain that is mended in its place is sound then.
-        const isSound = (chain: Found) => chain.is === is && chain.fault === undefined;
-        return variant === plain && !all.some(isSound) ? undefined : fault;
-      };
+    return savedRules(machine).flatMap((saved) => {
+      const { rules, family, variant } = saved;
+      const shadows = new Shadows(rules, variant);
+      const chains = chainsFound(saved, plain);
+      // What leads to a chain that is mended in its place is sound then.
+      const faultOf = (own: OwnChain) =>
+        variant === plain ? undefined : chains.find((there) => there.own === own)?.fault;
       return [
         ...chains,
         ...[["filter", "OUTPUT"], ["mangle", "OUTPUT"], ["mangle", "POSTROUTING"]]
           .flatMap(([table, name]) => shadows.withShadows(table!, name!))
+          // A chain of somebody's may have a target's name.
+          .filter(({ rule: { table, target } }) =>
+            target === CHAIN || !saved.chains.has(`${table} ${target}`)
+          )
           .flatMap(({ rule, shadow }) => foundRule(rule, shadow, family, variant, faultOf)),
       ];
     });
@@ -95,7 +99,7 @@ export const iptables: Kind<Machine> = {
     const changes = pieces.map((piece) =>
       isChain(piece) ? makeChain(piece, machine) : insert(piece as RulePiece)
     );
-    return machine === undefined ? changes.map(stepOf) : stepsOf(changes);
+    return machine === undefined ? stepsByName(pieces, changes) : stepsOf(changes);
   },
 
   unmake(pieces, machine, made = []) {
@@ -105,28 +109,37 @@ export const iptables: Kind<Machine> = {
       const { family, layer } = piece as RulePiece;
       chains?.putFirst(family, layer);
     }
-    // A chain is empty of jumps to it before it goes.
-    const changes = [...pieces.filter((piece) => !isChain(piece)), ...pieces.filter(isChain)]
-      .flatMap((piece) => {
-        if (isChain(piece)) return unmakeChain(piece, chains?.named(piece.variant));
-        if (chains === undefined) return [removeByName(piece as RulePiece)];
-        return [remove(piece as FoundRule, chains)];
-      });
-    return chains === undefined ? changes.map(stepOf) : stepsOf(changes);
+    // Nothing leads to a chain any more before it goes.
+    const rank = (piece: Piece) => isChain(piece) ? 2 : piece.uids === undefined ? 1 : 0;
+    const ordered = pieces.toSorted((one, other) => rank(one) - rank(other));
+    const changes = ordered.map((piece) => {
+      if (isChain(piece)) return unmakeChain(piece, chains?.named(piece.variant));
+      if (chains === undefined) return removeByName(piece as RulePiece);
+      return remove(piece as FoundRule, chains);
+    });
+    return chains === undefined ? stepsByName(ordered, changes) : stepsOf(changes);
   },
 };
+
+/** What accounts share comes as a whole before the rest, and goes as a whole behind it. */
+function stepsByName(pieces: readonly Piece[], changes: readonly Change[]): Step[] {
+  const groups = Map.groupBy(changes.keys(), (i) => pieces[i]!.uids === undefined);
+  return [...groups].flatMap(([shared, places]) => {
+    const those = places.map((i) => changes[i]!);
+    return shared ? stepsOf(those) : those.map(stepOf);
+  });
+}
 
 function rulePiece(
   { name, onlyPorts }: Lock,
   layer: Layer,
   family: Family,
-  uids: Uids,
+  uids?: Uids,
 ): RulePiece {
   return {
     is: nameOf(family, layer, onlyPorts),
     why: `IPv${family}: ${layer.why}`,
-    uids,
-    owner: name,
+    ...(uids === undefined ? {} : { uids, owner: name }),
     layer,
     family,
     ports: onlyPorts,
@@ -134,7 +147,8 @@ function rulePiece(
 }
 
 function wordsOf(piece: RulePiece): readonly string[] {
-  return piece.layer.words(ownerWord(piece), piece.owner!, piece.ports);
+  const { layer, uids, owner = "", ports } = piece;
+  return layer.words(uids === undefined ? "" : ownerWord(piece), owner, ports);
 }
 
 function insert(piece: RulePiece): Change {
@@ -189,7 +203,7 @@ function foundRule(
   return [{
     is: nameOf(family, layer, rule.otherThanPorts ?? []),
     why: layer.why,
-    uids: rule.owner!,
+    ...(rule.owner === undefined ? {} : { uids: rule.owner }),
     ...(rule.comment?.startsWith(MARK) ? { owner: rule.comment.slice(MARK.length) } : {}),
     ...(fault === undefined ? {} : { fault }),
     ...(isOurs ? {} : { foreign: true }),

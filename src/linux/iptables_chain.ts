@@ -6,7 +6,7 @@
 import { FishnetError } from "../errors.ts";
 import type { Found, Piece } from "../lock/piece.ts";
 import { type Change, commandOf } from "./iptables_changes.ts";
-import { CHAIN, type Layer, OWN_CHAINS, type OwnChain } from "./iptables_layers.ts";
+import { CHAIN, type Layer, layerOf, OWN_CHAINS, type OwnChain } from "./iptables_layers.ts";
 import { plainVariant, type SavedRules, savedRules, type Variant } from "./iptables_saved.ts";
 import type { Family, Machine } from "./machine.ts";
 
@@ -43,24 +43,22 @@ const GONE = [`-F ${CHAIN}`, `-X ${CHAIN}`];
  * @throws {FishnetError} where somebody else has a chain of its name.
  */
 export function makeChain({ own, family, why }: ChainPiece, machine?: Machine): Change {
-  const there = machine === undefined ? [] : savedRules(machine)
+  const plain = machine && plainVariant(machine);
+  const there = machine && savedRules(machine)
     .filter((saved) => saved.family === family)
-    .flatMap(chainsFound)
-    .filter((chain) => chain.own === own);
-  const foreign = there.find((chain) => chain.foreign);
-  if (foreign !== undefined) {
+    .flatMap((saved) => chainsFound(saved, plain))
+    .find((chain) => chain.own === own && chain.variant === plain);
+  if (there?.foreign) {
     throw new FishnetError(
-      `somebody else has a chain '${CHAIN}' in ${commandOf(family)}: rename it (` +
-        `${commandOf(family, foreign.variant)} -t ${own.table} -E), or use --backend nftables`,
+      `somebody else has a chain '${CHAIN}' in ${commandOf(family)}, or leads to ours: rename it ` +
+        `(${commandOf(family)} -t ${own.table} -E), or use --backend nftables`,
     );
   }
-  const plain = machine && plainVariant(machine);
-  const before = there.find(({ variant }) => variant === plain)?.rules;
   return {
     family,
     table: own.table,
     there: textOf(own.rules(family)),
-    back: before === undefined ? GONE : textOf(before),
+    back: there === undefined ? GONE : textOf(there.rules!),
     why,
   };
 }
@@ -80,19 +78,29 @@ export function unmakeChain(
   };
 }
 
-/** The chains that are there. */
-export function chainsFound({ rules, chains, family, variant }: SavedRules): FoundChain[] {
+/**
+ * The chains that are there. One in the other variant than the plain name's is no chain for rules by
+ * the plain name.
+ */
+export function chainsFound(saved: SavedRules, plain: Variant | undefined): FoundChain[] {
+  const { rules, chains, family, variant } = saved;
   return OWN_CHAINS.filter(({ table }) => chains.has(`${table} ${CHAIN}`)).map((own) => {
-    const there = rules.filter(({ table, chain }) => table === own.table && chain === CHAIN)
-      .map(({ text }) => text);
+    const inTable = rules.filter(({ table }) => table === own.table);
+    const there = inTable.filter(({ chain }) => chain === CHAIN).map(({ text }) => text);
     const ours = own.rules(family);
+    const leading = inTable.filter(({ target, goto }) => target === CHAIN || goto === CHAIN);
+    const piece = chainPiece(own, family);
     return {
-      ...chainPiece(own, family),
+      ...piece,
+      ...(variant === plain ? {} : { is: `${piece.is} of ${commandOf(family, variant)}` }),
       variant,
       rules: there,
       ...(there.join("\n") === ours.join("\n") ? {} : { fault: `${own.is} was changed` }),
-      // Others' rules, and none of ours: it only has the same name. Ours is empty after `-F`.
-      ...(there.length === 0 || there.some((text) => ours.includes(text)) ? {} : { foreign: true }),
+      // What only has the same name: others lead to it, or it holds what is not ours for nobody of ours.
+      ...(leading.some((rule) => layerOf(rule) === undefined) ||
+          (leading.length === 0 && there.some((text) => !ours.includes(text)))
+        ? { foreign: true }
+        : {}),
     };
   });
 }

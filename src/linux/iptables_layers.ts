@@ -28,14 +28,21 @@ export type Table = "mangle" | "filter";
 
 /**
  * The kernel's answer to a source that is not this machine's would leave, as nobody's, with what was
- * sent in it. Of IPv4, the kernel itself takes no such source (ip_route_output_key).
+ * sent in it. Of IPv4, the kernel itself takes no such source (ip_route_output_key). A link-local
+ * address of another device counts as local here, and is none where the answer goes.
  */
 const noForeignSource = (family: Family) =>
-  family === 4 ? [] : [`-A ${CHAIN} -m addrtype ! --src-type LOCAL -j DROP`];
+  family === 4 ? [] : [
+    `-A ${CHAIN} -m addrtype ! --src-type LOCAL -j DROP`,
+    `-A ${CHAIN} -s fe80::/10 -o lo -j DROP`,
+  ];
+
+/** In the name of each piece that shuts MPTCP, among others. */
+export const SHUTS = `${CHAIN} in mangle`;
 
 /** What no account may send, to itself either. */
 const SHUT: OwnChain = {
-  is: `chain ${CHAIN} in mangle`,
+  is: `chain ${SHUTS}`,
   why: "no SCTP (it asks for its routes without a uid), no MPTCP (the kernel would open a second " +
     "path, off this machine, by itself), and of IPv6 no source that is not this machine's",
   table: "mangle",
@@ -106,7 +113,7 @@ export const DROP: Layer = {
 
 /** Leads to what is shut on loopback, too: where it costs others least, and in time. */
 const jump = (family: Family, chain: string, device?: "lo"): Layer => ({
-  is: `jump to ${CHAIN} in mangle ${chain}`,
+  is: `jump to ${SHUTS} ${chain}`,
   why: SHUT.why,
   table: "mangle",
   chain,
@@ -123,6 +130,30 @@ const jump = (family: Family, chain: string, device?: "lo"): Layer => ({
 const JUMP_4 = jump(4, "POSTROUTING", "lo");
 /** Before any REJECT, which would be an answer: of SCTP, what leaves by a real device gets there, too. */
 const JUMP_6 = jump(6, "OUTPUT");
+
+/**
+ * Any account can have the kernel send what has no owner any more, or never had one, to an address of
+ * this machine by a real device: it binds one end of a loopback connection to it (SO_BINDTODEVICE), and
+ * closes it. The range is what makes it cost others little: who has an owner is held by his uid. A
+ * bridge may have the link-local address of a neighbour.
+ */
+const ownerless = (family: Family, except: readonly string[] = []): Layer => ({
+  is: "DROP of ownerless packets to this machine in mangle POSTROUTING",
+  why: "what is for this machine and has no owner leaves by no real device: it may be an account's",
+  table: "mangle",
+  chain: "POSTROUTING",
+  family,
+  // As it is saved: it is known again by its text.
+  words: () => [
+    ...except,
+    ...["!", "-o", "lo", "-m", "owner", "!", "--uid-owner", "0-65535"],
+    ...["-m", "addrtype", "--dst-type", "LOCAL", "-j", "DROP"],
+  ],
+  shape: {},
+  targets: [],
+});
+/** What all accounts share. */
+export const SHARED = [ownerless(4), ownerless(6, ["!", "-d", "fe80::/10"])];
 
 /** `--only-port`: its TCP. */
 export const LOOPBACK_TCP: Layer = {
@@ -173,6 +204,11 @@ const LAYERS = [...BASE, ...LIMITS, REFUSE];
 
 /** The layer that a saved rule is of, whosever it is. */
 export function layerOf(rule: Rule): Layer | undefined {
+  const shared = SHARED.find(({ table, chain, words }) =>
+    rule.table === table && rule.chain === chain &&
+    rule.words.join(" ") === words("", "", []).join(" ")
+  );
+  if (shared !== undefined) return shared;
   if (rule.narrower || rule.owner === undefined) return undefined;
   return LAYERS.find(({ table, chain, shape, hasPorts = false, targets }) =>
     rule.table === table && rule.chain === chain && targets.includes(rule.target ?? "") &&

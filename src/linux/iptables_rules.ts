@@ -126,8 +126,11 @@ const NEVER_ACCEPTING = new Set([
 export class Shadows {
   readonly #chains: ReadonlyMap<string, readonly Rule[]>;
   readonly #accepting = new Map<string, boolean>();
+  readonly #isNft: boolean;
 
-  constructor(rules: readonly Rule[]) {
+  /** @param variant nft may have put rules there that iptables-save prints in part */
+  constructor(rules: readonly Rule[], variant: "nft" | "legacy" = "nft") {
+    this.#isNft = variant === "nft";
     this.#chains = Map.groupBy(rules, ({ table, chain }) => `${table} ${chain}`);
   }
 
@@ -151,9 +154,9 @@ export class Shadows {
 
   #mayAccept({ table, target, goto }: Rule): boolean {
     if (goto !== undefined) return true; // at its end the base chain's policy decides
-    if (target === undefined || NEVER_ACCEPTING.has(target)) return false;
+    if (target === undefined) return this.#isNft;
     const key = `${table} ${target}`;
-    if (!this.#chains.has(key)) return !isEmptyChain(target);
+    if (!this.#chains.has(key)) return !NEVER_ACCEPTING.has(target) && !isEmptyChain(target);
     let accepting = this.#accepting.get(key);
     if (accepting === undefined) {
       this.#accepting.set(key, false); // iptables refuses loops; a text need not

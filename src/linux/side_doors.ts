@@ -9,10 +9,11 @@ import type { AccountStatus, Warning } from "../lock/report.ts";
 import type { Files } from "../statements.ts";
 import { type Root, UnreadableError } from "../root.ts";
 import { subordinateRanges } from "./accounts.ts";
+import { SHUTS } from "./iptables_layers.ts";
 import type { Machine } from "./machine.ts";
 import { filePaths, fileWarnings } from "./side_doors/files.ts";
 import {
-  DEVICE_OWNERS,
+  DEVICE_FILES,
   deviceWarnings,
   FAMILY_ALIASES,
   familyWarnings,
@@ -30,7 +31,7 @@ const MAX_ACCOUNTS = 20;
 /** What is asked of packets' ways out of the kernel, of accounts' names, and of uids. */
 const FILES = [
   ...["/proc/net/protocols", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/modules_disabled"],
-  DEVICE_OWNERS,
+  ...DEVICE_FILES,
   ...["/etc/nsswitch.conf", "/etc/request-key.conf", "/etc/request-key.d/*.conf"],
 ];
 const REQUEST_KEY = "/sbin/request-key";
@@ -62,7 +63,7 @@ function lockedOf(account: AccountStatus, machine: Machine): Locked | undefined 
   const { name, uid, onlyPorts, backend, pieces } = account;
   const entry = machine.passwd.find((known) => known.name === name && known.uid === uid);
   if (entry === undefined) return undefined;
-  const mptcp = pieces.filter((piece) => piece.name.includes("MPTCP"));
+  const mptcp = pieces.filter((piece) => piece.name.includes(SHUTS));
   return {
     name,
     uid: entry.uid,
@@ -106,7 +107,7 @@ export async function doorWarnings(
     const { exitCode, stdout } = await ask(words);
     return exitCode === 0 ? stdout : "";
   };
-  // With nothing held that is not on loopback, nobody needs to know this machine's own addresses.
+  // With nothing held, nobody needs to know this machine's own addresses.
   const addresses = connectionWarnings(accounts, sockets ?? "", "").length === 0
     ? ""
     : await printed("ip", "-o", "addr", "show");

@@ -75,7 +75,7 @@ for (const backend of ["iptables", "nftables"] as const) {
     });
 
     await t.step("an association from before the lock is told", () => {
-      const account = { name: "u5001", uid: 5001, ranges: [] };
+      const account = { name: "u5001", uid: 5001, ranges: [], onlyPorts: [] };
       const own = "inet 10.77.0.1/24";
       assertEquals(connectionWarnings([account], text("sockets.held"), own), [{
         account: "u5001",

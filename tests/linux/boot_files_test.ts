@@ -124,8 +124,20 @@ async function byHand(
         "-j",
         "DROP",
       ];
+      const [noLinkLocal, except] = tool === "iptables"
+        ? [[], []]
+        : [["-A", "fishnet", "-s", "fe80::/10", "-o", "lo", "-j", "DROP"], [
+          "!",
+          "-d",
+          "fe80::/10",
+        ]];
       await ipt("-t", "mangle", "-N", "fishnet");
+      await ipt(
+        ...["-t", "mangle", "-I", "POSTROUTING", "1", ...except, "!", "-o", "lo", "-m", "owner"],
+        ...["!", "--uid-owner", "0-65535", "-m", "addrtype", "--dst-type", "LOCAL", "-j", "DROP"],
+      );
       if (tool === "ip6tables") await ipt("-t", "mangle", ...noForeign);
+      if (tool === "ip6tables") await ipt("-t", "mangle", ...noLinkLocal);
       await ipt("-t", "mangle", "-A", "fishnet", "-p", "sctp", "-j", "DROP");
       await ipt(
         ...["-t", "mangle", "-A", "fishnet", "-p", "tcp", "--tcp-flags", "SYN", "SYN"],
@@ -134,6 +146,7 @@ async function byHand(
       if (ports.length > 0) {
         await ipt("-N", "fishnet");
         if (tool === "ip6tables") await ipt(...noForeign);
+        if (tool === "ip6tables") await ipt(...noLinkLocal);
         await ipt(
           ...["-A", "fishnet", "-p", "tcp", "--tcp-flags", "SYN,ACK", "SYN"],
           ...["-j", "REJECT", "--reject-with", "tcp-reset"],

@@ -43,6 +43,28 @@ for (const { backend, variant, label } of WAYS) {
       }
     }
 
+    await t.step("a link-local address of another device is such a source", async () => {
+      const linkLocal = async (device: string) => {
+        const list = `ip -6 -o addr show dev ${device} scope link`;
+        await world.must("timeout", "10", "sh", "-c", `until ${list} | grep -q fe80; do :; done`);
+        return /inet6 (\S+)\//.exec(await world.must(...list.split(" ")))![1]!;
+      };
+      await world.must(..."ip link add d0 type veth peer name d1".split(" "));
+      for (const end of ["d0", "d1"]) await world.must("ip", "link", "set", end, "up");
+      const [source, own] = [await linkLocal("d0"), await linkLocal("out0")];
+      const neighbour = ["lladdr", "02:00:00:00:00:09", "dev", "out0", "nud", "permanent"];
+      await world.must("ip", "neigh", "add", source, ...neighbour);
+      const answers = (who: string) =>
+        world.captured(
+          `dst host ${source}`,
+          () => attempt(world, who, "other_device", own, 9),
+        );
+      assertNotEquals(await answers(other), []);
+      assertEquals(await answers(agent), []);
+      await world.must("ip", "link", "del", "d0");
+      await world.must("ip", "neigh", "del", source, "dev", "out0");
+    });
+
     await t.step("disable leaves everything as it was", async () => {
       await change(world, "disable", agent, backend);
       assertEquals(await world.state(), before);

@@ -3,7 +3,11 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import * as fc from "fast-check";
 import type { Warning } from "../../src/lock/report.ts";
 import { doorWarnings, sideDoors } from "../../src/linux/side_doors.ts";
-import { familyWarnings, lentUidsWarnings } from "../../src/linux/side_doors/kernel.ts";
+import {
+  deviceWarnings,
+  familyWarnings,
+  lentUidsWarnings,
+} from "../../src/linux/side_doors/kernel.ts";
 import { fileWarnings } from "../../src/linux/side_doors/files.ts";
 import { filesIn } from "../../src/statements.ts";
 import type { Locked } from "../../src/linux/side_doors/locked.ts";
@@ -328,6 +332,59 @@ mount --bind /tmp/nsswitch.$$ /etc/nsswitch.conf; rm /tmp/nsswitch.$$`;
     "subordinate uids come from sss, and only those in /etc/subuid are locked",
   ]);
   assertEquals(await about(nsswitch("files")), []);
+});
+
+Deno.test("with --only-port, a connection from before to another port here is told", () => {
+  const account = { name: "a", uid: 1000, ranges: [], onlyPorts: [3777] };
+  const line = (state: string, local: string, peer: string, uid = 1000) =>
+    `tcp ${state} 0 0 ${local} ${peer} uid:${uid} ino:1 sk:1`;
+  const sockets = [
+    line("LISTEN", "127.0.0.1:4000", "0.0.0.0:*"),
+    line("ESTAB", "127.0.0.1:4000", "127.0.0.1:50001"), // somebody's, to a server of its own
+    line("ESTAB", "127.0.0.1:50002", "127.0.0.1:3777"),
+    line("SYN-SENT", "127.0.0.1:50003", "127.0.0.1:5432"),
+    line("ESTAB", "10.0.0.1:50004", "10.0.0.1:8080"),
+    line("ESTAB", "127.0.0.1:50005", "127.0.0.1:8080", 1001),
+  ].join("\n");
+  const own = "2: eth0 inet 10.0.0.1/24";
+  assertEquals(connectionWarnings([account], sockets, own).map(({ reason }) => reason), [
+    "still holds 1 connection(s) to this machine's port 8080",
+  ]);
+  assertEquals(connectionWarnings([{ ...account, onlyPorts: [] }], sockets, own), []);
+});
+
+Deno.test("a device that lasts and is nobody's is anybody's who may open the tun device", () => {
+  const account = { name: "a", uid: 1000, ranges: [], onlyPorts: [], mptcpHeld: true };
+  const warned = (owner: string, group: string, flags: string, mode = "0666") => {
+    const texts = { owner, group, tun_flags: flags };
+    const seen = (text: string) => ({ type: "f", mode, uid: 0, target: "", text });
+    const files = Object.entries(texts).map(([name, text]) =>
+      [`/sys/class/net/tap9/${name}`, seen(`${text}\n`)] as const
+    );
+    return deviceWarnings([account], new Map([...files, ["/dev/net/tun", seen("")]]))
+      .map(({ account, reason }) => `${account}: ${reason.split(":")[0]}`);
+  };
+  const anybodys = ["undefined: any account may open the device tap9"];
+  assertEquals(warned("-1", "-1", "0x1802"), anybodys);
+  assertEquals(warned("-1", "-1", "0x1002"), [], "another program has it open");
+  assertEquals(warned("-1", "-1", "0x1802", "0600"), []);
+  assertEquals(warned("-1", "5", "0x1802"), []);
+  assertEquals(warned("1000", "-1", "0x1002"), ["a: owns the device tap9"]);
+  assertEquals(warned("1001", "-1", "0x1802"), []);
+});
+
+worldTest("iptables: a lock holds MPTCP, and status says so", async (world) => {
+  if (!(await world.exec("ip", "mptcp", "endpoint", "show")).stdout && !await hasMptcp()) return;
+  const agent = await world.account();
+  await change(world, "enable", agent, "iptables");
+  await world.must("ip", "mptcp", "endpoint", "add", INSIDE_V4, "dev", "out0", "subflow");
+  const warned = async () => {
+    const { stdout } = await world.fishnet("firewall", "status", "--agent-user", agent, "--json");
+    return stdout.includes("MPTCP over loopback");
+  };
+  assertEquals(await warned(), false);
+  await world.must("iptables", "-w", "-t", "mangle", "-F", "fishnet");
+  assertEquals(await warned(), true);
 });
 
 Deno.test("what others wrote is fit for a terminal", () => {

@@ -2,10 +2,11 @@
  * What is there, what is wanted, the commands there and the commands back: as a table, by reading
  * texts alone, and then in a real kernel, where after there and back the state is what it was.
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { FishnetError } from "../../src/errors.ts";
 import type { LockOptions } from "../../src/lock/piece.ts";
 import { statusIn } from "../../src/lock/status.ts";
-import { LOCKED, type Printed, shut, sightWith } from "../support/fake_machine.ts";
+import { LOCKED, ownerless, type Printed, shut, sightWith } from "../support/fake_machine.ts";
 import {
   disableSteps,
   enableSteps,
@@ -82,7 +83,7 @@ const CASES: readonly Case[] = [
     there: change("ip6tables", "mangle", [":fishnet - [0:0]", ...shut(6)]),
     back: change("ip6tables", "mangle", [
       ":fishnet - [0:0]",
-      ...shut(6).with(1, "-A fishnet -j ACCEPT"),
+      ...shut(6).with(2, "-A fishnet -j ACCEPT"),
     ]),
   },
   {
@@ -206,6 +207,7 @@ function lockedRules(
       "-m comment --comment fishnet:agent -j DROP",
     ],
     [jump(verb, six, "1001", at(" 1"))],
+    [`${verb} POSTROUTING${at(" 1")} ${ownerless(six === "" ? 4 : 6)}`],
     verb === "-D"
       ? ["-F fishnet", "-X fishnet"]
       : [":fishnet - [0:0]", ...shut(six === "" ? 4 : 6)],
@@ -260,6 +262,65 @@ Deno.test("a rule that leads into an empty chain limits nothing, whatever anothe
     const sight = await sightWith({ ...LOCKED, ...legacy(rules) });
     assertEquals(statusIn(sight, ["agent"]).state, state);
   }
+});
+
+const above = (rules: string) => ({
+  ...LOCKED,
+  "iptables-nft-save": LOCKED["iptables-nft-save"].replace("*filter\n", `*filter\n${rules}`),
+});
+const stateOf = async (found: Printed) => statusIn(await sightWith(found), ["agent"]).state;
+
+Deno.test("a chain of somebody's with a target's name may accept, and is no target", async () => {
+  const chain = (name: string) => `:${name} - [0:0]\n-A ${name} -j ACCEPT\n`;
+  assertEquals(await stateOf(above(`${chain("MARK")}-A OUTPUT -j MARK\n`)), "partial");
+  assertEquals(await stateOf(above("-A OUTPUT -j MARK\n")), "locked", "the control");
+  const rejecting = LOCKED["iptables-nft-save"].replace(/-j REJECT --reject-with \S+/, "-j REJECT");
+  assertEquals(await stateOf({ ...LOCKED, "iptables-nft-save": rejecting }), "locked");
+  const shadow = rejecting.replace("*filter\n", `*filter\n${chain("REJECT")}`);
+  assertEquals(await stateOf({ ...LOCKED, "iptables-nft-save": shadow }), "partial");
+});
+
+Deno.test("a rule that nft wrote, and iptables-save prints in part, may accept", async () => {
+  assertEquals(await stateOf(above("-A OUTPUT\n")), "partial");
+  const legacy = {
+    ...above("-A OUTPUT\n"),
+    "iptables --version": "iptables v1.8.9 (legacy)\n",
+    "iptables-nft-save": "",
+    "iptables-legacy-save": above("-A OUTPUT\n")["iptables-nft-save"],
+    "ip6tables-nft-save": "",
+    "ip6tables-legacy-save": LOCKED["ip6tables-nft-save"],
+  };
+  assertEquals(await stateOf(legacy), "locked", "there it only counts");
+});
+
+Deno.test("the other variant's chain is none to lead to", async () => {
+  const sight = await sightWith({
+    ...LOCKED,
+    "iptables --version": "iptables v1.8.9 (legacy)\n",
+    "getent passwd": "agent:x:1001:1001::/:/bin/sh\nbeside:x:1002:1002::/:/bin/sh\n",
+  });
+  const lines = enableSteps(sight, ["beside"]).map(({ line }) => line);
+  for (const name of ["iptables", "ip6tables"]) {
+    assert(
+      lines.some((line) => line.includes(":fishnet") && line.includes(`sudo ${name}-restore`)),
+      lines.join("\n"),
+    );
+  }
+});
+
+Deno.test("a chain that others lead to is theirs: it stays, and is not made anew", async () => {
+  const led = above(
+    ":fishnet - [0:0]\n-A INPUT -p tcp --dport 22 -j fishnet\n-A fishnet -s 10.0.0.5 -j ACCEPT\n" +
+      "-A fishnet -p tcp -j REJECT --reject-with tcp-reset\n",
+  );
+  const sight = await sightWith(led);
+  const gone = disableSteps(sight, ["agent"]).map(({ line }) => line);
+  assertEquals(gone, disableSteps(await sightWith(LOCKED), ["agent"]).map(({ line }) => line));
+  assertThrows(
+    () => enableSteps(sight, ["agent"], { onlyPorts: [3777] }),
+    FishnetError,
+    "somebody else has a chain 'fishnet' in iptables, or leads to ours",
+  );
 });
 
 /** What an administrator finds, makes of it, and gets back: each also with the ranges of useradd. */

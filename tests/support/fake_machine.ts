@@ -5,7 +5,7 @@
  * @module
  */
 import { linux } from "../../src/linux/linux.ts";
-import type { Machine } from "../../src/linux/machine.ts";
+import type { Family, Machine } from "../../src/linux/machine.ts";
 import type { Answer } from "../../src/lock/piece.ts";
 import { type Sight, sightOf } from "../../src/lock/status.ts";
 import type { Seen } from "../../src/statements.ts";
@@ -93,14 +93,22 @@ export async function sightWith(printed: Printed): Promise<Sight<Machine>> {
 }
 
 /** What our chain in mangle holds, as it is saved. */
-export const shut = (family: 4 | 6) => [
-  ...(family === 4 ? [] : ["-A fishnet -m addrtype ! --src-type LOCAL -j DROP"]),
+export const shut = (family: Family) => [
+  ...(family === 4 ? [] : [
+    "-A fishnet -m addrtype ! --src-type LOCAL -j DROP",
+    "-A fishnet -s fe80::/10 -o lo -j DROP",
+  ]),
   "-A fishnet -p sctp -j DROP",
   "-A fishnet -p tcp -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30",
 ];
 
+/** What stands in POSTROUTING for all accounts. */
+export const ownerless = (family: Family) =>
+  `${family === 4 ? "" : "! -d fe80::/10 "}! -o lo -m owner ! --uid-owner 0-65535 ` +
+  "-m addrtype --dst-type LOCAL -j DROP";
+
 /** What iptables-save prints of a lock of `agent` without options. */
-function savedLock(family: 4 | 6): string {
+function savedLock(family: Family): string {
   const [jump, icmp] = family === 4 ? ["POSTROUTING -o lo", "icmp"] : ["OUTPUT", "icmp6"];
   return `*mangle
 :PREROUTING ACCEPT [0:0]
@@ -111,6 +119,7 @@ function savedLock(family: 4 | 6): string {
 :fishnet - [0:0]
 -A ${jump} -m owner --uid-owner 1001 -j fishnet
 -A POSTROUTING ! -o lo -m owner --uid-owner 1001 -m comment --comment "fishnet:agent" -j DROP
+-A POSTROUTING ${ownerless(family)}
 ${shut(family).join("\n")}
 COMMIT
 *filter

@@ -140,6 +140,82 @@ def forged_ping(address, port):
     return forged(socket.SOCK_DGRAM, address, port, socket.IPPROTO_ICMPV6)
 
 
+def other_device(address, port):
+    """Sends to its own link-local address from that of the device d0, which is none of the way back."""
+    with open("/proc/net/if_inet6") as file:
+        hexes = [line.split()[0] for line in file if line.split()[5] == "d0"]
+    source = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(hexes[0]))
+    index = socket.if_nametoindex("out0")
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND
+        s.bind((source, 0, 0, index))
+        s.sendto(b"SECRET", (address, port, 0, index))
+    return "sent"
+
+
+def to_device(s):
+    """SO_BINDTODEVICE: any account may do it, to a socket that is connected as well."""
+    s.setsockopt(socket.SOL_SOCKET, 25, b"out0\0")
+
+
+def pair(address):
+    """Both ends of a connection to this machine's own address, from another one of its."""
+    server = socket.socket(family_of(address))
+    client = socket.socket(family_of(address))
+    server.bind((address, 0))
+    server.listen(1)
+    client.bind(("::1" if ":" in address else "127.1.2.3", 0))
+    client.connect(server.getsockname())
+    accepted, _ = server.accept()
+    return server, client, accepted
+
+
+def time_wait(address, _port):
+    """Has the kernel answer, as nobody, for a connection that is over."""
+    server, client, accepted = pair(address)
+    accepted.shutdown(socket.SHUT_WR)
+    client.recv(1)
+    for s in (accepted, client):
+        to_device(s)
+        s.close()
+    time.sleep(0.7)  # an end that is not answered is sent again after 0.2
+    server.close()
+    return "sent"
+
+
+def orphan(address, _port):
+    """Leaves data to be sent when the socket is nobody's any more."""
+    server, client, accepted = pair(address)
+    accepted.setblocking(False)
+    try:
+        while True:
+            accepted.send(b"SECRET" * 2000)
+    except BlockingIOError:
+        pass
+    to_device(accepted)
+    accepted.close()
+    client.settimeout(0.3)
+    try:
+        while client.recv(65536):
+            pass
+    except socket.timeout:
+        pass
+    return "sent"
+
+
+def refused(address, port):
+    """Has a refusal go to this machine's own address by a real device."""
+    with socket.socket(family_of(address)) as s:
+        s.settimeout(0.2)
+        to_device(s)
+        s.bind(("::1" if ":" in address else "127.1.2.7", 0))
+        try:
+            s.connect((address, port))
+        except socket.timeout:
+            pass
+    return "sent"
+
+
 def ping(address, _port):
     six = ":" in address
     protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP

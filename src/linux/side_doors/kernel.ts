@@ -65,19 +65,35 @@ export function mptcpWarnings(accounts: readonly Locked[], endpoints: string): W
   }];
 }
 
-/** Whose each tap or tun device is (the kernel's drivers/net/tun.c). */
-export const DEVICE_OWNERS = "/sys/class/net/*/owner";
+/** Whose each tap or tun device is, and whether it lasts (the kernel's drivers/net/tun.c). */
+export const DEVICE_FILES: readonly string[] = [
+  ...["/sys/class/net/*/owner", "/sys/class/net/*/group", "/sys/class/net/*/tun_flags"],
+  "/dev/net/tun",
+];
 
-/** Devices of an account's own: what it writes to one is a packet that comes in, and may be forwarded. */
+/** IFF_PERSIST: it is there while nobody has it open (linux/if_tun.h). */
+const PERSISTENT = 0x0800;
+
+/**
+ * Devices of an account's own, and those of nobody, which are everybody's who may open /dev/net/tun: what
+ * is written to one is a packet that comes in, and may be forwarded.
+ */
 export function deviceWarnings(accounts: readonly Locked[], files: Files): Warning[] {
+  const anybodyOpens = /[2367]$/.test(files.get("/dev/net/tun")?.mode ?? "");
   return [...files].flatMap(([path, { text }]) => {
     const [, device] = /^\/sys\/class\/net\/([^/]+)\/owner$/.exec(path) ?? [];
     if (device === undefined || text.trim() === "") return [];
+    const number = (name: string) =>
+      Number(files.get(path.replace(/owner$/, name))?.text.trim() || "0");
     const account = accounts.find((one) => isOf(one, Number(text)));
-    if (account === undefined) return [];
+    const isAnybodys = anybodyOpens && text.trim() === "-1" && number("group") === -1 &&
+      (number("tun_flags") & PERSISTENT) !== 0;
+    if (account === undefined && !isAnybodys) return [];
     return [{
-      account: account.name,
-      reason: `owns the device ${shown(device)}: what it writes there goes on by bridge or routing`,
+      ...(account === undefined ? {} : { account: account.name }),
+      reason: `${account === undefined ? "any account may open" : "owns"} the device ${
+        shown(device)
+      }: what it writes there goes on by bridge or routing`,
       remedy: `ip link delete ${shown(device)}, or give it to another account`,
     }];
   });

@@ -15,19 +15,21 @@ interface Socket {
   readonly state: string;
   readonly localPort: number;
   readonly peerAddress: string;
+  readonly peerPort: number;
   readonly uid: number;
 }
 
 function parseSockets(text: string): Socket[] {
   return text.split("\n").flatMap((line) => {
-    const match = /^(\S+)\s+(\S+)\s+\d+\s+\d+\s+(\S+):(\d+)\s+(\S+):(?:\d+|\*)(.*)$/.exec(line);
+    const match = /^(\S+)\s+(\S+)\s+\d+\s+\d+\s+(\S+):(\d+)\s+(\S+):(\d+|\*)(.*)$/.exec(line);
     if (match === null) return [];
-    const [, protocol = "", state = "", _local, port = "", peer = "", more = ""] = match;
+    const [, protocol = "", state = "", _local, port = "", peer = "", to = "", more = ""] = match;
     return [{
       protocol,
       state,
       localPort: Number(port),
       peerAddress: plainAddress(peer),
+      peerPort: Number(to) || 0,
       uid: Number(/\buid:(\d+)/.exec(more)?.[1] ?? 0), // ss leaves root's out
     }];
   });
@@ -47,7 +49,7 @@ const isLoopback = (address: string) => address.startsWith("127.") || address ==
  * @param sockets undefined where `ss` failed
  */
 export function connectionWarnings(
-  accounts: readonly Pick<Locked, "name" | "uid" | "ranges">[],
+  accounts: readonly Pick<Locked, "name" | "uid" | "ranges" | "onlyPorts">[],
   sockets: string | undefined,
   addresses: string,
 ): Warning[] {
@@ -60,19 +62,34 @@ export function connectionWarnings(
   const own = new Set(
     [...addresses.matchAll(/\binet6? ([0-9a-f.:]+)/g)].map(([, address]) => address),
   );
-  const outside = parseSockets(sockets).filter(({ state, peerAddress }) =>
-    !WAITING.includes(state) && !isLoopback(peerAddress) && !own.has(peerAddress)
-  );
+  const all = parseSockets(sockets);
+  const open = all.filter(({ state }) => !WAITING.includes(state));
+  const isHere = ({ peerAddress }: Socket) => isLoopback(peerAddress) || own.has(peerAddress);
   return accounts.flatMap((one) => {
-    const held = outside.filter((socket) => isOf(one, socket.uid));
-    if (held.length === 0) return [];
-    const sctp = held.some(({ protocol }) => protocol === "sctp") ? " (SCTP)" : "";
-    return [{
-      account: one.name,
-      reason: `still holds ${held.length} connection(s)${sctp} to outside, to ` +
-        [...new Set(held.map(({ peerAddress }) => peerAddress))].slice(0, 3).join(", "),
-      remedy: "restart its processes",
-    }];
+    const held = open.filter((socket) => isOf(one, socket.uid));
+    // What comes to a server of its own is no way out.
+    const serves = new Set(
+      all.filter(({ state, uid }) => state === "LISTEN" && isOf(one, uid))
+        .map(({ localPort }) => localPort),
+    );
+    const outside = held.filter((socket) => !isHere(socket));
+    const isLimited = one.onlyPorts.length > 0;
+    const inside = held.filter((socket) =>
+      isLimited && socket.protocol === "tcp" && socket.state === "ESTAB" && isHere(socket) &&
+      !one.onlyPorts.includes(socket.peerPort) && !serves.has(socket.localPort)
+    );
+    const warning = (some: readonly Socket[], where: string, those: (socket: Socket) => unknown) =>
+      some.length === 0 ? [] : [{
+        account: one.name,
+        reason: `still holds ${some.length} connection(s)${
+          some.some(({ protocol }) => protocol === "sctp") ? " (SCTP)" : ""
+        } ${where} ${[...new Set(some.map(those))].slice(0, 3).join(", ")}`,
+        remedy: "restart its processes",
+      }];
+    return [
+      ...warning(outside, "to outside, to", ({ peerAddress }) => peerAddress),
+      ...warning(inside, "to this machine's port", ({ peerPort }) => peerPort),
+    ];
   });
 }
 
