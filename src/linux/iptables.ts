@@ -9,7 +9,14 @@
  */
 import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { allUids, ownerWord, ownUids } from "./accounts.ts";
-import { chainPiece, chainsFound, isChain, makeChain, unmakeChain } from "./iptables_chain.ts";
+import {
+  chainPiece,
+  chainsFound,
+  isChain,
+  makeChain,
+  plainChain,
+  unmakeChain,
+} from "./iptables_chain.ts";
 import { type Change, commandOf, stepOf, stepsOf } from "./iptables_changes.ts";
 import {
   BASE,
@@ -75,13 +82,17 @@ export const iptables: Kind<Machine> = {
 
   found(machine) {
     const plain = plainVariant(machine);
+    const all = savedRules(machine).flatMap(chainsFound);
     return savedRules(machine).flatMap((saved) => {
       const { rules, family, variant } = saved;
       const shadows = new Shadows(rules, variant);
-      const chains = chainsFound(saved, plain);
-      // What leads to a chain that is mended in its place is sound then.
-      const faultOf = (own: OwnChain) =>
-        variant === plain ? undefined : chains.find((there) => there.own === own)?.fault;
+      const chains = all.filter((chain) => chain.family === family && chain.variant === variant);
+      const faultOf = (own: OwnChain) => {
+        const { is, fault } = chains.find((there) => there.own === own) ?? {};
+        // What leads to a chain that is mended in its place is sound then.
+        const isSound = (chain: Found) => chain.is === is && chain.fault === undefined;
+        return variant === plain && !all.some(isSound) ? undefined : fault;
+      };
       return [
         ...chains,
         ...[["filter", "OUTPUT"], ["mangle", "OUTPUT"], ["mangle", "POSTROUTING"]]
@@ -96,7 +107,8 @@ export const iptables: Kind<Machine> = {
   },
 
   make(pieces, machine) {
-    const changes = pieces.map((piece) =>
+    const all = machine === undefined ? pieces : [...chainsFor(pieces, machine), ...pieces];
+    const changes = all.map((piece) =>
       isChain(piece) ? makeChain(piece, machine) : insert(piece as RulePiece)
     );
     return machine === undefined ? stepsByName(pieces, changes) : stepsOf(changes);
@@ -120,6 +132,19 @@ export const iptables: Kind<Machine> = {
     return chains === undefined ? stepsByName(ordered, changes) : stepsOf(changes);
   },
 };
+
+/** The chains that rules lead to, and that are sound in the other variant alone. */
+function chainsFor(pieces: readonly Piece[], machine: Machine): Piece[] {
+  const needed = pieces.flatMap((piece) => {
+    if (isChain(piece)) return [];
+    const { family, layer: { own } } = piece as RulePiece;
+    const there = own && plainChain(own, family, machine);
+    return own === undefined || (there && !there.fault) ? [] : [chainPiece(own, family)];
+  });
+  const named = new Map(needed.map((chain) => [chain.is, chain]));
+  for (const { is } of pieces) named.delete(is);
+  return [...named.values()];
+}
 
 /** What accounts share comes as a whole before the rest, and goes as a whole behind it. */
 function stepsByName(pieces: readonly Piece[], changes: readonly Change[]): Step[] {

@@ -43,11 +43,7 @@ const GONE = [`-F ${CHAIN}`, `-X ${CHAIN}`];
  * @throws {FishnetError} where somebody else has a chain of its name.
  */
 export function makeChain({ own, family, why }: ChainPiece, machine?: Machine): Change {
-  const plain = machine && plainVariant(machine);
-  const there = machine && savedRules(machine)
-    .filter((saved) => saved.family === family)
-    .flatMap((saved) => chainsFound(saved, plain))
-    .find((chain) => chain.own === own && chain.variant === plain);
+  const there = machine && plainChain(own, family, machine);
   if (there?.foreign) {
     throw new FishnetError(
       `somebody else has a chain '${CHAIN}' in ${commandOf(family)}, or leads to ours: rename it ` +
@@ -61,6 +57,19 @@ export function makeChain({ own, family, why }: ChainPiece, machine?: Machine): 
     back: there === undefined ? GONE : textOf(there.rules!),
     why,
   };
+}
+
+/** That which rules by the plain name lead to: one in the other variant is none for them. */
+export function plainChain(
+  own: OwnChain,
+  family: Family,
+  machine: Machine,
+): FoundChain | undefined {
+  const plain = plainVariant(machine);
+  return savedRules(machine)
+    .filter((saved) => saved.family === family && saved.variant === plain)
+    .flatMap(chainsFound)
+    .find((chain) => chain.own === own);
 }
 
 /** Removes it; what was in it comes back by the undo. */
@@ -78,21 +87,15 @@ export function unmakeChain(
   };
 }
 
-/**
- * The chains that are there. One in the other variant than the plain name's is no chain for rules by
- * the plain name.
- */
-export function chainsFound(saved: SavedRules, plain: Variant | undefined): FoundChain[] {
-  const { rules, chains, family, variant } = saved;
+/** The chains that are there. */
+export function chainsFound({ rules, chains, family, variant }: SavedRules): FoundChain[] {
   return OWN_CHAINS.filter(({ table }) => chains.has(`${table} ${CHAIN}`)).map((own) => {
     const inTable = rules.filter(({ table }) => table === own.table);
     const there = inTable.filter(({ chain }) => chain === CHAIN).map(({ text }) => text);
     const ours = own.rules(family);
     const leading = inTable.filter(({ target, goto }) => target === CHAIN || goto === CHAIN);
-    const piece = chainPiece(own, family);
     return {
-      ...piece,
-      ...(variant === plain ? {} : { is: `${piece.is} of ${commandOf(family, variant)}` }),
+      ...chainPiece(own, family),
       variant,
       rules: there,
       ...(there.join("\n") === ours.join("\n") ? {} : { fault: `${own.is} was changed` }),
