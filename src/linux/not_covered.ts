@@ -17,5 +17,5 @@ export const NOT_COVERED: readonly string[] = [
   "answers to scans from outside: a closed port refuses, a listening one is silent",
   "subordinate uids from elsewhere than /etc/subuid (systemd-nsresourced, a subid plugin)",
   "what the kernel sends by itself when a multicast group is joined (IGMP, MLD)",
-  "with iptables, what is left to send, to a neighbour over IPv4, of a connection bound to a device",
+  "what is left to send, over IPv4 and bound to a device, to a neighbour who takes part in it",
 ];
