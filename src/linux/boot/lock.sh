@@ -24,9 +24,7 @@ say() {
 
 # Whether it is a number in plain decimals that a uid can be.
 is_uid() {
-  case $1 in
-    "" | *[!0-9]* | 0?* | ???????????*) return 1 ;;
-  esac
+  case $1 in "" | *[!0-9]* | 0?* | ???????????*) return 1 ;; esac
   [ "$1" -le 4294967294 ]
 }
 
@@ -106,6 +104,8 @@ END
 }
 restore() { echo "*$table$newline$1${newline}COMMIT" | "$tool-restore" -w 30 --noflush; }
 feed_nft() { echo "$1" | nft -f -; }
+# Notes to make our chain anew where it does not hold the rules $1 alone.
+own_chain() { [ "$(echo "$listed" | grep "^-A fishnet ")" = "$1" ] || changes=":fishnet - [0:0]$newline$1"; }
 
 # The tables of the family $1: first that where packets leave. Each rule is as iptables lists it, and goes on top of
 # its chain.
@@ -148,11 +148,6 @@ list() {
     say "$tool cannot list its table $table: if it is incompatible, nft has put rules there, which only nft can remove"
 }
 
-# Notes to make our chain anew where it does not hold the rules $1 alone.
-own_chain() {
-  [ "$(echo "$listed" | grep "^-A fishnet ")" = "$1" ] || changes=":fishnet - [0:0]$newline$1"
-}
-
 # Notes what has to be done for one rule. It is in force where it stands and nothing above it can let a packet go.
 # One that others have come before is moved to the top, in one transaction.
 rule() {
@@ -165,9 +160,7 @@ rule() {
   done <<END
 $listed
 END
-  case $listed$newline in
-    *"$newline-A $1 $2$newline"*) changes="$changes$newline-D $1 $2" ;;
-  esac
+  case $listed$newline in *"$newline-A $1 $2$newline"*) changes="$changes$newline-D $1 $2" ;; esac
   changes="$changes$newline-I $1 1 $2"
 }
 
@@ -220,8 +213,7 @@ accounts() ( set +f; echo "$folder"/*.account )
 # Reads $file, of one account; fails where it is none that can be locked.
 read_account() {
   [ -e "$file" ] || return
-  uid=${file##*/}
-  uid=${uid%.account}
+  uid=${file##*/}; uid=${uid%.account}
   { read -r name; read -r backend; read -r ports; } <"$file"
   name=${name#name=} backend=${backend#backend=} ports=${ports#ports=}
   case $name=$ports in
@@ -297,8 +289,7 @@ watch() {
       *) sleep 10 ;;
     esac
     new=$(guard)
-    [ "$new" = "$last" ] || echo "$new"
-    last=$new
+    if [ "$new" != "$last" ]; then last=$new; echo "$new"; fi
     read -r now _ </proc/uptime
     age=$((${now%.*} - ${start%.*}))
   done
