@@ -135,15 +135,18 @@ export const iptables: Kind<Machine> = {
 
 /** The chains that rules lead to, and that are sound in the other variant alone. */
 function chainsFor(pieces: readonly Piece[], machine: Machine): Piece[] {
-  const needed = pieces.flatMap((piece) => {
+  const names = new Set(pieces.map(({ is }) => is));
+  const led = pieces.flatMap((piece) => {
     if (isChain(piece)) return [];
     const { family, layer: { own } } = piece as RulePiece;
-    const there = own && plainChain(own, family, machine);
-    return own === undefined || (there && !there.fault) ? [] : [chainPiece(own, family)];
+    return own === undefined ? [] : [chainPiece(own, family)];
   });
-  const named = new Map(needed.map((chain) => [chain.is, chain]));
-  for (const { is } of pieces) named.delete(is);
-  return [...named.values()];
+  const distinct = new Map(led.map((chain) => [chain.is, chain]));
+  return [...distinct.values()].filter(({ own, family, is }) => {
+    if (names.has(is)) return false;
+    const there = plainChain(own, family, machine);
+    return there === undefined || there.fault !== undefined;
+  });
 }
 
 /** What accounts share comes as a whole before the rest, and goes as a whole behind it. */

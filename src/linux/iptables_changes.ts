@@ -39,32 +39,24 @@ export function stepOf(change: Change): Step {
 }
 
 /** A rule by the command that an administrator knows; what comes or goes as a whole, as a text. */
-function lineOf({ family, variant, table }: Change, lines: Lines): string {
+function lineOf(change: Change, lines: Lines): string {
   const [words] = lines;
-  if (typeof words === "string" || words === undefined) {
-    return restore(family, variant, table, lines.map(joinWords));
-  }
+  if (typeof words !== "object") return restore(change, lines);
+  const { family, variant, table } = change;
   const command = [commandOf(family, variant), "-w", ...(table === "filter" ? [] : ["-t", table])];
   return sudo(...command, ...words);
 }
 
 /** The command that changes a table as a whole, or not at all, and leaves alone what is not named. */
-function restore(
-  family: Family,
-  variant: Variant | undefined,
-  table: Table,
-  lines: readonly string[],
-): string {
-  const text = [`*${table}`, ...lines, "COMMIT"].join("\n");
+function restore({ family, variant, table }: Change, lines: Lines): string {
+  const joined = lines.map((line) => typeof line === "string" ? line : line.join(" "));
+  const text = [`*${table}`, ...joined, "COMMIT"].join("\n");
   const command = [`${commandOf(family, variant)}-restore`, "-w", "--noflush"];
   // A rule of somebody else's that comes back may hold what `echo` changes.
   return text.includes("\\")
     ? `${printed(`${text}\n`)} | ${sudo(...command)}`
     : feed(text, ...command);
 }
-
-const joinWords = (line: string | readonly string[]) =>
-  typeof line === "string" ? line : line.join(" ");
 
 /** What iptables-restore takes for one word as it stands. */
 const PLAIN = /^[\w!:,./=-]+$/;
@@ -86,13 +78,12 @@ export function stepsOf(changes: readonly Change[]): Step[] {
 }
 
 function atOnce(changes: readonly Change[]): Step {
-  const { family, variant, table } = changes[0]!;
-  const line = (lines: Lines) => restore(family, variant, table, lines.map(joinWords));
+  const [first] = changes as readonly [Change];
   const counts = changes.find((change) => change.counts !== undefined)?.counts;
   return {
-    line: line(changes.flatMap(({ there }) => there)),
+    line: restore(first, changes.flatMap(({ there }) => there)),
     why: [...new Set(changes.map(({ why }) => why))].join("; "),
-    undo: [line(changes.toReversed().flatMap(({ back }) => back))],
+    undo: [restore(first, changes.toReversed().flatMap(({ back }) => back))],
     // All of them or none: one tells.
     ...(counts === undefined ? {} : { counts }),
   };

@@ -202,14 +202,17 @@ export const BASE = [DROP, JUMP_4, JUMP_6];
 export const LIMITS = [LOOPBACK_TCP, LOOPBACK_OTHER];
 const LAYERS = [...BASE, ...LIMITS, REFUSE];
 
+const SHARED_TEXTS: ReadonlyMap<string, Layer> = new Map(
+  SHARED.map((layer) => {
+    const { table, chain, words } = layer;
+    return [`${table} -A ${chain} ${words("", "", []).join(" ")}`, layer];
+  }),
+);
+
 /** The layer that a saved rule is of, whosever it is. */
 export function layerOf(rule: Rule): Layer | undefined {
-  const shared = SHARED.find(({ table, chain, words }) =>
-    rule.table === table && rule.chain === chain &&
-    rule.words.join(" ") === words("", "", []).join(" ")
-  );
-  if (shared !== undefined) return shared;
-  if (rule.narrower || rule.owner === undefined) return undefined;
+  if (rule.narrower) return SHARED_TEXTS.get(`${rule.table} ${rule.text}`);
+  if (rule.owner === undefined) return undefined;
   return LAYERS.find(({ table, chain, shape, hasPorts = false, targets }) =>
     rule.table === table && rule.chain === chain && targets.includes(rule.target ?? "") &&
     rule.device === shape.device && rule.protocol === shape.protocol &&

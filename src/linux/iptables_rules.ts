@@ -45,10 +45,9 @@ export function parseIptablesSave(text: string): Rule[] {
 export function parseUserChains(text: string): Set<string> {
   const chains = new Set<string>();
   let table = "";
-  for (const line of text.split("\n")) {
-    if (line.startsWith("*")) table = line.slice(1);
-    const chain = /^:(\S+) - /.exec(line)?.[1];
-    if (chain !== undefined) chains.add(`${table} ${chain}`);
+  for (const [, start, chain] of text.matchAll(/^(?:\*(\S+)|:(\S+) - )/gm)) {
+    if (start !== undefined) table = start;
+    else chains.add(`${table} ${chain}`);
   }
   return chains;
 }

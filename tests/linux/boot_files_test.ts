@@ -113,31 +113,19 @@ async function byHand(
   if (backend === "iptables") {
     for (const tool of ["iptables", "ip6tables"]) {
       const ipt = (...words: readonly string[]) => world.must(tool, "-w", ...words);
-      const noForeign = [
-        "-A",
-        "fishnet",
-        "-m",
-        "addrtype",
-        "!",
-        "--src-type",
-        "LOCAL",
-        "-j",
-        "DROP",
-      ];
-      const [noLinkLocal, except] = tool === "iptables"
-        ? [[], []]
-        : [["-A", "fishnet", "-s", "fe80::/10", "-o", "lo", "-j", "DROP"], [
-          "!",
-          "-d",
-          "fe80::/10",
-        ]];
+      const six = tool === "ip6tables";
+      const noForeign = async (...table: readonly string[]) => {
+        for (const match of six ? ["-m addrtype ! --src-type LOCAL", "-s fe80::/10 -o lo"] : []) {
+          await ipt(...table, "-A", "fishnet", ...match.split(" "), "-j", "DROP");
+        }
+      };
+      const except = six ? ["!", "-d", "fe80::/10"] : [];
       await ipt("-t", "mangle", "-N", "fishnet");
       await ipt(
         ...["-t", "mangle", "-I", "POSTROUTING", "1", ...except, "!", "-o", "lo", "-m", "owner"],
         ...["!", "--uid-owner", "0-65535", "-m", "addrtype", "--dst-type", "LOCAL", "-j", "DROP"],
       );
-      if (tool === "ip6tables") await ipt("-t", "mangle", ...noForeign);
-      if (tool === "ip6tables") await ipt("-t", "mangle", ...noLinkLocal);
+      await noForeign("-t", "mangle");
       await ipt("-t", "mangle", "-A", "fishnet", "-p", "sctp", "-j", "DROP");
       await ipt(
         ...["-t", "mangle", "-A", "fishnet", "-p", "tcp", "--tcp-flags", "SYN", "SYN"],
@@ -145,8 +133,7 @@ async function byHand(
       );
       if (ports.length > 0) {
         await ipt("-N", "fishnet");
-        if (tool === "ip6tables") await ipt(...noForeign);
-        if (tool === "ip6tables") await ipt(...noLinkLocal);
+        await noForeign();
         await ipt(
           ...["-A", "fishnet", "-p", "tcp", "--tcp-flags", "SYN,ACK", "SYN"],
           ...["-j", "REJECT", "--reject-with", "tcp-reset"],
@@ -165,7 +152,7 @@ async function byHand(
           ...["-t", "mangle", "-I", "POSTROUTING", "1", ...owner, "!", "-o", "lo"],
           ...["-m", "comment", "--comment", "fishnet:agent_runner", "-j", "DROP"],
         );
-        const place = tool === "iptables" ? ["POSTROUTING", "1", "-o", "lo"] : ["OUTPUT", "1"];
+        const place = six ? ["OUTPUT", "1"] : ["POSTROUTING", "1", "-o", "lo"];
         await ipt("-t", "mangle", "-I", ...place, ...owner, "-j", "fishnet");
         if (ports.length === 0) continue;
         await ipt(
