@@ -90,7 +90,7 @@ async function dryRun(command: Changing): Promise<void> {
   const system = await systemOf(command.system);
   const { kind, backend = "iptables" } = command;
   const locks = command.accounts.map((name) => ({ ...command, name, backend }));
-  const steps = stepsByName(system.kinds, locks, kind, system.loop);
+  const steps = stepsByName(system, locks, kind);
   if (command.json) printPlan(command, steps, { backend, applied: false });
   else {
     output.printDryRun(kind, steps, command.explain);
@@ -109,7 +109,7 @@ async function change(command: Changing): Promise<void> {
     import("dax"), // which carries the commands out
   ]);
   const { kind, json } = command;
-  const { accounts, steps, locks, stays, warnings } = await makeChange(
+  const { accounts, steps, stays, warnings } = await makeChange(
     system,
     { ...command, asked: command },
     {
@@ -129,7 +129,7 @@ async function change(command: Changing): Promise<void> {
   const notCovered = kind === "enable" ? system.notCovered : [];
   const changed = steps.length > 0;
   if (json) {
-    const backend = locks[0]?.backend ?? command.backend ?? "iptables";
+    const backend = accounts[0]?.backend;
     printPlan(command, steps, { backend, applied: true, changed, warnings, notCovered });
   } else {
     const outcome = kind === "disable"

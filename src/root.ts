@@ -34,3 +34,9 @@ export interface Root {
 
 /** The machine could not be read: the state is unknown, never unlocked. */
 export class UnreadableError extends FishnetError {}
+
+/** Why the machine could not be read; any other error goes on. */
+export function unreadable(error: unknown): string {
+  if (!(error instanceof UnreadableError)) throw error;
+  return error.message;
+}

@@ -35,8 +35,11 @@ export interface System<M> {
   holders(machine: M, holdings: Holdings): Holder[];
   /** What holds uids of no account. */
   leftOver(machine: M, holdings: Holdings): readonly Found[];
-  /** The backend for an account that has none; an error where the machine has none either. */
-  backend(machine: M): Backend;
+  /**
+   * The backend for an account that has none, where a lock may be carried by one of two rule sets; an
+   * error where the machine has none either.
+   */
+  backend?(machine: M): Backend;
   /** @throws {FishnetError} for the first reason not to make this lock, before anything changes. */
   refuse(machine: M, holdings: Holdings, lock: LockOfAccount): void;
   /** @throws {FishnetError} where a tool that the locks need is too old. */
@@ -44,9 +47,9 @@ export interface System<M> {
   /** What is worth knowing of an account's lock, and changes no state, beside what status knows. */
   notes(machine: M, holder: Holder, own: readonly Found[]): string[];
   /** Faults of a lock that no kind of piece knows, with what mends them. */
-  faults(machine: M, holder: Holder): { is: string; fault: string; mend: string }[];
-  /** The one loop of a dry-run: lines for each range of subordinate uids. */
-  loop(name: string, lines: readonly string[]): string;
+  faults?(machine: M, holder: Holder): { is: string; fault: string; mend: string }[];
+  /** The one loop of a dry-run: lines for each range of subordinate uids, where there are any. */
+  loop?(name: string, lines: readonly string[]): string;
   /** Compares the machine after a plan with before; a text says why all has to be undone. */
   verifyAfter?(before: M, after: M): string | undefined;
   /** What accounts that are locked could do all the same; for an enable, also what they would miss. */
@@ -69,8 +72,6 @@ export interface System<M> {
   recordedTries?(ask: Ask, machine: M, name: string, from: number): Promise<number | undefined>;
   /** The uids below this are the system's own (login.defs(5), dscl(1)). */
   readonly firstOrdinaryUid: number;
-  /** Whether a lock may be carried by one of two rule sets. */
-  readonly hasBackends: boolean;
   /** What no packet filter closes, in the words that the docs use too. */
   readonly notCovered: readonly string[];
 }

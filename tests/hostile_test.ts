@@ -16,9 +16,7 @@ const PLACEHOLDER = "agent_runner";
 function linesFor(name: string, options: LockOptions, onMac: boolean): string[] {
   const lock = { ...options, name };
   const steps = (["enable", "disable"] as const).flatMap((action) =>
-    onMac
-      ? stepsByName(macos.kinds, [lock], action, macos.loop)
-      : stepsByName(linux.kinds, [lock], action, linux.loop)
+    onMac ? stepsByName(macos, [lock], action) : stepsByName(linux, [lock], action)
   );
   return steps.flatMap(({ line, undo }) => [line, ...undo]);
 }

@@ -30,26 +30,21 @@ export interface Rule {
   readonly narrower: boolean;
 }
 
-/** All rules of all tables. Lines that are no rule are left out. */
-export function parseIptablesSave(text: string): Rule[] {
+/**
+ * All rules of all tables, and the chains that are nobody's but users', `TABLE CHAIN` each, empty ones
+ * as well. Lines that are neither are left out.
+ */
+export function parseIptablesSave(text: string): { rules: Rule[]; chains: Set<string> } {
   const rules: Rule[] = [];
-  let table = "";
-  for (const line of text.split("\n")) {
-    if (line.startsWith("*")) table = line.slice(1);
-    else if (line.startsWith("-A ")) rules.push(parseRule(table, line));
-  }
-  return rules;
-}
-
-/** The chains that are nobody's but users': `TABLE CHAIN` each, empty ones as well. */
-export function parseUserChains(text: string): Set<string> {
   const chains = new Set<string>();
   let table = "";
-  for (const [, start, chain] of text.matchAll(/^(?:\*(\S+)|:(\S+) - )/gm)) {
-    if (start !== undefined) table = start;
-    else chains.add(`${table} ${chain}`);
+  for (const line of text.split("\n")) {
+    const chain = /^:(\S+) - /.exec(line)?.[1];
+    if (line.startsWith("*")) table = line.slice(1);
+    else if (line.startsWith("-A ")) rules.push(parseRule(table, line));
+    else if (chain !== undefined) chains.add(`${table} ${chain}`);
   }
-  return chains;
+  return { rules, chains };
 }
 
 function parseRule(table: string, text: string): Rule {

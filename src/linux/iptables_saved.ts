@@ -5,7 +5,7 @@
  */
 import type { Answer, Known, Questions } from "../lock/piece.ts";
 import { UnreadableError } from "../root.ts";
-import { parseIptablesSave, parseUserChains, type Rule } from "./iptables_rules.ts";
+import { parseIptablesSave, type Rule } from "./iptables_rules.ts";
 import { commandOf } from "./iptables_changes.ts";
 import { familiesOf, type Family, type Machine } from "./machine.ts";
 
@@ -44,28 +44,27 @@ const read = new WeakMap<Machine, readonly SavedRules[]>();
 
 /** The rules of both variants and families, parsed once for a reading. */
 export function savedRules(machine: Machine): readonly SavedRules[] {
-  let saved = read.get(machine);
-  if (saved === undefined) {
-    saved = machine.families.flatMap((family) =>
-      (["nft", "legacy"] as const).map((variant) => {
-        const own = machine.answers.get(`${family} ${variant}`);
-        const plain = machine.answers.get(`${family} plain`);
-        const answer = plain !== undefined && variant === plainVariant(machine) ? plain : own;
-        const text = answer === undefined ? "" : textIn(answer, family, variant);
-        return { family, variant, rules: parseIptablesSave(text), chains: parseUserChains(text) };
-      })
-    );
-    read.set(machine, saved);
-  }
-  return saved;
+  return read.getOrInsertComputed(
+    machine,
+    ({ families, answers }) =>
+      families.flatMap((family) =>
+        (["nft", "legacy"] as const).map((variant) => {
+          const own = answers.get(`${family} ${variant}`);
+          const plain = answers.get(`${family} plain`);
+          const answer = plain !== undefined && variant === plainVariant(machine) ? plain : own;
+          const text = answer === undefined ? "" : textIn(answer, family, variant);
+          return { family, variant, ...parseIptablesSave(text) };
+        })
+      ),
+  );
 }
 
 /** What the two variants say where the kernel has not got them: then they hold no rule. */
-const NOT_IN_KERNEL = /Failed to initialize nft|do you need to insmod|not supported/;
+const NOT_IN_KERNEL = /do you need to insmod|not supported/;
 
 /** @throws {UnreadableError} where the rules are not to be had: none printed is not none there. */
 function textIn({ exitCode, stdout, stderr }: Answer, family: Family, variant: Variant): string {
-  const command = `${family === 4 ? "iptables" : "ip6tables"}-${variant}`;
+  const command = commandOf(family, variant);
   const incompatible = /table [`'](\S+)' is incompatible/i.exec(stdout + stderr);
   if (incompatible !== null) {
     throw new UnreadableError(

@@ -27,7 +27,6 @@ import { plainVariant } from "./iptables_saved.ts";
 import { recordedTries, refusedSince } from "./log.ts";
 import { askAll, familiesOf, IPV6, type Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
-import { NOT_COVERED } from "./not_covered.ts";
 import { refuse, refuseTools } from "./refusals.ts";
 import { resolver, RESOLVERS } from "./resolver.ts";
 import { SAVED_FILES, savedNotes } from "./saved_rules.ts";
@@ -126,7 +125,7 @@ export const linux: System<Machine> = {
       ...machine.passwd.map(({ uid }) => ownRange(uid)),
       ...linux.holders(machine, holdings).flatMap((holder) => holdings.uids(holder).ranges),
     ]);
-    return holdings.unowned.filter(({ foreign }) => !foreign).flatMap((piece) => {
+    return holdings.unowned.flatMap((piece) => {
       const parts = known.without(piece.uids!);
       if (parts.length === 0) return [];
       return piece.divisible ? parts.map((uids) => ({ ...piece, uids })) : [piece];
@@ -168,7 +167,6 @@ export const linux: System<Machine> = {
   },
 
   faults(machine, { name, uid }) {
-    if (uid === undefined) return [];
     return unclearLines(machine.subuid, { name, uid }).map((text) => ({
       is: `subordinate uids of the line ${JSON.stringify(text)}`,
       fault: "no range in decimal numbers",
@@ -203,9 +201,20 @@ export const linux: System<Machine> = {
   resolvers: RESOLVERS,
 
   firstOrdinaryUid: 1000,
-  hasBackends: true,
 
-  notCovered: NOT_COVERED,
+  notCovered: [
+    "a socket that another account opened and handed over",
+    "setuid-root programs, sudo, and groups that give root, which act as another account",
+    "a relay on this machine (a DNS stub, a SOCKS or HTTP proxy), unless --only-port shuts it",
+    "what services here send for whoever asks (a mail, a print job, a line of a forwarded log)",
+    "its uid in another network namespace (a container that root started): this one alone is locked",
+    "PPPoE and SMC sockets, where the kernel has them or can load them",
+    "sockets that are not IP (Bluetooth, InfiniBand, vsock from a virtual machine to its host)",
+    "answers to scans from outside: a closed port refuses, a listening one is silent",
+    "subordinate uids from elsewhere than /etc/subuid (systemd-nsresourced, a subid plugin)",
+    "what the kernel sends by itself when a multicast group is joined (IGMP, MLD)",
+    "what is left to send, over IPv4 and bound to a device, to a neighbour who takes part in it",
+  ],
 };
 
 /** Where IPv6 is a module, any account's first socket loads it: then it has to be locked by then. */

@@ -144,8 +144,7 @@ function parse(text: string, accounts: readonly string[]) {
     if (type === undefined || id === undefined || rest === undefined) continue;
     // What auditd adds for the reader's convenience stands behind this (auditd.conf(5), log_format).
     const fields = fieldsOf(rest.split("\x1d", 1)[0]!);
-    const event = events.get(id) ?? {};
-    events.set(id, event);
+    const event = events.getOrInsertComputed(id, () => ({}));
     if (type === "SYSCALL") event.call = fields;
     else if (type === "SOCKADDR") event.address = endpointOf(fields.get("saddr") ?? "");
     else if (type === "PROCTITLE") event.whole = true; // the last of a call's records

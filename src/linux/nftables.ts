@@ -10,7 +10,7 @@
  */
 import { FishnetError } from "../errors.ts";
 import { feed, printed, sudo } from "../lock/line.ts";
-import type { Answer, Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
+import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { UnreadableError } from "../root.ts";
 import { allUids, ownerWord, ownUids, subordinateUids } from "./accounts.ts";
@@ -194,12 +194,10 @@ function createSteps(pieces: readonly ElementPiece[], machine: Machine | undefin
     if (typeof uids !== "object" || machine === undefined) {
       return [elementStep("create", piece, ownerWord(piece))];
     }
-    const key = `${table.name} ${set} ${port}`;
-    let held = there.get(key);
-    if (held === undefined) {
+    const held = there.getOrInsertComputed(`${table.name} ${set} ${port}`, () => {
       const elements = parseTable(listingOf(table, machine) ?? "").sets.get(set) ?? [];
-      there.set(key, held = elements.filter((element) => element.port === port));
-    }
+      return elements.filter((element) => element.port === port);
+    });
     const parts = new UidSet(held).without(uids);
     held.push(...parts);
     return parts.map((part) => elementStep("create", piece, printRange(part)));
@@ -211,21 +209,17 @@ const deleteStep = (piece: ElementPiece): Step => elementStep("delete", piece, o
 /** Not `add`, which also succeeds where another account has the uids, whose disable frees them. */
 function elementStep(verb: "create" | "delete", piece: ElementPiece, uids: string): Step {
   const { table, set, port, owner } = piece;
-  const place = `element ${table.name} ${set}`;
+  const place = ["element", ...table.name.split(" "), set];
   const key = port === undefined ? uids : `${uids} . ${port}`;
-  const whole = `{ ${key}${owner === undefined ? "" : ` comment "${owner}"`} }`;
-  const there = verb === "create" ? whole : `{ ${key} }`;
-  const backVerb = verb === "create" ? "delete" : "create";
-  const back = verb === "create" ? `{ ${key} }` : whole;
+  const comment = owner === undefined ? "" : ` comment "${owner}"`;
+  const create = ["create", ...place, `{ ${key}${comment} }`];
+  const remove = ["delete", ...place, `{ ${key} }`];
+  const [there, back] = verb === "create" ? [create, remove] : [remove, create];
   return {
-    line: sudo("nft", verb, ...place.split(" "), there),
+    line: sudo("nft", ...there),
     why: verb === "create" ? piece.why : "take it out of the set",
-    undo: [sudo("nft", backVerb, ...place.split(" "), back)],
-    batch: {
-      words: ["nft", "-f", "-"],
-      text: `${verb} ${place} ${there}`,
-      undo: `${backVerb} ${place} ${back}`,
-    },
+    undo: [sudo("nft", ...back)],
+    batch: { words: ["nft", "-f", "-"], text: there.join(" "), undo: back.join(" ") },
   };
 }
 
@@ -237,15 +231,9 @@ function elementStep(verb: "create" | "delete", piece: ElementPiece, uids: strin
 function listingOf({ name, question }: OurTable, { answers }: Machine): string | undefined {
   const { exitCode, stdout, stderr } = answers.get(question)!;
   if (exitCode === 0) return stdout.trimEnd();
-  if (exitCode === 127 || /No such file or directory|not supported/.test(stderr)) return undefined;
-  throw new UnreadableError(
-    `nft could not list ${name} (exit status ${exitCode}): ${saidBy({ stderr })}`,
-  );
-}
-
-const saidBy = ({ stderr }: Pick<Answer, "stderr">) => stderr.trim().split("\n")[0] ?? "";
-
-/** The subordinate ranges that this backend cannot hold, because they lie among ordinary uids. */
-export function tooLow(ranges: readonly UidRange[]): UidRange | undefined {
-  return ranges.find(({ first }) => first < FIRST_SUBORDINATE);
+  if (exitCode === 127 || /^Error: No such file or directory|not supported/m.test(stderr)) {
+    return undefined;
+  }
+  const said = stderr.trim().split("\n")[0];
+  throw new UnreadableError(`nft could not list ${name} (exit status ${exitCode}): ${said}`);
 }

@@ -13,7 +13,7 @@ import { refuseLog } from "./audit.ts";
 import { refusePersist } from "./boot/boot.ts";
 import type { Machine } from "./machine.ts";
 import type { Ask } from "../root.ts";
-import { tooLow } from "./nftables.ts";
+import { FIRST_SUBORDINATE } from "./nftables.ts";
 import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
 
 /** @throws {FishnetError} for the first reason not to make this lock. */
@@ -42,22 +42,13 @@ function refuseUnclear(account: PasswdEntry, { subuid }: Machine): void {
 }
 
 /** Refuses uids that are locked for another name: disabling that one would open part of this one. */
-function refuseOtherName(lock: LockOfAccount, holdings: Holdings): void {
-  const { name, uid, ranges } = lock;
-  const [other] = holdings.othersWith(ownRange(uid), name);
-  if (other !== undefined) {
-    throw new FishnetError(
-      `uid ${uid} of '${name}' is locked already, for '${other}', which had it: disable '${other}' first`,
-    );
-  }
-  for (const range of ranges ?? []) {
+function refuseOtherName({ name, uid, ranges = [] }: LockOfAccount, holdings: Holdings): void {
+  for (const range of [ownRange(uid), ...ranges]) {
     const [other] = holdings.othersWith(range, name);
     if (other === undefined) continue;
     throw new FishnetError(
-      `the subordinate uids ${
-        printRange(range)
-      } of '${name}' are locked already, for '${other}', ` +
-        `which had them: disable '${other}' first`,
+      `uid ${printRange(range)} of '${name}' is locked already, for '${other}', ` +
+        `which had it: disable '${other}' first`,
     );
   }
 }
@@ -74,8 +65,8 @@ function refuseWithoutLoopback({ name }: PasswdEntry, machine: Machine): void {
 
 /** Refuses ranges that the rules of nftables would not look for. */
 function refuseLowRanges({ name, backend, ranges }: Lock): void {
-  const low = backend === "nftables" ? tooLow(ranges ?? []) : undefined;
-  if (low === undefined) return;
+  const low = ranges?.find(({ first }) => first < FIRST_SUBORDINATE);
+  if (backend !== "nftables" || low === undefined) return;
   throw new FishnetError(
     `the subordinate uids ${
       printRange(low)

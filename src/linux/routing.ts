@@ -88,11 +88,13 @@ function ruleStep(verb: "add" | "del", family: Family, range: string, why: strin
   const ip = ["ip", `-${family}`];
   const there = ruleWords(verb, range);
   const back = ruleWords(verb === "add" ? "del" : "add", range);
+  // With -force one that fails stops no other: the undo of a part takes back that part.
+  const words = [...ip, "-force", "-batch", "-"];
   return {
     line: sudo(...ip, ...there),
     why,
     undo: [sudo(...ip, ...back)],
-    batch: { words: [...ip, "-batch", "-"], text: there.join(" "), undo: back.join(" ") },
+    batch: { words, text: there.join(" "), undo: back.join(" ") },
   };
 }
 
@@ -169,9 +171,7 @@ function rulesOf({ answers }: Machine, family: Family): readonly RoutingRule[] {
   if (answer.exitCode !== 0) {
     throw new UnreadableError(`the routing rules could not be read: ${answer.stderr.trim()}`);
   }
-  const rules = parsed.get(answer) ?? parseRoutingRules(answer.stdout);
-  parsed.set(answer, rules);
-  return rules;
+  return parsed.getOrInsertComputed(answer, ({ stdout }) => parseRoutingRules(stdout));
 }
 
 /** Each answer is parsed once: every account asks for it. */

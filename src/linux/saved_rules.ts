@@ -24,16 +24,12 @@ const PATTERN = /(--uid-owner|skuid) [0-9-]+ |^table inet fishnet|comment "[^"\n
 const found = new WeakMap<Seen, readonly string[]>();
 
 function matchesIn(file: Seen | undefined): readonly string[] {
-  if (file === undefined) return [];
-  const matches = found.get(file) ?? file.text.match(PATTERN) ?? [];
-  found.set(file, matches);
-  return matches;
+  return file && found.getOrInsertComputed(file, ({ text }) => text.match(PATTERN) ?? []) || [];
 }
 
 /** Which files hold rules of the account, each with the command that clears it. */
 export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }: Holder): string[] {
-  const uids = [...(uid === undefined ? [] : [uid]), ...formerUids].map(String);
-  const owners = [...uids, ...ranges.map(printRange)];
+  const owners = [...[uid, ...formerUids].map(String), ...ranges.map(printRange)];
   return SAVED_FILES.flatMap((file): string[] => {
     const matches = matchesIn(machine.files.get(file));
     const saved = owners.filter((owner) =>

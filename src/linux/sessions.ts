@@ -41,17 +41,17 @@ export const sessions: Kind<Machine> = {
   },
 
   found(machine) {
-    const files = filesOf(machine);
-    const { units } = readBoot(machine);
-    return [...machine.files].flatMap(([path, { text }]): Found[] => {
+    const { files, units } = readBoot(machine);
+    return [...files].flatMap(([path, { text }]): Found[] => {
       const uid = new RegExp(`^${FOLDER}/(\\d+)\\.account$`).exec(path)?.[1];
       const account = parseBootFile(text);
-      if (uid === undefined || !account?.sessions || !files.has(sliceOf(uid))) return [];
+      if (uid === undefined || !account?.sessions) return [];
       const slice = sliceOf(uid);
+      if (!isSet(slice, machine)) return [];
       const properties = units.get(slice);
       const whole = NAMES.every((name) => {
         const lines = PROPERTIES[name].shown.map((address) => `${name}=${address}`);
-        const file = files.get(slice)!.get(`50-${name}.conf`) ?? "";
+        const file = files.get(fileOf(slice, name))?.text ?? "";
         // What is not loaded is read from the files when the account logs in.
         const words = properties?.get(name)?.split(" ").toSorted().join(" ");
         return lines.every((line) => file.includes(line)) &&
@@ -105,6 +105,11 @@ export const sessions: Kind<Machine> = {
 
 const isSlice = (piece: Piece): piece is SlicePiece => "slice" in piece;
 
+const fileOf = (slice: string, name: string) => `${CONTROL}/${slice}.d/50-${name}.conf`;
+
+const isSet = (slice: string, { files }: Machine) =>
+  NAMES.some((name) => files.has(fileOf(slice, name)));
+
 const sliceOf = (uid: number | string) => `user-${uid}.slice`;
 
 function slicePiece(lock: Pick<Lock, "name" | "uid">): SlicePiece {
@@ -124,33 +129,19 @@ function setLine(slice: string, isShut: boolean): string {
 
 /** The files and their folder go by themselves when their settings are empty, or not: by version. */
 function openLines(slice: string): string[] {
-  const folder = `${CONTROL}/${slice}.d`;
   return [
     setLine(slice, false),
-    sudo("rm", "-f", ...NAMES.map((name) => `${folder}/50-${name}.conf`)),
-    sudo("rmdir", "-p", "--ignore-fail-on-non-empty", folder),
+    sudo("rm", "-f", ...NAMES.map((name) => fileOf(slice, name))),
+    sudo("rmdir", "-p", "--ignore-fail-on-non-empty", `${CONTROL}/${slice}.d`),
     sudo("systemctl", "daemon-reload"),
   ];
 }
 
 /** @throws {FishnetError} where somebody else has set the addresses: the undo would lose that. */
 function refuseForeign({ slice, owner }: SlicePiece, machine: Machine): void {
-  const files = filesOf(machine).get(slice);
   const ours = sessions.found(machine).some((piece) => piece.owner === owner);
-  if (files === undefined || ours) return;
+  if (ours || !isSet(slice, machine)) return;
   throw new FishnetError(
     `somebody else has set the addresses of ${slice}: see systemctl cat ${slice}`,
   );
-}
-
-/** The files that set addresses, by slice and name. */
-function filesOf({ files }: Machine): Map<string, Map<string, string>> {
-  const slices = new Map<string, Map<string, string>>();
-  for (const [path, { text }] of files) {
-    const [, slice, name] =
-      /^(user-\d+\.slice)\.d\/([^/]+)$/.exec(path.slice(CONTROL.length + 1)) ?? [];
-    if (slice === undefined || !path.startsWith(`${CONTROL}/`)) continue;
-    slices.set(slice, (slices.get(slice) ?? new Map<string, string>()).set(name!, text));
-  }
-  return slices;
 }

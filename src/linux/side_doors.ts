@@ -4,10 +4,9 @@
  *
  * @module
  */
-import type { Answer } from "../lock/piece.ts";
 import type { AccountStatus, Warning } from "../lock/report.ts";
 import type { Files } from "../statements.ts";
-import { type Root, UnreadableError } from "../root.ts";
+import { type Root, unreadable } from "../root.ts";
 import { subordinateRanges } from "./accounts.ts";
 import { SHUTS } from "./iptables_layers.ts";
 import type { Machine } from "./machine.ts";
@@ -49,12 +48,7 @@ export async function sideDoors(
     return await doorWarnings(root, locked, enabling);
   } catch (error) {
     // What it is made of the accounts may have made long: that is no reason to doubt a lock.
-    if (!(error instanceof UnreadableError)) throw error;
-    return [{
-      reason: "what the accounts could do through somebody else could not be read: " +
-        error.message,
-      remedy: "run status again",
-    }];
+    return [couldNotTell(`: ${unreadable(error)}`)];
   }
 }
 
@@ -123,7 +117,9 @@ export async function doorWarnings(
       ...sudoWarnings(name, of("sudo", name)),
       ...groupWarnings(name, of("id", name)),
     ]),
-    ...(may.exitCode === 0 ? fileWarnings(asked, may.stdout) : [couldNotTell(may)]),
+    ...(may.exitCode === 0
+      ? fileWarnings(asked, may.stdout)
+      : [couldNotTell(` (exit status ${may.exitCode})`)]),
     ...(socketList.exitCode === 137
       ? [{
         reason: "there are so many sockets that connections from before the lock cannot be told",
@@ -155,9 +151,8 @@ function whatMay(asked: readonly Locked[]): string[] {
   ];
 }
 
-const couldNotTell = ({ exitCode }: Answer): Warning => ({
-  reason:
-    `what the accounts could do through somebody else could not be read (exit status ${exitCode})`,
+const couldNotTell = (why: string): Warning => ({
+  reason: `what the accounts could do through somebody else could not be read${why}`,
   remedy: "run status again",
 });
 

@@ -6,7 +6,7 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { SignalTrap } from "../signals.ts";
-import { UnreadableError } from "../root.ts";
+import { unreadable } from "../root.ts";
 import type { Session, StepResult } from "../sudo.ts";
 import type { There } from "./holder.ts";
 import type { Found, Step } from "./piece.ts";
@@ -84,12 +84,6 @@ export async function rolledBack<M>(
     ...difference,
   ];
   return new FishnetError([failure, ...left.length > 0 ? left : [NOTHING_CHANGED]].join("\n"));
-}
-
-/** Why the machine could not be read; any other error goes on. */
-export function unreadable(error: unknown): string {
-  if (!(error instanceof UnreadableError)) throw error;
-  return error.message;
 }
 
 /** What an error says where the machine is as it was. */

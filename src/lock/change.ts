@@ -7,11 +7,11 @@
 import { FishnetError } from "../errors.ts";
 import type { Again, System } from "../system.ts";
 import type { SignalTrap } from "../signals.ts";
-import type { Ask } from "../root.ts";
+import { type Ask, unreadable } from "../root.ts";
 import type { Session } from "../sudo.ts";
-import { carryOut, NOTHING_CHANGED, rolledBack, unreadable, type Watcher } from "./apply.ts";
+import { carryOut, NOTHING_CHANGED, rolledBack, type Watcher } from "./apply.ts";
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
-import type { Action, Asked, Lock, Step } from "./piece.ts";
+import type { Action, Asked, Step } from "./piece.ts";
 import type { AccountStatus, Warning } from "./report.ts";
 import { holderOf, lockOf, optionWords, type Sight, sightOf, statusIn } from "./status.ts";
 import { lostAtReboot, systemAccounts, wholeness } from "./warnings.ts";
@@ -28,8 +28,6 @@ export interface Change {
 /** What came of a change. */
 export interface Outcome {
   readonly steps: readonly Step[];
-  /** The locks of an enable. */
-  readonly locks: readonly Lock[];
   /** How the accounts stand after an enable. */
   readonly accounts: readonly AccountStatus[];
   /** What stays of a lock although it was not asked for, a sentence each. */
@@ -91,13 +89,12 @@ export async function makeChange<M>(
     const stays = freed.flatMap((holder) =>
       system.savedElsewhere?.(after.machine, holder).map((note) => `${holder.name}: ${note}`) ?? []
     );
-    return { steps, locks, accounts: [], stays, warnings: [] };
+    return { steps, accounts: [], stays, warnings: [] };
   }
   const { accounts } = statusIn(after, names);
   // The lock is made by now, whatever the account has in store for those who look.
   return {
     steps,
-    locks,
     accounts,
     stays: wishes.flatMap(staysOf),
     warnings: [

@@ -6,6 +6,7 @@
  */
 import type { There } from "./holder.ts";
 import type { Action, Asked, Found, Kind, Lock, LockOptions, Piece, Step } from "./piece.ts";
+import type { System } from "../system.ts";
 import { joined } from "./steps.ts";
 import { overlap, UidSet } from "./uid_range.ts";
 
@@ -135,23 +136,20 @@ function backwards<T extends { readonly kind: { readonly goesLast?: true } }>(
 
 /** A plan for accounts that are known by name alone: nothing was found. */
 export function stepsByName<M>(
-  kinds: readonly Kind<M>[],
+  system: Pick<System<M>, "kinds" | "loop">,
   locks: readonly Lock[],
   action: Action,
-  loop: (name: string, lines: readonly string[]) => string,
 ): Step[] {
-  const together = kinds.some(({ together }) => together);
+  const together = system.kinds.some(({ together }) => together);
   const groups = together ? [locks] : locks.map((lock) => [lock]);
-  const steps = groups.flatMap((group) => planByName(kinds, group, action, loop));
-  return distinct(steps, ({ line }) => line);
+  return distinct(groups.flatMap((group) => planByName(system, group, action)), ({ line }) => line);
 }
 
 /** The plan of one account, or of all whose pieces one command makes: those have no ranges. */
 function planByName<M>(
-  kinds: readonly Kind<M>[],
+  { kinds, loop }: Pick<System<M>, "kinds" | "loop">,
   locks: readonly Lock[],
   action: Action,
-  loop: (name: string, lines: readonly string[]) => string,
 ): Step[] {
   const disabling = action === "disable";
   const all = kinds.map((kind) => ({ kind, pieces: piecesOf(kind, locks) }));
@@ -167,7 +165,7 @@ function planByName<M>(
   const others = (some: typeof ordered) => stepsOf(some.filter((one) => !isRange(one)));
   // The loop stands where the last of its commands would: before the rule that has to come first.
   const at = disabling ? ordered.findIndex(isRange) : ordered.findLastIndex(isRange);
-  if (at < 0) return others(ordered);
+  if (at < 0 || loop === undefined) return others(ordered);
   const inLoop = stepsOf(ordered.filter(isRange));
   const [{ name }] = locks as readonly [Lock];
   const theLoop: Step = {

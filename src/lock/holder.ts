@@ -4,7 +4,7 @@
  * @module
  */
 import type { Found, Kind } from "./piece.ts";
-import { common, overlap, UidIndex, type UidRange, UidSet } from "./uid_range.ts";
+import { common, overlap, single, UidIndex, type UidRange, UidSet } from "./uid_range.ts";
 
 /** An account, and all that it may be known by: pieces hold the numbers and names of their day. */
 export interface Holder {
@@ -39,19 +39,19 @@ const holdings = (pieces: readonly Found[]) =>
 const ownerOf = ({ owner }: Found) =>
   owner !== undefined && /^[A-Za-z_][\w-]{0,31}$/.test(owner) ? owner : undefined;
 
-const single = (uid: number): UidRange => ({ first: uid, last: uid });
-
 /** Answers which pieces an account has. */
 export class Holdings {
   readonly #byOwner: ReadonlyMap<string, readonly Found[]>;
   readonly #owned: UidIndex<Holding>;
   readonly #unowned: UidIndex<Holding>;
-  /** What holds uids and does not tell whose they are. */
+  /** What holds uids and does not tell whose they are; nothing of somebody else's. */
   readonly unowned: readonly Found[];
 
   constructor(found: readonly Found[]) {
     const owned = found.filter((piece) => ownerOf(piece) !== undefined);
-    const unowned = holdings(found.filter((piece) => ownerOf(piece) === undefined));
+    const unowned = holdings(
+      found.filter((piece) => ownerOf(piece) === undefined && !piece.foreign),
+    );
     this.#byOwner = Map.groupBy(owned, (piece) => ownerOf(piece)!);
     this.#owned = new UidIndex(holdings(owned));
     this.#unowned = new UidIndex(unowned);
@@ -108,7 +108,6 @@ export class Holdings {
     const uids = this.uids(holder);
     const unowned = new Set(uids.ranges.flatMap((range) => this.#unowned.overlapping(range)));
     const parts = [...unowned].flatMap((piece): Found[] => {
-      if (piece.foreign) return [];
       if (!piece.divisible) return uids.covers(piece.uids) ? [piece] : [];
       return uids.ranges.filter((range) => overlap(range, piece.uids))
         .map((range) => ({ ...piece, uids: common(range, piece.uids) }));

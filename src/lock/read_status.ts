@@ -4,7 +4,7 @@
  * @module
  */
 import type { System } from "../system.ts";
-import { UnreadableError } from "../root.ts";
+import { unreadable } from "../root.ts";
 import type { Session } from "../sudo.ts";
 import { sightOf, statusIn, unknownStatus } from "./status.ts";
 import type { StatusReport, Warning } from "./report.ts";
@@ -37,7 +37,6 @@ export async function readStatus<M>(
       warnings: [...lostAtReboot(held), ...doors],
     };
   } catch (error) {
-    if (!(error instanceof UnreadableError)) throw error;
-    return { report: unknownStatus(names, error.message), warnings: [] };
+    return { report: unknownStatus(names, unreadable(error)), warnings: [] };
   }
 }

@@ -5,7 +5,7 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import { type Ask, UnreadableError } from "../root.ts";
+import { type Ask, unreadable } from "../root.ts";
 import type { Session } from "../sudo.ts";
 import type { System } from "../system.ts";
 import { sightOf, statusIn } from "./status.ts";
@@ -51,8 +51,8 @@ export async function* verifyAll<M>(
       yield count === undefined ? tried : withRecord(tried, count);
     }
   } catch (error) {
-    if (!(error instanceof UnreadableError)) throw error;
-    yield* [...left].map((name) => unreadable(name, error.message));
+    const why = unreadable(error);
+    yield* [...left].map((name) => unknown(name, why));
   }
 }
 
@@ -71,7 +71,7 @@ function withRecord(verification: Verification, count: number): Verification {
   };
 }
 
-function unreadable(name: string, did: string): Verification {
+function unknown(name: string, did: string): Verification {
   const what = "the firewall's state";
   const tries: Try[] = [{ what, expected: "reached", verdict: "inconclusive", did }];
   return { name, state: "unknown", proven: false, tries };

@@ -92,7 +92,8 @@ export function lockOf<M>(
     name,
     uid,
     ranges,
-    backend: asked.backend ?? told ?? (own.length > 0 ? "iptables" : system.backend(machine)),
+    backend: asked.backend ?? told ??
+      ((own.length === 0 && system.backend?.(machine)) || "iptables"),
     onlyPorts: asked.onlyPorts?.length
       ? asked.onlyPorts
       : [...new Set(ports)].sort((a, b) => a - b),
@@ -147,7 +148,7 @@ function judge<M>(
       kind.wanted(lock, machine)
         .map((piece) => statusOf(piece, uid, inForce.judge(piece), remedy))
     );
-  const faults = system.faults(machine, holder)
+  const faults = (system.faults?.(machine, holder) ?? [])
     .map(({ is, fault, mend }) => ({ name: is, present: false, detail: fault, remedy: mend }));
   const pieces = [...statuses(system.kinds.filter(({ goesLast }) => !goesLast)), ...faults];
   const atBoot = statuses(system.kinds.filter(({ goesLast }) => goesLast));
@@ -160,7 +161,7 @@ function judge<M>(
     pieces,
     survivesReboot: lock.persist && rebootFaults.length === 0,
     ...(lock.persist && rebootFaults.length > 0 ? { rebootFaults } : {}),
-    ...(system.hasBackends ? { backend: lock.backend } : {}),
+    ...(system.backend ? { backend: lock.backend } : {}),
     onlyPorts: lock.onlyPorts,
     notes,
   };

@@ -10,6 +10,9 @@ export interface UidRange {
   readonly last: number;
 }
 
+/** The range of one uid. */
+export const single = (uid: number): UidRange => ({ first: uid, last: uid });
+
 /** The range as iptables, nft and ip print it; one uid alone is itself. */
 export function printRange({ first, last }: UidRange): string {
   return first === last ? `${first}` : `${first}-${last}`;
@@ -48,28 +51,22 @@ function firstIndex<T>(list: readonly T[], isTrue: (one: T) => boolean): number 
 /** The uids of many ranges: whether a whole range is among them, in logarithmic time. */
 export class UidSet {
   /** Disjoint, not adjacent, ascending. */
-  readonly #ranges: UidRange[] = [];
+  readonly ranges: readonly UidRange[];
 
   constructor(ranges: readonly UidRange[]) {
+    const merged: { first: number; last: number }[] = [];
     for (const { first, last } of ranges.toSorted((a, b) => a.first - b.first)) {
-      const before = this.#ranges.at(-1);
+      const before = merged.at(-1);
       if (before !== undefined && first <= before.last + 1) {
-        this.#ranges[this.#ranges.length - 1] = {
-          first: before.first,
-          last: Math.max(before.last, last),
-        };
-      } else this.#ranges.push({ first, last });
+        before.last = Math.max(before.last, last);
+      } else merged.push({ first, last });
     }
-  }
-
-  /** The ranges: disjoint, not adjacent, ascending. */
-  get ranges(): readonly UidRange[] {
-    return this.#ranges;
+    this.ranges = merged;
   }
 
   /** Whether every uid of the range is among them. */
   covers(range: UidRange): boolean {
-    const found = this.#ranges[this.#at(range.first)];
+    const found = this.ranges[this.#at(range.first)];
     return found !== undefined && found.first <= range.first && range.last <= found.last;
   }
 
@@ -78,7 +75,7 @@ export class UidSet {
     const parts: UidRange[] = [];
     let next = first;
     for (let i = this.#at(first); next <= last; i++) {
-      const found = this.#ranges[i];
+      const found = this.ranges[i];
       const end = found === undefined ? last : Math.min(last, found.first - 1);
       if (next <= end) parts.push({ first: next, last: end });
       next = (found?.last ?? last) + 1;
@@ -88,7 +85,7 @@ export class UidSet {
 
   /** Where the first range stands that does not end before the uid. */
   #at(uid: number): number {
-    return firstIndex(this.#ranges, ({ last }) => last >= uid);
+    return firstIndex(this.ranges, ({ last }) => last >= uid);
   }
 }
 

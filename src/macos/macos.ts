@@ -37,8 +37,6 @@ export const macos: System<Machine> = {
 
   leftOver: (_machine, holdings) => holdings.unowned,
 
-  backend: () => "iptables",
-
   refuse,
 
   notes(machine, { names }) {
@@ -56,14 +54,9 @@ export const macos: System<Machine> = {
     ];
   },
 
-  faults: () => [],
-
-  loop: (_name, lines) => lines.join("\n"), // there are no subordinate uids
-
   verifyAfter,
 
   firstOrdinaryUid: 501,
-  hasBackends: false,
 
   notCovered: [
     "names that mDNSResponder looks up, and requests that other system daemons make for it",

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { type UidRange, UidSet } from "../lock/uid_range.ts";
 
 /** Our anchor in pf, as the reference page names it. */
 export const ANCHOR = "com.fishnet.localonly";
@@ -49,9 +50,10 @@ export function writtenRules({ uid, owner, base, onlyPorts }: AccountRules): str
       ]
       : []),
     ...(onlyPorts === undefined ? [] : [
-      ...chunks(otherPorts(onlyPorts)).map((ranges) =>
-        `block return out quick on lo0 proto tcp from any to any ` +
-        `port { ${ranges.map(([a, b]) => `${a}:${b}`).join(" ")} } user ${uid} flags S/SA`
+      ...inRules(otherPorts(onlyPorts)).map((ranges) =>
+        `block return out quick on lo0 proto tcp from any to any port { ${
+          ranges.map(({ first, last }) => `${first}:${last}`).join(" ")
+        } } user ${uid} flags S/SA`
       ),
       `block return out quick on lo0 proto udp ${ALL} user ${uid}`,
     ]),
@@ -59,20 +61,13 @@ export function writtenRules({ uid, owner, base, onlyPorts }: AccountRules): str
 }
 
 /** The ranges between the given ports: `port != a` twice would match every port. */
-export function otherPorts(ports: readonly number[]): (readonly [number, number])[] {
-  const sorted = [...new Set(ports)].toSorted((a, b) => a - b);
-  return [0, ...sorted]
-    .map((port, i) => [port + 1, (sorted[i] ?? 65536) - 1] as const)
-    .filter(([first, last]) => first <= last);
-}
+export const otherPorts = (ports: readonly number[]): UidRange[] =>
+  new UidSet(ports.map((port) => ({ first: port, last: port }))).without(ALL_PORTS);
 
-function chunks<T>(all: readonly T[]): T[][] {
-  const count = Math.ceil(all.length / RANGES_IN_A_RULE);
-  return Array.from(
-    { length: count },
-    (_, i) => all.slice(i * RANGES_IN_A_RULE, (i + 1) * RANGES_IN_A_RULE),
-  );
-}
+const ALL_PORTS = { first: 1, last: 65535 };
+
+const inRules = (ranges: readonly UidRange[]) =>
+  Map.groupBy(ranges, (_, i) => Math.floor(i / RANGES_IN_A_RULE)).values();
 
 /** Any rule of ours, written or printed. */
 const RULE = new RegExp(
@@ -104,8 +99,7 @@ export function readRules(
       strange.push(line);
       continue;
     }
-    const entry = found.get(Number(user)) ?? { owner, rules: new Set() };
-    found.set(Number(user), entry);
+    const entry = found.getOrInsertComputed(Number(user), () => ({ owner, rules: new Set() }));
     for (const protocol of listed(protocols!)) {
       for (const range of listed(ports!)) {
         entry.rules.add(`${front} proto ${protocol} port ${range}${flags}`);
@@ -133,11 +127,11 @@ const LOOPBACK_UDP = "block return out quick on lo0 proto udp port 1:65535";
 const LOOPBACK_TCP = /^block return out quick on lo0 proto tcp port (\d+):(\d+) flags S\/SA$/;
 
 function judged(rules: ReadonlySet<string>): Omit<AccountRules, "uid" | "owner"> {
-  const ranges: (readonly [number, number])[] = [];
+  const ranges: UidRange[] = [];
   let unknown = 0;
   for (const rule of rules) {
     const [, first, last] = LOOPBACK_TCP.exec(rule) ?? [];
-    if (first !== undefined) ranges.push([Number(first), Number(last)]);
+    if (first !== undefined) ranges.push({ first: Number(first), last: Number(last) });
     else if (!BASE.includes(rule) && rule !== LOOPBACK_UDP) unknown++;
   }
   const base = BASE.some((rule) => rules.has(rule));
@@ -151,16 +145,9 @@ function judged(rules: ReadonlySet<string>): Omit<AccountRules, "uid" | "owner">
   };
 }
 
-/** The ports that no range holds. */
-function portsBetween(ranges: readonly (readonly [number, number])[]): number[] {
-  const shut = ranges.toSorted(([a], [b]) => a - b);
-  return [0, ...shut.map(([, last]) => last)]
-    .flatMap((last, i) => {
-      const next = shut[i]?.[0] ?? 65536;
-      // A range of ours never leaves out more than the fifteen ports that the command line takes.
-      return Array.from(
-        { length: Math.min(Math.max(next - last - 1, 0), 16) },
-        (_, k) => last + 1 + k,
-      );
-    });
+/** The ports that no range holds: ours leave out no more than the fifteen that the command line takes. */
+function portsBetween(ranges: readonly UidRange[]): number[] {
+  return new UidSet(ranges).without(ALL_PORTS).flatMap(({ first, last }) =>
+    Array.from({ length: Math.min(last - first + 1, 16) }, (_, i) => first + i)
+  );
 }

@@ -160,7 +160,7 @@ Deno.test("a machine without a tool, or whose kernel has not got it, has no rule
 });
 
 Deno.test("a comment that looks like a rule, or an option, is a comment", () => {
-  const [rule] = parseIptablesSave(
+  const { rules: [rule] } = parseIptablesSave(
     '*filter\n-A OUTPUT -m comment --comment "x -j ACCEPT \\" -o lo" -j DROP',
   );
   assertEquals([rule!.comment, rule!.target, rule!.device], [
@@ -171,7 +171,7 @@ Deno.test("a comment that looks like a rule, or an option, is a comment", () => 
 });
 
 Deno.test("a chain that jumps in a circle ends", () => {
-  const rules = parseIptablesSave(
+  const { rules } = parseIptablesSave(
     "*filter\n-A OUTPUT -j a\n-A a -j b\n-A b -j a\n" +
       "-A OUTPUT ! -o lo -m owner --uid-owner 1001 -j REJECT",
   );

@@ -387,7 +387,7 @@ logTest("the rules come and go, and those of others stay byte for byte", async (
 
   await t.step("a dry-run's lines, pasted, make the same rules and the same file", async () => {
     const { uid: _uid, ranges: _ranges, ...byName } = lock;
-    await paste(stepsByName(kinds, [byName], "enable", rangeLoop));
+    await paste(stepsByName({ kinds, loop: rangeLoop }, [byName], "enable"));
     const pasted = [await Audit.rules(), await Deno.readTextFile(file)];
     await paste(await unmake(await foundNow()));
     assertEquals(await Audit.rules(), before);

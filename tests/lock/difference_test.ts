@@ -35,7 +35,7 @@ const words = (verb: "add" | "del") => (range: string) =>
 const [add, del] = [words("add"), words("del")];
 /** What stands in a row is one command, and its undo goes backwards. */
 const batch = (family: 4 | 6, ...lines: readonly string[]) =>
-  `echo '${lines.join("\n")}' | sudo ip -${family} -batch -`;
+  `echo '${lines.join("\n")}' | sudo ip -${family} -force -batch -`;
 const rule = (verb: "add" | "del", family: 4 | 6, range = "1001-1001") =>
   `sudo ip -${family} ${words(verb)(range)}`;
 const reject = (place: string, six = "") =>

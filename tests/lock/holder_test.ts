@@ -40,8 +40,7 @@ Deno.test("a range that rules of a deleted account hold is not shared with them"
   assertThrows(
     () => enableSteps(sight, ["next"]),
     FishnetError,
-    `the subordinate uids ${RANGE} of 'next' are locked already, for 'agent', which had them: ` +
-      "disable 'agent' first",
+    `uid ${RANGE} of 'next' is locked already, for 'agent', which had it: disable 'agent' first`,
   );
 });
 

@@ -12,7 +12,7 @@ function dryRun(
 ): string[] {
   const options = { backend: "iptables", onlyPorts, persist, sessions: false, log: false } as const;
   const locks = accounts.map((name) => ({ name, ...options }));
-  return stepsByName(macos.kinds, locks, action, macos.loop).map(({ line }) => line);
+  return stepsByName(macos, locks, action).map(({ line }) => line);
 }
 
 standInTest(

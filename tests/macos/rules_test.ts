@@ -209,10 +209,10 @@ Deno.test("for any list of ports, the ranges between them are exactly all the ot
       port,
       (ports, any) => {
         const others = otherPorts(ports);
-        const covered = (p: number) => others.some(([first, last]) => first <= p && p <= last);
+        const covered = (p: number) => others.some(({ first, last }) => first <= p && p <= last);
         for (const p of ports) assert(!covered(p));
         assertEquals(covered(any), !ports.includes(any));
-        assert(others.every(([first, last]) => 1 <= first && first <= last && last <= 65535));
+        assert(others.every(({ first, last }) => 1 <= first && first <= last && last <= 65535));
       },
     ),
   );

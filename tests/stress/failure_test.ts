@@ -41,6 +41,30 @@ for (const { backend, variant, label } of WAYS) {
       });
     }
 
+    await t.step(
+      "a batch of routing rules that fails half-way is undone as far as it went",
+      async () => {
+        const fault = "fails at one of its lines";
+        for (const call of [1, 2]) {
+          const { code, stderr } = await faults.run(fault, call, ...args("enable"));
+          assertEquals(code, 1);
+          assertMatch(stderr, /^\[fishnet\] command failed .*: sudo ip -[46] (-force )?-batch -$/m);
+          assertEquals(await world.state(), unlocked, `call ${call}: ${stderr}`);
+          assertMatch(stderr, /nothing was changed\n$/);
+        }
+        await lockIn(world, [agent], { backend });
+        for (const call of [disableCalls - 1, disableCalls]) {
+          const { code, stderr } = await faults.run(fault, call, ...args("disable"));
+          assertEquals(code, 1);
+          assertMatch(stderr, /^\[fishnet\] command failed .*: sudo ip -[46] (-force )?-batch -$/m);
+          assertEquals(await world.state(), locked, `call ${call}: ${stderr}`);
+          assertMatch(stderr, /nothing was changed\n$/);
+        }
+        await unlockIn(world, agent);
+        assertEquals(await world.state(), unlocked);
+      },
+    );
+
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
       await t.step(`${signal} at each command of an enable: nothing is changed`, async () => {
         for (let call = 1; call <= enableCalls; call++) {

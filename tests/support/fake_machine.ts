@@ -34,7 +34,7 @@ export const BARE: Printed = {
 };
 
 /** Answers for whatever is not there. */
-const NOT_THERE: Answer = { exitCode: 1, stdout: "", stderr: "No such file or directory\n" };
+const NOT_THERE: Answer = { exitCode: 1, stdout: "", stderr: "Error: No such file or directory\n" };
 
 /**
  * Root's answers, out of texts.

@@ -12,6 +12,7 @@ import { program, type World } from "./world.ts";
 export type Fault =
   | "fails before it has done its work"
   | "fails after it has done its work"
+  | "fails at one of its lines"
   | "SIGINT"
   | "SIGTERM"
   | "SIGHUP"
@@ -24,6 +25,9 @@ const SEEN = 'while grep -q "^State:.R" /proc/"$program"/task/*/status; do sleep
 const ACTIONS: Readonly<Record<Fault, string>> = {
   "fails before it has done its work": 'echo "broken" >&2; exit 9',
   "fails after it has done its work": '"$tool" "$@"; echo "broken" >&2; exit 9',
+  // Its second line of many is refused, by the tool itself.
+  "fails at one of its lines":
+    '{ IFS= read -r first; echo "$first"; echo broken; cat; } | "$tool" "$@"; exit',
   "SIGINT": `kill -INT "$program"; ${SEEN}`,
   "SIGTERM": `kill -TERM "$program"; ${SEEN}`,
   "SIGHUP": `kill -HUP "$program"; ${SEEN}`,

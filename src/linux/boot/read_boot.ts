@@ -28,15 +28,6 @@ export const AGAIN = "fishnet-again.service";
 /** What puts back what other firewalls flush, for a while. */
 export const WATCH = "fishnet-watch.service";
 
-/** The units, in the order in which they start. */
-export const UNIT_NAMES = [
-  LOCK,
-  AGAIN,
-  "fishnet-beside@.service",
-  "fishnet-after@.service",
-  WATCH,
-] as const;
-
 /** The services that may flush what is ours, in Debian, Fedora and their kin. */
 export const OTHERS = [
   "nftables",
@@ -76,7 +67,7 @@ export function bootQuestions({ files, asked }: Known): Questions {
 const UNITS_QUESTION: Questions = {
   "boot: units": [
     ...["systemctl", "show", "-p", SHOWN],
-    ...UNIT_NAMES.filter((name) => !name.includes("@")),
+    ...[LOCK, AGAIN, WATCH],
     ...OTHERS.flatMap((other) => [other, ...besideUnits(other)]),
     // Whose addresses --sessions sets.
     "user-*.slice",

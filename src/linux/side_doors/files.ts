@@ -88,7 +88,7 @@ export function filePaths(): string[] {
 export function fileWarnings(accounts: readonly Locked[], lines: string): Warning[] {
   const found = new Map<string, Set<number>>();
   for (const [, uid, what] of lines.matchAll(/^(\d+) ((?:write|run|cap) \/.*)$/gm)) {
-    found.set(what!, (found.get(what!) ?? new Set()).add(Number(uid)));
+    found.getOrInsertComputed(what!, () => new Set()).add(Number(uid));
   }
   const blind: Warning[] = !/^no getcap$/m.test(lines) ? [] : [{
     reason: "which programs have capabilities cannot be told without getcap",
