@@ -59,8 +59,8 @@ export interface System<M> {
     accounts: readonly AccountStatus[],
     enabling: boolean,
   ): Promise<Warning[]>;
-  /** What a disable has to tell besides: rules in files that others load at boot. */
-  savedElsewhere?(machine: M, holder: Holder): string[];
+  /** What a disable has to tell besides: what is left that it may not take away. */
+  leaves?(machine: M, holder: Holder): string[];
   /** Services that look names up, or print, which a lock with ports shuts to its account. */
   readonly resolvers?: readonly Resolver[];
   /** A sentence on what was recorded of a locked account; undefined where nothing is. */

@@ -10,6 +10,7 @@ import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import type { UidRange } from "../lock/uid_range.ts";
 import { allUids } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
+import { UnreadableError } from "../root.ts";
 
 /** The rules of each `*.rules` in here are loaded when auditd starts (augenrules(8)). */
 export const RULES_FOLDER = "/etc/audit/rules.d";
@@ -74,7 +75,7 @@ export const audit: Kind<Machine> = {
       // What nobody can take away before the next boot is not ours to take away.
       ...(isLocked(machine) ? { foreign: true as const } : {}),
     };
-    return machine.answers.get("audit rules")!.stdout.split("\n").flatMap((line) => {
+    return listedRules(machine).split("\n").flatMap((line) => {
       const rule = readRule(line);
       return rule === undefined ? [] : [{ ...state, ...rule }];
     });
@@ -86,9 +87,29 @@ export const audit: Kind<Machine> = {
     pieces.map((piece) => step("-d", "-a", piece as RulePiece, `remove it: ${piece.is}`)),
 };
 
+/** What auditctl says where the kernel has no audit, or none for this container. */
+const NO_AUDIT = /not in kernel|netlink|not permitted|refused|must be root/i;
+
+/** @throws {UnreadableError} where the rules are not to be had: none printed is not none there. */
+function listedRules({ answers }: Machine): string {
+  const { exitCode, stdout, stderr } = answers.get("audit rules")!;
+  const said = `${stderr}${stdout}`.trim();
+  if (exitCode === 0 || exitCode === 127 || NO_AUDIT.test(said)) return stdout;
+  throw new UnreadableError(
+    `auditctl could not list its rules (exit status ${exitCode}): ${said.split("\n").at(-1)}`,
+  );
+}
+
 /** Whether what an account is refused is recorded now. */
 export function isRecorded(machine: Machine, name: string): boolean {
   return audit.found(machine).some(({ owner, fault }) => owner === name && fault === undefined);
+}
+
+/** A sentence where what an account is refused is recorded for as long as the machine runs. */
+export function staysRecorded(machine: Machine, name: string): string[] {
+  return isLocked(machine) && isRecorded(machine, name)
+    ? ["what it tries is recorded until the next boot: the audit rules are locked"]
+    : [];
 }
 
 /** The words of every rule for these uids, behind `-a always,exit`. */

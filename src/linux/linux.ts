@@ -19,7 +19,7 @@ import {
   subordinateRanges,
   unclearLines,
 } from "./accounts.ts";
-import { audit, isRecorded } from "./audit.ts";
+import { audit, isRecorded, staysRecorded } from "./audit.ts";
 import { auditAtBoot } from "./audit_at_boot.ts";
 import { boot } from "./boot/boot.ts";
 import { iptables } from "./iptables.ts";
@@ -162,6 +162,7 @@ export const linux: System<Machine> = {
       ...(machine.families.length === 2
         ? []
         : ["this kernel has no IPv6, so there is none to lock"]),
+      ...(own.some(({ foreign }) => !foreign) ? [] : staysRecorded(machine, name)),
       ...savedNotes(machine, holder),
     ];
   },
@@ -178,7 +179,10 @@ export const linux: System<Machine> = {
 
   doors: sideDoors,
 
-  savedElsewhere: savedNotes,
+  leaves: (machine, holder) => [
+    ...staysRecorded(machine, holder.name),
+    ...savedNotes(machine, holder),
+  ],
 
   async recorded(ask, machine, name) {
     if (!isRecorded(machine, name)) return undefined;

@@ -37,8 +37,13 @@ export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }:
     );
     const hasTable = matches.some((match) => match.startsWith("table inet fishnet")) &&
       names.some((name) => matches.includes(`comment "${name}"`));
+    // What accounts share goes with the last of them.
+    const text = machine.files.get(file)?.text ?? "";
+    const isLast = [...text.matchAll(/--uid-owner (\S+) (?:.* )?-j fishnet$/gm)]
+      .every(([, owner]) => saved.includes(owner!));
     const parts = [
       ...(saved.length === 0 ? [] : [`/(--uid-owner|skuid) (${saved.join("|")}) /d`]),
+      ...(saved.length > 0 && isLast ? ["/! --uid-owner 0-65535 /d;/^(:|-A )fishnet /d"] : []),
       ...(hasTable ? ["/^table inet fishnet/,/^}/d"] : []),
     ];
     if (parts.length === 0) return [];

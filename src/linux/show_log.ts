@@ -22,7 +22,6 @@ export async function showLog(
   show: (refusals: readonly Refusal[]) => void,
   opening: Promise<Session>,
 ): Promise<number> {
-  using signals = new SignalTrap();
   await using session = await opening;
   const { ask } = session;
   const recorded = await recordedAccounts(session, query.accounts);
@@ -38,6 +37,7 @@ export async function showLog(
     show(await readLog(ask, query));
     return await lostRecords(ask);
   }
+  using signals = new SignalTrap();
   const batches = followLog(ask, query);
   while (true) {
     const next = await Promise.race([batches.next(), signals.stopped]);

@@ -87,7 +87,7 @@ export async function makeChange<M>(
   await session.commit(`${kind} ${names.join(" ")}`.slice(0, 200));
   if (!enabling) {
     const stays = freed.flatMap((holder) =>
-      system.savedElsewhere?.(after.machine, holder).map((note) => `${holder.name}: ${note}`) ?? []
+      system.leaves?.(after.machine, holder).map((note) => `${holder.name}: ${note}`) ?? []
     );
     return { steps, accounts: [], stays, warnings: [] };
   }

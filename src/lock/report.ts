@@ -31,6 +31,8 @@ export interface AccountStatus {
   readonly survivesReboot: boolean;
   /** Why it is not, although it should be. */
   readonly rebootFaults?: readonly string[];
+  /** The commands that put that right. */
+  readonly rebootRemedy?: string;
   /** Linux: which rule set carries the lock. */
   readonly backend?: Backend;
   /** The TCP ports that loopback is limited to; none means that all of it is open. */

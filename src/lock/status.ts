@@ -140,7 +140,10 @@ function judge<M>(
     ),
     ...system.notes(machine, holder, own),
   ];
-  if (own.length === 0) return { ...NO_LOCK, name, uid, state: "unlocked", notes };
+  // What nobody may take away is no lock.
+  if (own.every(({ foreign }) => foreign)) {
+    return { ...NO_LOCK, name, uid, state: "unlocked", notes };
+  }
   const lock = lockOf(sight, holder, own);
   const remedy = exists ? enableLine(lock) : disable;
   const statuses = (kinds: readonly Kind<M>[]) =>
@@ -152,15 +155,17 @@ function judge<M>(
     .map(({ is, fault, mend }) => ({ name: is, present: false, detail: fault, remedy: mend }));
   const pieces = [...statuses(system.kinds.filter(({ goesLast }) => !goesLast)), ...faults];
   const atBoot = statuses(system.kinds.filter(({ goesLast }) => goesLast));
-  const rebootFaults = atBoot.filter(({ present }) => !present)
-    .map(({ name, detail }) => detail ?? `missing: ${name}`);
+  const faulty = lock.persist ? atBoot.filter(({ present }) => !present) : [];
   return {
     name,
     uid,
     state: pieces.every(({ present }) => present) ? "locked" : "partial",
     pieces,
-    survivesReboot: lock.persist && rebootFaults.length === 0,
-    ...(lock.persist && rebootFaults.length > 0 ? { rebootFaults } : {}),
+    survivesReboot: lock.persist && faulty.length === 0,
+    ...(faulty.length === 0 ? {} : {
+      rebootFaults: faulty.map(({ name, detail }) => detail ?? `missing: ${name}`),
+      rebootRemedy: [...new Set(faulty.map(({ remedy }) => remedy!))].join(" && "),
+    }),
     ...(system.backend ? { backend: lock.backend } : {}),
     onlyPorts: lock.onlyPorts,
     notes,

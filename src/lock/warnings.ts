@@ -19,13 +19,12 @@ export const isHeld = ({ state }: AccountStatus): boolean =>
 /** The locks that a reboot ends: those that should outlast it by themselves, the others in one line. */
 export function lostAtReboot(accounts: readonly AccountStatus[]): Warning[] {
   const lost = accounts.filter((account) => isHeld(account) && !account.survivesReboot);
-  const remedy = "run enable again with --persist";
   const reason = "the lock is gone after a reboot";
-  const broken = lost.flatMap(({ name: account, rebootFaults: faults }) =>
+  const broken = lost.flatMap(({ name: account, rebootFaults: faults, rebootRemedy }) =>
     faults === undefined ? [] : [{
       account,
       reason: `${reason}, although it was to stay: ${faults.join("; ")}`,
-      remedy,
+      remedy: rebootRemedy!,
       urgency: 1,
     }]
   );
@@ -34,7 +33,7 @@ export function lostAtReboot(accounts: readonly AccountStatus[]): Warning[] {
   if (account === undefined) return broken;
   const those = `the locks of ${someOf(names, 5)} are gone after a reboot`;
   const what = others.length === 0 ? { account, reason } : { reason: those };
-  return [...broken, { ...what, remedy, urgency: -1 }];
+  return [...broken, { ...what, remedy: "run enable again with --persist", urgency: -1 }];
 }
 
 /** A lock that is not whole although its plan was carried out: something else lets pass. */

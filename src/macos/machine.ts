@@ -94,6 +94,10 @@ export async function readMachine(
     const error = info.stderr.trim().split("\n").at(-1);
     throw new UnreadableError(`pf's state could not be read: ${error || "pfctl said nothing"}`);
   }
+  const failed = [interfaces, references].find(({ stderr }) => stderr.includes("DIOC"));
+  if (failed !== undefined) {
+    throw new UnreadableError(`pf's state could not be read: ${failed.stderr.trim()}`);
+  }
   const rules = linesOf(lists[0] ?? unreadable("its rules"));
   const nat = lists[1] ?? unreadable("its translation rules");
   const loaded = linesOf(lists[2] ?? unreadable("the rules of our anchor"));

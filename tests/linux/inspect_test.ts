@@ -134,6 +134,25 @@ Deno.test("a listing that failed is an error that says what to do, never a state
       { exitCode: 1, stderr: "Error: syntax error, unexpected string\n" },
       /nft could not list inet fishnet \(exit status 1\): Error: syntax error/,
     ],
+    [
+      "nft list table inet fishnet",
+      {
+        exitCode: 126,
+        stderr: "nft: error while loading shared libraries: libnftables.so.1: " +
+          "cannot open shared object file: No such file or directory\n",
+      },
+      /nft could not list inet fishnet \(exit status 126\)/,
+    ],
+    [
+      "iptables-nft-save",
+      { exitCode: 1, stderr: "Failed to initialize nft: Cannot allocate memory\n" },
+      /save failed .*Cannot allocate memory/,
+    ],
+    [
+      "auditctl -l",
+      { exitCode: 4, stderr: "Error receiving rules (broken)\n" },
+      /auditctl could not/,
+    ],
     ["/etc/subuid", { exitCode: 1, stderr: "Input/output error\n" }, /subuid.*Input\/output/],
     ["getent passwd", { exitCode: 3, stderr: "broken\n" }, /accounts could not be read: broken/],
   ];
@@ -144,6 +163,23 @@ Deno.test("a listing that failed is an error that says what to do, never a state
     );
     assertMatch(error.message, said, command);
   }
+});
+
+Deno.test("an account that only somebody else's routing rule holds is none of ours", async () => {
+  const theirs = "0:\tfrom all lookup local\n50:\tfrom all uidrange 1001-1001 prohibit\n";
+  const sight = await sightWith({ "ip -4 rule show": theirs, "ip -6 rule show": theirs });
+  assertEquals(statusIn(sight, []), { state: "unlocked", accounts: [] });
+});
+
+Deno.test("audit rules that nobody may take away before the next boot are no lock", async () => {
+  const rule = "-a always,exit -F arch=b64 -S connect,sendto,sendmsg,sendmmsg -F euid=1001 " +
+    "-F exit=-EACCES -k fishnet-agent\n";
+  const status = await statusWith({
+    "auditctl -l": rule,
+    "auditctl -s": "enabled 2\npid 5\n",
+  });
+  assertEquals(status.state, "unlocked");
+  assertMatch(status.notes!.join(), /recorded until the next boot: the audit rules are locked/);
 });
 
 Deno.test("a machine without a tool, or whose kernel has not got it, has no rules of it", async () => {

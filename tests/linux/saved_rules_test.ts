@@ -29,33 +29,42 @@ worldTest(
       await unlockIn(world, agent, other);
 
       const names = ["iptables/rules.v4", "iptables/rules.v6", "nftables.conf"];
-      const said = await Promise.all(
-        names.map(async (name) =>
-          [`/etc/${name}`, await Deno.readTextFile(`${etc}/${name}`)] as const
-        ),
-      );
-      const notes = async () => {
+      const notes = async (name: string) => {
+        const said = await Promise.all(
+          names.map(async (file) =>
+            [`/etc/${file}`, await Deno.readTextFile(`${etc}/${file}`)] as const
+          ),
+        );
         const sight = await sightWith({
           "getent passwd": await must("getent", "passwd", agent, other),
           "/etc/subuid": await must("cat", "/etc/subuid"),
           ...Object.fromEntries(said),
         });
-        return statusIn(sight, [agent]).accounts[0]!.notes!;
+        return statusIn(sight, [name]).accounts[0]!.notes!;
       };
-      const told = await notes();
-      assertEquals(told.length, 3, told.join("\n"));
-      for (const [i, note] of told.entries()) {
-        const path = `/etc/${names[i]}`;
-        assert(
-          note.startsWith(`${path} holds rules of it, which are back after a reboot: sudo sed`),
-        );
-        const command = /: (sudo sed .*) removes them$/.exec(note)![1]!;
-        await paste(world, [command.replace(path, `${etc}/${names[i]}`)]);
-      }
+      const clear = async (name: string, files: readonly string[]) => {
+        const told = await notes(name);
+        assertEquals(told.length, files.length, told.join("\n"));
+        for (const [i, note] of told.entries()) {
+          const path = `/etc/${files[i]}`;
+          assert(
+            note.startsWith(`${path} holds rules of it, which are back after a reboot: sudo sed`),
+          );
+          const command = /: (sudo sed .*) removes them$/.exec(note)![1]!;
+          await paste(world, [command.replace(path, `${etc}/${files[i]}`)]);
+        }
+      };
+      await clear(agent, names);
       for (const name of names.slice(0, 2)) {
         const text = await Deno.readTextFile(`${etc}/${name}`);
         assert(!text.includes(`--uid-owner ${uid} `), text);
         assertMatch(text, /--uid-owner \d+ /, "the other account's rules stay");
+        assertMatch(text, /^-A fishnet /m, "and what they lead to");
+      }
+      await clear(other, names.slice(0, 2));
+      for (const name of names.slice(0, 2)) {
+        const text = await Deno.readTextFile(`${etc}/${name}`);
+        assert(!/fishnet|--uid-owner/.test(text), text);
       }
       const conf = await Deno.readTextFile(`${etc}/nftables.conf`);
       assertEquals(conf.trimEnd(), "#!/usr/sbin/nft -f\n\nflush ruleset\n\ntable inet theirs {\n}");

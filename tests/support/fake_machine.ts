@@ -25,6 +25,7 @@ export const BARE: Printed = {
   "/proc/net/ip_tables_names": "filter\nmangle\n",
   "/proc/net/ip6_tables_names": "filter\nmangle\n",
   "iptables --version": "iptables v1.8.9 (nf_tables)\n",
+  "auditctl -l": "No rules\n",
   "iptables-nft-save": "",
   "iptables-legacy-save": "",
   "ip6tables-nft-save": "",

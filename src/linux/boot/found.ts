@@ -97,10 +97,10 @@ function faultOf(
 function linksFound(state: BootState): Found[] {
   const missing = wantedLinks(state).filter((link) => state.files.get(link)?.type !== "l");
   if (missing.length === LINKS.length) return [];
-  return [{
-    ...LINKS_PIECE,
-    ...(missing.length === 0 ? {} : { fault: `missing: ${missing.join(", ")}` }),
-  }];
+  const fault = missing.length > 0
+    ? `missing: ${missing.join(", ")}`
+    : state.silence && `systemctl does not say what becomes of the units: ${state.silence}`;
+  return [{ ...LINKS_PIECE, ...(fault === undefined ? {} : { fault }) }];
 }
 
 function accountsFound({ files }: BootState): Found[] {

@@ -88,6 +88,8 @@ export const FILES: readonly string[] = [
 /** What is there. */
 export interface BootState {
   readonly files: Files;
+  /** Why it is not known what systemd says, where it runs the system. */
+  readonly silence?: string;
   /** What systemd says of each unit, by the names of its properties. */
   readonly units: ReadonlyMap<string, ReadonlyMap<string, string>>;
   /** Those of {@link OTHERS} that run. */
@@ -98,12 +100,15 @@ export interface BootState {
 
 /** Reads what was seen and answered; without a machine, nothing is there. */
 export function readBoot(machine: Pick<Machine, "answers" | "files"> | undefined): BootState {
-  const units = unitsShown(machine?.answers.get("boot: units")?.stdout ?? "");
+  const { exitCode, stdout = "", stderr = "" } = machine?.answers.get("boot: units") ?? {};
+  const units = unitsShown(stdout);
+  const isSilent = exitCode !== undefined && exitCode !== 0 && machine!.files.has(BOOTED);
   const saysOf = (other: string, property: string) =>
     units.get(`${other}.service`)?.get(property) ?? "";
   return {
     files: machine?.files ?? new Map(),
     units,
+    ...(isSilent ? { silence: stderr.trim().split("\n").at(-1) || `exit status ${exitCode}` } : {}),
     othersActive: OTHERS.filter((other) => saysOf(other, "ActiveState") === "active"),
     othersAreLate: ["nftables", "netfilter-persistent"].some((other) =>
       /\b(sysinit|basic)\.target\b/.test(saysOf(other, "After"))

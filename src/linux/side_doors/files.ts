@@ -122,7 +122,7 @@ function socketWarning(path: string, { name: account, onlyPorts }: Locked, own: 
     };
   }
   const remedy = !own
-    ? `take the lines of ${account} out of /etc/subuid and /etc/subgid`
+    ? `take the lines of ${account} out of /etc/subuid and /etc/subgid, and end what runs with them`
     : !asking.shut
     ? `setfacl -m u:${account}:--- ${path}, whenever its service starts`
     : onlyPorts.length === 0
