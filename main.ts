@@ -85,11 +85,6 @@ type Changing = Extract<Command, { kind: "enable" | "disable" }>;
 const TABLE_IS_SHARED = "other accounts may be locked by that table: then leave the line out " +
   "that deletes it, or use --apply, which looks";
 
-/** Nor does it know with which options an account is locked. */
-const OPTIONS_ARE_NOT_KNOWN =
-  "what --only-port, --persist, --log or --sessions added is not in it: " +
-  "--apply looks, and takes that away as well";
-
 async function dryRun(command: Changing): Promise<void> {
   const { stepsByName } = await import("./src/lock/difference.ts");
   const system = await systemOf(command.system);
@@ -99,12 +94,7 @@ async function dryRun(command: Changing): Promise<void> {
   if (command.json) printPlan(command, steps, { backend, applied: false });
   else {
     output.printDryRun(kind, steps, command.explain);
-    if (kind === "disable") {
-      output.printOutcome([
-        OPTIONS_ARE_NOT_KNOWN,
-        ...backend === "nftables" ? [TABLE_IS_SHARED] : [],
-      ]);
-    }
+    if (kind === "disable" && backend === "nftables") output.printOutcome([TABLE_IS_SHARED]);
   }
 }
 

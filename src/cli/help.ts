@@ -168,7 +168,10 @@ const NOTES: Readonly<Partial<Record<FirewallCommand, readonly Block[]>>> = {
     "What the options ask for is added to the lock that is there, without opening it; what they " +
     "don't name stays.",
   ],
-  disable: ["It finds what is there: no option of the enable has to be given again."],
+  disable: [
+    "With --apply it finds what is there: no option of the enable has to be given again. A dry-run " +
+    "looks at nothing, and shows the way back from an enable without options.",
+  ],
   status: [
     {
       title: "States",

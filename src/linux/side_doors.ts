@@ -18,6 +18,7 @@ import {
   familyWarnings,
   lentUidsWarnings,
   mptcpWarnings,
+  tunnelWarnings,
 } from "./side_doors/kernel.ts";
 import type { Locked } from "./side_doors/locked.ts";
 import MAY from "./side_doors/may.pl" with { type: "text" };
@@ -129,6 +130,7 @@ export async function doorWarnings(
     ...familyWarnings(file("/proc/net/protocols"), modules?.stdout ?? ""),
     ...mptcpWarnings(accounts, endpoints),
     ...deviceWarnings(accounts, files),
+    ...tunnelWarnings(accounts, files),
     ...(files.has(REQUEST_KEY) ? requestKeyWarnings(requestKeyLines(files)) : []),
     ...lentUidsWarnings(files.get(NSRESOURCED)?.type === "s", file("/etc/nsswitch.conf")),
     ...relayWarnings(accounts, sockets ?? ""),

@@ -65,13 +65,14 @@ export function attemptOf(
   if (answer === undefined) {
     return { by, outcome: "broken", said: `could not be tried (${shown(complaint)})` };
   }
-  const { call, word = "", listeners } = answer;
+  const { call, word = "" } = answer;
+  const listeners = system === "linux" ? answer.listeners : undefined;
   if (call === "ok") {
     const said = answer.text ? `answered "${shown(answer.text, 80)}"` : "it went out";
-    return { by, outcome: "reached", said, listeners };
+    return { by, outcome: "reached", said, ...(listeners ? { listeners } : {}) };
   }
   const words = shown(answer.words ?? "");
-  const failed = { by, call, word, listeners };
+  const failed = { by, call, word, ...(listeners ? { listeners } : {}) };
   if (call === "wait") return { ...failed, outcome: "unanswered", said: words };
   return SENDING.includes(call) && REFUSALS[system].includes(word)
     ? { ...failed, outcome: "refused", said: `refused at once (${words})` }

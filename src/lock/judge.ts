@@ -96,14 +96,22 @@ export function judgeCall(what: string, own: Attempt, control: Attempt): Try {
 }
 
 /**
- * Judges a try that must work. Where nobody listens, or the account itself, this half is open:
- * that is a note.
+ * Judges a try that must work. Where nobody listens, or the account itself, this half is open: that
+ * is a note.
+ *
+ * @param isOwn whether a uid is the account's own, or one of its subordinate uids
  */
-export function judgeReach(uid: number): (what: string, own: Attempt, control: Attempt) => Try {
+export function judgeReach(
+  isOwn: (uid: number) => boolean,
+): (what: string, own: Attempt, control: Attempt) => Try {
   return (what, own, control) => {
-    if ([own, control].some(({ listeners }) => listeners?.includes(uid))) {
-      const did = `${own.by} itself listens there: whether it reaches a proxy is open`;
-      return { what, expected: "reached", verdict: "note", did };
+    const note = (did: string): Try => ({ what, expected: "reached", verdict: "note", did });
+    if ([own, control].some(({ listeners }) => listeners?.some(isOwn))) {
+      return note(`${own.by} itself listens there: whether it reaches a proxy is open`);
+    }
+    // It may listen for so short a time that nobody sees it.
+    if (own.outcome === "reached" && own.listeners?.length === 0) {
+      return note("it was answered, but nobody was seen to listen there: who it was is open");
     }
     if (isReset(own) && isReset(control)) return nobodyListens(what, "reached", control);
     const verdict = own.outcome === "reached"

@@ -8,7 +8,7 @@ import { FishnetError } from "../errors.ts";
 import { type Ask, unreadable } from "../root.ts";
 import type { Session } from "../sudo.ts";
 import type { System } from "../system.ts";
-import { sightOf, statusIn } from "./status.ts";
+import { holderOf, sightOf, statusIn } from "./status.ts";
 import type { Person } from "./tries.ts";
 import type { Try, Verification } from "./judge.ts";
 import { verify, type VerifyOptions } from "./verify.ts";
@@ -43,7 +43,8 @@ export async function* verifyAll<M>(
         throw new FishnetError(`the account '${name}' does not exist: nothing can be tried as it`);
       }
       const { state, onlyPorts } = account!;
-      const verified = { ...person, state, onlyPorts };
+      const { ranges } = holderOf(sight, name);
+      const verified = { ...person, state, onlyPorts, ranges };
       const from = Date.now();
       const tried = await verify(verified, { ...options, control, root: session, resolvers });
       const count = await system.recordedTries?.(ask, sight.machine, name, from);

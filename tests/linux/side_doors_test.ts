@@ -316,6 +316,19 @@ worldTest("a tap device of the account's own is warned of", async (world) => {
   ]);
 });
 
+worldTest(
+  "a tunnel's device that unpacks what the account sends here is warned of",
+  async (world) => {
+    const agent = await world.account();
+    await world.must("ip", "link", "add", "vx7", "type", "vxlan", "id", "1", "dstport", "8472");
+    const told = async (...onlyPorts: number[]) =>
+      (await warnings(world, [await lockedAs(agent, { onlyPorts })], "unpacks"))
+        .map(({ account, reason }) => [account, reason.split(" unpacks")[0]]);
+    assertEquals(await told(), [[agent, "the vxlan device vx7"]]);
+    assertEquals(await told(3777), []);
+  },
+);
+
 worldTest("uids from elsewhere than /etc/subuid are warned of", async (world) => {
   const agent = await lockedAs(await world.account());
   const about = async (machine = "") =>
@@ -344,13 +357,16 @@ Deno.test("with --only-port, a connection from before to another port here is to
     line("ESTAB", "127.0.0.1:50002", "127.0.0.1:3777"),
     line("SYN-SENT", "127.0.0.1:50003", "127.0.0.1:5432"),
     line("ESTAB", "10.0.0.1:50004", "10.0.0.1:8080"),
+    line("ESTAB", "10.0.0.1:8080", "10.0.0.1:50004", 33),
+    line("ESTAB", "10.0.0.1:50006", "10.0.0.1:8081"), // led elsewhere: its other end is not here
     line("ESTAB", "127.0.0.1:50005", "127.0.0.1:8080", 1001),
   ].join("\n");
   const own = "2: eth0 inet 10.0.0.1/24";
   assertEquals(connectionWarnings([account], sockets, own).map(({ reason }) => reason), [
+    "still holds 1 connection(s) to outside, to 10.0.0.1",
     "still holds 1 connection(s) to this machine's port 8080",
   ]);
-  assertEquals(connectionWarnings([{ ...account, onlyPorts: [] }], sockets, own), []);
+  assertEquals(connectionWarnings([{ ...account, onlyPorts: [] }], sockets, own).length, 1);
 });
 
 Deno.test("a device that lasts and is nobody's is anybody's who may open the tun device", () => {

@@ -78,10 +78,14 @@ Deno.test("a port that is not allowed on loopback: only a reset refuses, and som
 });
 
 Deno.test("the proxy must be reached; where nobody listens, or the account itself, that half is open", () => {
-  const judge = (own: Attempt, control: Attempt) => judgeReach(1001)("x", own, control).verdict;
+  const judge = (own: Attempt, control: Attempt) => judgeReach(isOwn)("x", own, control).verdict;
+  const isOwn = (uid: number) => uid === 1001 || uid >= 100000;
   const reset = failing("connect", "ECONNREFUSED");
   assertEquals(judge(reached, reached), "proven");
   assertEquals(judge({ ...reached, listeners: [0, 1001] }, reached), "note");
+  assertEquals(judge({ ...reached, listeners: [0, 100005] }, reached), "note", "a subordinate uid");
+  assertEquals(judge({ ...reached, listeners: [] }, reached), "note", "one that hides");
+  assertEquals(judge({ ...reached, listeners: [0] }, reached), "proven");
   assertEquals(judge({ ...tried("unanswered"), listeners: [1001] }, reached), "note");
   assertEquals(judge(reset, reset), "note");
   assertEquals(judge(reset, reached), "failed");

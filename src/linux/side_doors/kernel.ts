@@ -65,11 +65,35 @@ export function mptcpWarnings(accounts: readonly Locked[], endpoints: string): W
   }];
 }
 
-/** Whose each tap or tun device is, and whether it lasts (the kernel's drivers/net/tun.c). */
+/** Whose each tap or tun device is, whether it lasts (the kernel's drivers/net/tun.c), and of what kind others are. */
 export const DEVICE_FILES: readonly string[] = [
   ...["/sys/class/net/*/owner", "/sys/class/net/*/group", "/sys/class/net/*/tun_flags"],
   "/dev/net/tun",
+  "/sys/class/net/*/uevent",
 ];
+
+/** Devices that unpack what comes to a UDP port of this machine, from itself as well. */
+const UNPACKING = /^DEVTYPE=(vxlan|geneve|bareudp|gtp)$/m;
+
+/**
+ * Tunnels of root's: a frame that an account sends to such a port, at an address of this machine, is
+ * unpacked, and is nobody's from then on: it is answered, bridged or routed.
+ */
+export function tunnelWarnings(accounts: readonly Locked[], files: Files): Warning[] {
+  const open = accounts.filter(({ onlyPorts }) => onlyPorts.length === 0);
+  return [...files].flatMap(([path, { text }]) => {
+    const [, kind] = UNPACKING.exec(text) ?? [];
+    const [, device] = /^\/sys\/class\/net\/([^/]+)\/uevent$/.exec(path) ?? [];
+    if (kind === undefined || device === undefined || open.length === 0) return [];
+    return [{
+      ...(open.length === 1 ? { account: open[0]!.name } : {}),
+      reason: `the ${kind} device ${
+        shown(device)
+      } unpacks what is sent to its UDP port here, and passes on what is in it`,
+      remedy: "enable again with --only-port and the proxy's port",
+    }];
+  });
+}
 
 /** IFF_PERSIST: it is there while nobody has it open (linux/if_tun.h). */
 const PERSISTENT = 0x0800;

@@ -13,6 +13,7 @@ const WAITING = ["LISTEN", "UNCONN"];
 interface Socket {
   readonly protocol: string;
   readonly state: string;
+  readonly localAddress: string;
   readonly localPort: number;
   readonly peerAddress: string;
   readonly peerPort: number;
@@ -23,10 +24,12 @@ function parseSockets(text: string): Socket[] {
   return text.split("\n").flatMap((line) => {
     const match = /^(\S+)\s+(\S+)\s+\d+\s+\d+\s+(\S+):(\d+)\s+(\S+):(\d+|\*)(.*)$/.exec(line);
     if (match === null) return [];
-    const [, protocol = "", state = "", _local, port = "", peer = "", to = "", more = ""] = match;
+    const [, protocol = "", state = "", local = "", port = "", peer = "", to = "", more = ""] =
+      match;
     return [{
       protocol,
       state,
+      localAddress: plainAddress(local),
       localPort: Number(port),
       peerAddress: plainAddress(peer),
       peerPort: Number(to) || 0,
@@ -64,7 +67,14 @@ export function connectionWarnings(
   );
   const all = parseSockets(sockets);
   const open = all.filter(({ state }) => !WAITING.includes(state));
-  const isHere = ({ peerAddress }: Socket) => isLoopback(peerAddress) || own.has(peerAddress);
+  const ends = new Set(
+    all.map((one) => `${one.localAddress} ${one.localPort} ${one.peerAddress} ${one.peerPort}`),
+  );
+  // Somebody's DNAT may lead elsewhere what is for an address of this machine's own.
+  const isHere = ({ protocol, state, localAddress, localPort, peerAddress, peerPort }: Socket) =>
+    isLoopback(peerAddress) || own.has(peerAddress) &&
+      (protocol !== "tcp" || state !== "ESTAB" ||
+        ends.has(`${peerAddress} ${peerPort} ${localAddress} ${localPort}`));
   return accounts.flatMap((one) => {
     const held = open.filter((socket) => isOf(one, socket.uid));
     // What comes to a server of its own is no way out.
