@@ -60,10 +60,15 @@ interface Planned {
   readonly asked?: What;
   readonly own?: Attempt | undefined;
   readonly control?: Attempt | undefined;
+  /** Whose uid it is tried with, where that is not the account's own. */
+  readonly as?: Person;
   /** How it is judged; by default as what the lock must refuse. */
   readonly judge?: (what: string, own: Attempt, control: Attempt) => Try;
   readonly part?: Part | undefined;
 }
+
+/** Of so many ranges of subordinate uids the first uid is tried, too. */
+const MOST_RANGES = 5;
 
 /** Addresses reserved for documentation (RFC 5737, RFC 3849): nobody has them. */
 const NOBODYS: Readonly<Record<Family, string>> = { 4: "203.0.113.9", 6: "2001:db8::9" };
@@ -92,7 +97,7 @@ export async function verify(account: Verified, options: VerifyOptions): Promise
   ];
   const asks = planned.flatMap((one): Attempted[] => {
     if ("verdict" in one || one.asked === undefined) return [];
-    const who = [...one.own ? [] : [account], ...one.control ? [] : [options.control]];
+    const who = [...one.own ? [] : [one.as ?? account], ...one.control ? [] : [options.control]];
     return who.map((as) => ({ as, ...one.asked! }));
   });
   const { answers, complaint } = await tryAll(ask, asks);
@@ -151,7 +156,8 @@ async function outside(
     const label = `IPv${family}`;
     const planned = (what: string, way: Way | undefined, asked: What): Planned => {
       // A socket bound to a device asks no route: the word of the kernel does not hold it back.
-      const isHeld = own?.outcome === "refused" && (way !== "device" || account.state === "locked");
+      const isHeld = own?.outcome === "refused" &&
+        (asked.kind !== "device" || account.state === "locked");
       return {
         what: `${label}: ${what}`,
         asked,
@@ -181,6 +187,14 @@ async function outside(
             ...byDevice,
             device,
           }),
+          // The filter has rules of their own for them.
+          ...account.ranges.slice(0, MOST_RANGES).map(({ first: uid }) => ({
+            ...planned(`the same as its subordinate uid ${uid}`, undefined, {
+              ...byDevice,
+              device,
+            }),
+            as: { name: `uid ${uid}`, uid, groups: [uid] },
+          })),
         ]),
     ];
   });

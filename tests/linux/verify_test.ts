@@ -116,7 +116,7 @@ for (const { backend, variant, label } of WAYS) {
       assertEquals([verified.code, verified.proven], [0, true], JSON.stringify(verified));
       assertEquals(
         verdicts(verified, /^IPv/),
-        Array.from({ length: 10 }, () => "proven"),
+        Array.from({ length: 12 }, () => "proven"),
         JSON.stringify(verified, null, 1),
       );
       assertEquals(verdicts(verified, /^loopback/), ["note"]);
@@ -144,7 +144,7 @@ worldTest("verify of the outside: only what is tried and refused is proven", asy
     for (const target of [`${OUTSIDE_V4}:${PORT}`, `[${OUTSIDE_V6}]:${PORT}`]) {
       const locked = await verify(world, agent, "--target", target);
       assertEquals(locked.code, 0, JSON.stringify(locked, null, 1));
-      assertEquals(verdicts(locked, /^IPv/), Array.from({ length: 10 }, () => "proven"));
+      assertEquals(verdicts(locked, /^IPv/), Array.from({ length: 12 }, () => "proven"));
       assertStringIncludes(JSON.stringify(locked.tries), "control nobody: it went out");
     }
   });
@@ -178,6 +178,16 @@ worldTest("verify of the outside: only what is tried and refused is proven", asy
       await lock();
     });
   }
+
+  await t.step("what status cannot see is tried: a table that somebody made dormant", async () => {
+    await world.must("nft", "add", "table", "ip", "mangle", "{ flags dormant; }");
+    const { code, state, tries } = await verify(world, agent);
+    assertEquals([code, state], [3, "locked"], JSON.stringify(tries, null, 1));
+    const bySubordinate = verdicts({ tries } as Verification, /^IPv4: .* subordinate uid/);
+    assertEquals(bySubordinate, ["failed"], JSON.stringify(tries, null, 1));
+    await world.must("nft", "delete", "table", "ip", "mangle");
+    await lock();
+  });
 
   await t.step("all of the account's ports in use, the tries have one of root's", async () => {
     const range = (await world.must("sysctl", "-n", "net.ipv4.ip_local_port_range")).trim();
