@@ -63,8 +63,8 @@ export interface System<M> {
   leaves?(machine: M, holder: Holder): string[];
   /** Services that look names up, or print, which a lock with ports shuts to its account. */
   readonly resolvers?: readonly Resolver[];
-  /** A sentence on what was recorded of a locked account; undefined where nothing is. */
-  recorded?(ask: Ask, machine: M, name: string): Promise<string | undefined>;
+  /** A sentence on what was recorded of each account of which anything is. */
+  recorded?(ask: Ask, machine: M, names: readonly string[]): Promise<ReadonlyMap<string, string>>;
   /**
    * How many of root's own tries as the account were recorded since a time, in milliseconds since
    * 1970; undefined where nothing is recorded.

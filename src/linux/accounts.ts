@@ -4,7 +4,7 @@
  * @module
  */
 import type { Lock, Piece, Uids } from "../lock/piece.ts";
-import { printRange, type UidRange } from "../lock/uid_range.ts";
+import { printRange, single, type UidRange } from "../lock/uid_range.ts";
 
 /** One account (passwd(5)). */
 export interface PasswdEntry {
@@ -65,11 +65,8 @@ export function subordinateRanges({ ranges }: Subuid, { name, uid }: PasswdEntry
   return ranges.filter(({ owner }) => owner === name || owner === `${uid}`);
 }
 
-/** The uid's own range. */
-export const ownRange = (uid: number): UidRange => ({ first: uid, last: uid });
-
 /** The account's own uid, as a piece holds it: in a dry-run, that of its name. */
-export const ownUids = ({ uid }: Lock): Uids => uid === undefined ? "name" : ownRange(uid);
+export const ownUids = ({ uid }: Lock): Uids => uid === undefined ? "name" : single(uid);
 
 /** The subordinate uids, as pieces hold them: in a dry-run, one piece stands for every range. */
 export const subordinateUids = ({ ranges }: Lock): Uids[] =>

@@ -100,14 +100,15 @@ function listedRules({ answers }: Machine): string {
   );
 }
 
-/** Whether what an account is refused is recorded now. */
-export function isRecorded(machine: Machine, name: string): boolean {
-  return audit.found(machine).some(({ owner, fault }) => owner === name && fault === undefined);
+/** The accounts of which is recorded now what they are refused. */
+export function recordedAccounts(machine: Machine): Set<string> {
+  const sound = audit.found(machine).filter(({ fault }) => fault === undefined);
+  return new Set(sound.flatMap(({ owner }) => owner ?? []));
 }
 
 /** A sentence where what an account is refused is recorded for as long as the machine runs. */
 export function staysRecorded(machine: Machine, name: string): string[] {
-  return isLocked(machine) && isRecorded(machine, name)
+  return isLocked(machine) && recordedAccounts(machine).has(name)
     ? ["what it tries is recorded until the next boot: the audit rules are locked"]
     : [];
 }

@@ -6,25 +6,24 @@
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Answer, Kind, Known, Questions } from "../lock/piece.ts";
-import { overlap, UidSet } from "../lock/uid_range.ts";
+import { overlap, single, UidSet } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
 import type { Files } from "../statements.ts";
 import { type Root, UnreadableError } from "../root.ts";
 import {
-  ownRange,
   parsePasswd,
   parseSubuid,
   type PasswdEntry,
   subordinateRanges,
   unclearLines,
 } from "./accounts.ts";
-import { audit, isRecorded, staysRecorded } from "./audit.ts";
+import { audit, recordedAccounts, staysRecorded } from "./audit.ts";
 import { auditAtBoot } from "./audit_at_boot.ts";
 import { boot } from "./boot/boot.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
-import { recordedTries, refusedSince } from "./log.ts";
+import { recordedTries, refusedSince, type Tally } from "./log.ts";
 import { askAll, familiesOf, IPV6, type Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
 import { refuse, refuseTools } from "./refusals.ts";
@@ -109,11 +108,11 @@ export const linux: System<Machine> = {
     );
     const ofNobody = new UidSet(holdings.unowned.flatMap(({ uids }) => uids ?? []));
     const owned = new UidSet(
-      holdings.owners.flatMap((name) => holdings.uidsOf(name).map(ownRange)),
+      holdings.owners.flatMap((name) => holdings.uidsOf(name).map(single)),
     );
     const subordinate = new UidSet(machine.subuid.ranges);
     for (const { name, uid } of machine.passwd) {
-      const own = ownRange(uid);
+      const own = single(uid);
       if (ofNobody.covers(own) && !subordinate.covers(own) && !owned.covers(own)) names.add(name);
     }
     return [...names].sort().flatMap((name) => linux.holder(machine, holdings, name) ?? []);
@@ -122,7 +121,7 @@ export const linux: System<Machine> = {
   leftOver(machine, holdings) {
     const known = new UidSet([
       ...machine.subuid.ranges,
-      ...machine.passwd.map(({ uid }) => ownRange(uid)),
+      ...machine.passwd.map(({ uid }) => single(uid)),
       ...linux.holders(machine, holdings).flatMap((holder) => holdings.uids(holder).ranges),
     ]);
     return holdings.unowned.flatMap((piece) => {
@@ -184,22 +183,22 @@ export const linux: System<Machine> = {
     ...savedNotes(machine, holder),
   ],
 
-  async recorded(ask, machine, name) {
-    if (!isRecorded(machine, name)) return undefined;
+  async recorded(ask, machine, accounts) {
+    const recorded = recordedAccounts(machine);
+    const names = accounts.filter((name) => recorded.has(name));
+    if (names.length === 0) return new Map();
     try {
-      const { count, since, file } = await refusedSince(ask, name, 5);
-      const from = since === undefined ? "" : ` since ${new Date(since).toISOString()}`;
-      const where = file === undefined ? "" : ` in ${file}`;
-      const times = count === 1 ? "once" : `${count} times`;
-      return `refused ${times}${from}, recorded${where}: fishnet firewall log shows it`;
+      const tallies = await refusedSince(ask, names, 5);
+      return new Map([...tallies].map(([name, tally]) => [name, tallyLine(tally)]));
     } catch (error) {
       if (!(error instanceof FishnetError)) throw error;
-      return `how often it was refused could not be read in 5 s: ${error.message}`;
+      const why = `how often it was refused could not be read in 5 s: ${error.message}`;
+      return new Map(names.map((name) => [name, why]));
     }
   },
 
   async recordedTries(ask, machine, name, from) {
-    return isRecorded(machine, name) ? await recordedTries(ask, name, from) : undefined;
+    return recordedAccounts(machine).has(name) ? await recordedTries(ask, name, from) : undefined;
   },
 
   resolvers: RESOLVERS,
@@ -221,6 +220,13 @@ export const linux: System<Machine> = {
   ],
 };
 
+function tallyLine({ count, since, file }: Tally): string {
+  const from = since === undefined ? "" : ` since ${new Date(since).toISOString()}`;
+  const where = file === undefined ? "" : ` in ${file}`;
+  const times = count === 1 ? "once" : `${count} times`;
+  return `refused ${times}${from}, recorded${where}: fishnet firewall log shows it`;
+}
+
 /** Where IPv6 is a module, any account's first socket loads it: then it has to be locked by then. */
 async function filesOf({ ask, look }: Root): Promise<Files> {
   const files = await look(FILES);
@@ -236,9 +242,9 @@ function existing(entry: PasswdEntry, machine: Machine, holdings: Holdings): Hol
   const { name, uid } = entry;
   const ranges = subordinateRanges(machine.subuid, entry)
     .map(({ first, last }) => ({ first, last }));
-  const has = [ownRange(uid), ...ranges];
+  const has = [single(uid), ...ranges];
   const shared = [
-    ...machine.passwd.flatMap((other) => other.name === name ? [] : [ownRange(other.uid)]),
+    ...machine.passwd.flatMap((other) => other.name === name ? [] : [single(other.uid)]),
     ...machine.subuid.ranges.filter(({ owner }) => owner !== name && owner !== `${uid}`),
   ].filter((range) => has.some((one) => overlap(one, range)));
   const others = holdings.namesOf(uid).filter((other) => other !== name);

@@ -56,16 +56,25 @@ export interface Tally {
 }
 
 /**
+ * The tallies of accounts, out of one search.
+ *
  * @param seconds how long it may take
  * @throws {FishnetError} where the log cannot be read, or not in that time.
  */
-export async function refusedSince(ask: Ask, account: string, seconds?: number): Promise<Tally> {
-  const text = await search(ask, { accounts: [account] }, seconds);
-  const { refusals, since } = parse(text, [account]);
+export async function refusedSince(
+  ask: Ask,
+  accounts: readonly string[],
+  seconds?: number,
+): Promise<Map<string, Tally>> {
+  const { refusals, since } = parse(await search(ask, { accounts }, seconds), accounts);
   const { stdout } = await ask(["grep", "^log_file", "/etc/audit/auditd.conf"]);
   const file = /^log_file\s*=\s*(\S+)/.exec(stdout)?.[1];
-  const count = refusals.filter(({ time }) => since === undefined || time >= since).length;
-  return { count, since, file };
+  const byAccount = Map.groupBy(refusals, ({ account }) => account);
+  return new Map(accounts.map((name) => {
+    const from = since.get(name);
+    const refused = (byAccount.get(name) ?? []).filter(({ time }) => time >= (from ?? 0));
+    return [name, { count: refused.length, since: from, file }];
+  }));
 }
 
 /** Milliseconds in which a record of what was just refused must be there. */
@@ -134,10 +143,10 @@ interface Event {
 
 type Fields = ReadonlyMap<string, string>;
 
-/** The refusals, and when the first of the accounts' rules was made that are there still. */
+/** The refusals, and when the first of each account's rules was made that are there still. */
 function parse(text: string, accounts: readonly string[]) {
   const events = new Map<string, Event>();
-  let since: number | undefined;
+  const since = new Map<string, number>();
   for (const line of text.split("\n")) {
     const [, type, id, rest] =
       /^(?:node=\S+ )?type=(\w+) msg=audit\(([\d.]+:\d+)\): (.*)$/.exec(line) ?? [];
@@ -148,10 +157,11 @@ function parse(text: string, accounts: readonly string[]) {
     if (type === "SYSCALL") event.call = fields;
     else if (type === "SOCKADDR") event.address = endpointOf(fields.get("saddr") ?? "");
     else if (type === "PROCTITLE") event.whole = true; // the last of a call's records
-    else if (type === "CONFIG_CHANGE" && accountOf(fields, accounts) !== undefined) {
-      const op = fields.get("op");
-      if (op === "add_rule") since ??= timeOf(id);
-      if (op === "remove_rule") since = undefined;
+    else if (type === "CONFIG_CHANGE") {
+      const [account, op] = [accountOf(fields, accounts), fields.get("op")];
+      if (account === undefined) continue;
+      if (op === "add_rule") since.getOrInsert(account, timeOf(id));
+      if (op === "remove_rule") since.delete(account);
     }
   }
   const refusals = [...events].flatMap(([id, event]) => refusalOf(id, event, accounts));

@@ -7,8 +7,8 @@
 import { FishnetError } from "../errors.ts";
 import type { Holdings } from "../lock/holder.ts";
 import type { Lock, LockOfAccount } from "../lock/piece.ts";
-import { overlap, printRange } from "../lock/uid_range.ts";
-import { ownRange, type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
+import { overlap, printRange, single } from "../lock/uid_range.ts";
+import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
 import { refuseLog } from "./audit.ts";
 import { refusePersist } from "./boot/boot.ts";
 import type { Machine } from "./machine.ts";
@@ -43,7 +43,7 @@ function refuseUnclear(account: PasswdEntry, { subuid }: Machine): void {
 
 /** Refuses uids that are locked for another name: disabling that one would open part of this one. */
 function refuseOtherName({ name, uid, ranges = [] }: LockOfAccount, holdings: Holdings): void {
-  for (const range of [ownRange(uid), ...ranges]) {
+  for (const range of [single(uid), ...ranges]) {
     const [other] = holdings.othersWith(range, name);
     if (other === undefined) continue;
     throw new FishnetError(

@@ -10,11 +10,11 @@
  *
  * @module
  */
-import { restoreFile, writeFile } from "../lock/file.ts";
+import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../lock/line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import { single } from "../lock/uid_range.ts";
 import type { Resolver } from "../lock/verify.ts";
-import { ownRange } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
 
 /** The folders of their sockets: systemd-resolved.service(8), nscd(8), avahi-daemon(8), cupsd(8). */
@@ -84,7 +84,7 @@ export const resolver: Kind<Machine> = {
     if (machine === undefined || uid === undefined || onlyPorts.length === 0) return [];
     const folders = foldersOf(machine);
     if (folders.length === 0) return [];
-    const piece = (is: string, why: string): Piece => ({ is, why, uids: ownRange(uid), owner });
+    const piece = (is: string, why: string): Piece => ({ is, why, uids: single(uid), owner });
     return [
       ...(hasBus(machine) && folders.some(isOnBus)
         ? [piece(POLICY, "it may have no service on the system bus look a name up")]
@@ -106,7 +106,7 @@ export const resolver: Kind<Machine> = {
         return [{
           is: isPolicy ? POLICY : AT_BOOT,
           why: "",
-          uids: ownRange(uid),
+          uids: single(uid),
           ...(owner === undefined ? {} : { owner }),
           ...(text === `${whole}\n` ? {} : { fault: `${path} says something else` }),
         }];
@@ -115,7 +115,7 @@ export const resolver: Kind<Machine> = {
         [...named].filter(([, rights]) => rights === "---").map(([uid]): Found => ({
           is: listName(path),
           why: "",
-          uids: ownRange(uid),
+          uids: single(uid),
         }))
       ),
     ];
@@ -148,11 +148,9 @@ export const resolver: Kind<Machine> = {
       undo: [policyBack(uid, machine)],
     }));
     return [
-      ...of(AT_BOOT, pieces).map(({ uid }): Step => ({
-        line: sudo("rm", bootPath(uid)),
-        why: "no access lists at boot",
-        undo: [back(bootPath(uid), machine)],
-      })),
+      ...of(AT_BOOT, pieces).map(({ uid }) =>
+        removeFile(bootPath(uid), textOf(bootPath(uid), machine)!, "no access lists at boot")
+      ),
       ...foldersOf(machine).toReversed().flatMap((folder) => {
         const uids = of(listName(folder.path), pieces).map(({ uid }) => uid);
         return uids.length === 0 ? [] : [allowStep(folder, uids)];
@@ -183,7 +181,8 @@ const RELOAD: Step = { line: RELOAD_BUS, why: "the bus reads its policies", undo
 const policyBack = (uid: number, machine: Machine) =>
   `${back(policyPath(uid), machine)} && ${RELOAD_BUS}`;
 
-const back = (path: string, { files }: Machine) => restoreFile(path, files.get(path)?.text);
+const textOf = (path: string, { files }: Machine) => files.get(path)?.text;
+const back = (path: string, machine: Machine) => restoreFile(path, textOf(path, machine));
 
 /** A folder of a service, and its access list. */
 interface Folder {

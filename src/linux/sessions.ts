@@ -12,7 +12,8 @@
 import { FishnetError } from "../errors.ts";
 import { feed, sudo } from "../lock/line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
-import { ownRange, ownUids } from "./accounts.ts";
+import { single } from "../lock/uid_range.ts";
+import { ownUids } from "./accounts.ts";
 import { bootQuestions, FOLDER, parseBootFile, readBoot } from "./boot/read_boot.ts";
 import type { Machine } from "./machine.ts";
 import probe from "./sessions_probe.sh" with { type: "text" };
@@ -59,7 +60,7 @@ export const sessions: Kind<Machine> = {
       });
       return [{
         ...slicePiece({ name: account.name, uid: Number(uid) }),
-        uids: ownRange(Number(uid)),
+        uids: single(Number(uid)),
         says: { sessions: true },
         ...(whole ? {} : { fault: `the addresses of ${slice} are set otherwise` }),
       }];
@@ -67,7 +68,7 @@ export const sessions: Kind<Machine> = {
   },
 
   make(pieces, machine) {
-    return pieces.filter(isSlice).flatMap((piece) => {
+    return (pieces as readonly SlicePiece[]).flatMap((piece) => {
       if (machine !== undefined) refuseForeign(piece, machine);
       return [
         {
@@ -89,7 +90,7 @@ export const sessions: Kind<Machine> = {
    * session blocked (systemd 252).
    */
   unmake(pieces) {
-    return pieces.filter(isSlice).flatMap(({ slice }): Step[] => {
+    return (pieces as readonly SlicePiece[]).flatMap(({ slice }): Step[] => {
       const shut = setLine(slice, true);
       return openLines(slice).map((line, i) => ({
         line,
@@ -102,8 +103,6 @@ export const sessions: Kind<Machine> = {
     });
   },
 };
-
-const isSlice = (piece: Piece): piece is SlicePiece => "slice" in piece;
 
 const fileOf = (slice: string, name: string) => `${CONTROL}/${slice}.d/50-${name}.conf`;
 

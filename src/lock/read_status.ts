@@ -27,11 +27,12 @@ export async function readStatus<M>(
     const report = statusIn(sightOf(system, machine), names);
     const held = report.accounts.filter(isHeld);
     const doors = await system.doors?.(session, machine, held, false) ?? [];
-    const accounts = await Promise.all(report.accounts.map(async (account) => {
-      const recorded = await system.recorded?.(session.ask, machine, account.name);
-      if (recorded === undefined) return account;
-      return { ...account, notes: [...account.notes ?? [], recorded] };
-    }));
+    const all = report.accounts.map(({ name }) => name);
+    const recorded = await system.recorded?.(session.ask, machine, all);
+    const accounts = report.accounts.map((account) => {
+      const note = recorded?.get(account.name);
+      return note === undefined ? account : { ...account, notes: [...account.notes ?? [], note] };
+    });
     return {
       report: { ...report, accounts },
       warnings: [...lostAtReboot(held), ...doors],

@@ -6,6 +6,7 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Found, Lock, Piece } from "../lock/piece.ts";
+import { single } from "../lock/uid_range.ts";
 import type { Machine } from "./machine.ts";
 import { type AccountRules, readRules, RULES_FILE } from "./rules.ts";
 
@@ -15,7 +16,7 @@ const BASE = "all but loopback is refused";
 export function wantedPieces(where: string, { name, uid, onlyPorts }: Lock): Piece[] {
   return pieces(where, onlyPorts.length === 0 ? undefined : onlyPorts).map((piece) => ({
     ...piece,
-    uids: uid === undefined ? "name" : { first: uid, last: uid },
+    uids: uid === undefined ? "name" : single(uid),
     owner: name,
   }));
 }
@@ -40,7 +41,7 @@ export function foundPieces(where: string, lines: readonly string[], { names }: 
     const fault = strange.length > 0 ? `"${strange[0]}" is none of our rules` : account.fault;
     return pieces(where, account.onlyPorts).map((piece, i) => ({
       ...piece,
-      uids: { first: uid, last: uid },
+      uids: single(uid),
       ...(owner === undefined ? {} : { owner }),
       ...(fault === undefined ? {} : { fault }),
       ...(i === 0 ? {} : { says: { onlyPorts: account.onlyPorts ?? [] } }),

@@ -6,6 +6,7 @@
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { LockOfAccount } from "../lock/piece.ts";
+import { single } from "../lock/uid_range.ts";
 import type { System } from "../system.ts";
 import { accountsOf } from "./accounts.ts";
 import { skipFault } from "./anchor.ts";
@@ -82,7 +83,7 @@ function existing(
     name,
     uid,
     ranges: [],
-    shared: known.some(isOthers) ? [{ first: uid, last: uid }] : [],
+    shared: known.some(isOthers) ? [single(uid)] : [],
     exists: true,
     names: [...new Set([name, ...known.filter((other) => !isOthers(other))])],
     formerUids: holdings.uidsOf(name).filter((former) =>

@@ -274,7 +274,8 @@ for (const backend of ["iptables", "nftables"] as const) {
       });
 
       await t.step("the records are counted from when the rules were made", async () => {
-        const { count, since, file } = await refusedSince(ask, agent);
+        const tallies = await refusedSince(ask, [agent]);
+        const { count, since, file } = tallies.get(agent)!;
         assertEquals(count, (await read()).length);
         assert(
           since !== undefined && since <= start && start - since < 120_000,

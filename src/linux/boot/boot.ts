@@ -18,7 +18,7 @@ import { sudo } from "../../lock/line.ts";
 import type { Kind, Step } from "../../lock/piece.ts";
 import type { Machine } from "../machine.ts";
 import { foundAtBoot } from "./found.ts";
-import { accountPiece, type BootPiece, isBoot, SHARED, wantedLinks } from "./pieces.ts";
+import { accountPiece, type BootPiece, SHARED, wantedLinks } from "./pieces.ts";
 import {
   AGAIN,
   besideUnits,
@@ -50,8 +50,7 @@ export const boot: Kind<Machine> = {
 
   make(pieces, machine) {
     const state = readBoot(machine);
-    const own = pieces.filter(isBoot);
-    if (own.length === 0) return [];
+    const own = pieces as readonly BootPiece[];
     const writes = own.some(({ part, uids }) => part === "file" && uids === undefined);
     const start = own.some(({ part }) => part === "links")
       ? startSteps(state, STOP)
@@ -61,7 +60,7 @@ export const boot: Kind<Machine> = {
 
   unmake(pieces, machine) {
     const state = readBoot(machine);
-    const own = pieces.filter(isBoot);
+    const own = pieces as readonly BootPiece[];
     const shared = SHARED.filter((piece) => own.some(({ is }) => is === piece.is)).toReversed();
     const steps = [...own.filter(({ uids }) => uids !== undefined), ...shared]
       .flatMap((piece) => unmakeSteps(piece, state));

@@ -5,7 +5,7 @@
  */
 import { sudo } from "../../lock/line.ts";
 import type { Found } from "../../lock/piece.ts";
-import { ownRange } from "../accounts.ts";
+import { single } from "../../lock/uid_range.ts";
 import type { Machine } from "../machine.ts";
 import {
   accountPiece,
@@ -112,7 +112,7 @@ function accountsFound({ files }: BootState): Found[] {
     const { backend, onlyPorts, sessions } = account;
     return [{
       ...accountPiece({ ...account, uid: Number(uid), persist: true, log: false }),
-      uids: ownRange(Number(uid)),
+      uids: single(Number(uid)),
       text,
       says: { persist: true, backend, onlyPorts, ...(sessions ? { sessions } : {}) },
       ...(said === undefined ? { fault: `${path} was changed` } : {}),

@@ -103,9 +103,6 @@ export function accountPiece({ name, uid, ...options }: Omit<Lock, "ranges">): F
   };
 }
 
-/** Whether a piece is of this kind. */
-export const isBoot = (piece: Piece): piece is BootPiece => "part" in piece;
-
 /** Waiting for a firewall that itself waits for sysinit.target would be a cycle. */
 export function wantedLinks({ othersAreLate }: BootState): readonly string[] {
   return othersAreLate ? LINKS.filter((link) => !link.endsWith(AGAIN)) : LINKS;
