@@ -3,6 +3,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import type { Result } from "../support/process.ts";
 import { World } from "../support/world.ts";
 import { AGENT, type Boot, bootTest, CONTROL, Machine } from "./machine.ts";
+import type { Warning } from "../../src/lock/report.ts";
 
 const FOLDER = "/etc/fishnet-firewall";
 const LOCK = "/etc/systemd/system/fishnet-lock.service";
@@ -181,19 +182,24 @@ bootedTest(
     const etc = await machine.etc();
     const status = async () => {
       const { stdout } = await boot.fishnet("status", "--agent-user", AGENT.name, "--json");
-      const [{ state, survivesReboot, rebootFaults }] = JSON.parse(stdout).accounts;
+      const { accounts: [{ state, survivesReboot, rebootFaults, rebootRemedy }], warnings } = JSON
+        .parse(stdout);
       assertEquals(state, "locked");
-      return { survivesReboot, rebootFaults };
+      const [{ remedy }] = [...warnings.filter((one: Warning) => one.urgency === 1), {}];
+      assertEquals(remedy, rebootRemedy);
+      return { survivesReboot, rebootFaults, ...(remedy === undefined ? {} : { remedy }) };
     };
     assertEquals(await status(), { survivesReboot: true, rebootFaults: undefined });
     for (const [fault, how, back] of BROKEN) {
       await boot.must("sh", "-c", how);
-      const { survivesReboot, rebootFaults } = await status();
+      const { survivesReboot, rebootFaults, remedy } = await status();
       assertEquals(survivesReboot, false, how);
       assertMatch(`${rebootFaults}`, fault);
       // What an administrator did on purpose stays his: the rest is put right.
-      if (/null|own\.conf/.test(how)) await boot.must("sh", "-c", back);
-      else assertEquals((await enable(boot, [AGENT.name], "--persist")).code, 0, how);
+      if (/null|own\.conf/.test(how)) {
+        assertMatch(remedy!, /^sudo (systemctl unmask fishnet-lock\.service|rm \S+own\.conf && )/);
+        await boot.must("sh", "-c", back);
+      } else assertEquals((await enable(boot, [AGENT.name], "--persist")).code, 0, how);
       assertEquals(await status(), { survivesReboot: true, rebootFaults: undefined }, how);
       assertEquals(await machine.etc(), etc, how);
     }

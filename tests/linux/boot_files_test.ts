@@ -5,6 +5,7 @@ import { PYTHON, type Variant, type World, worldTest } from "../support/world.ts
 
 const BOOT = new URL("../../src/linux/boot/", import.meta.url).pathname;
 const SCRIPT = `${BOOT}lock.sh`;
+const PROBE = `${BOOT}../sessions_probe.sh`;
 const UNITS = [...Deno.readDirSync(BOOT)].map(({ name }) => name)
   .filter((name) => name.endsWith(".service")).sort();
 
@@ -27,8 +28,28 @@ Deno.test("what a person prints with echo has no quote, no backslash and no long
   }
 });
 
-await toolTest("shellcheck", "the script is clean to shellcheck", async () => {
+await toolTest("shellcheck", "the scripts are clean to shellcheck", async () => {
   assertEquals(await run(["shellcheck", "--shell=sh", SCRIPT]), NOTHING);
+  assertEquals(await run(["shellcheck", "--shell=bash", PROBE]), NOTHING);
+});
+
+Deno.test("only a refusal is an effect of --sessions, no slice that starts nothing", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "fishnet-probe-" });
+  try {
+    // Answers for the slice as systemd-run does for a service that ended so, or did not start.
+    const stub = '#!/bin/sh\ncase "$*" in *--slice=system.slice*) ;; *) exit "$ANSWER" ;; esac\n';
+    await Deno.writeTextFile(`${folder}/systemd-run`, stub, { mode: 0o755 });
+    const answered = async (code: number) => {
+      const env = [`PATH=${folder}:/usr/bin:/bin`, `ANSWER=${code}`];
+      const { code: ended, stderr } = await run(["env", ...env, "bash", PROBE, "user-1001.slice"]);
+      return [ended, stderr.replace(/ on this system.*| whether.*/s, "")];
+    };
+    assertEquals(await answered(77), [0, ""]);
+    assertEquals(await answered(0), [1, "--sessions has no effect"]);
+    assertEquals(await answered(1), [1, "cannot tell"]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 await toolTest("systemd-analyze", "the units are sound, and may do little", async () => {
