@@ -111,7 +111,7 @@ async function change(command: Changing): Promise<void> {
   const { kind, json } = command;
   const { accounts, steps, stays, warnings } = await makeChange(
     system,
-    { ...command, asked: command },
+    command,
     {
       onWaiting: () => output.printWaiting("another run of this program is at work"),
       onPlan: ({ length }) => {

@@ -11,6 +11,9 @@ export type System = "linux" | "macos";
 /** Which of Linux's two rule sets carries a lock. */
 export type Backend = "iptables" | "nftables";
 
+/** Where the local proxy listens if nothing else is said: the reference page's port. */
+export const PROXY_PORT = 3777;
+
 /** Longest name that Linux accepts: LOGIN_NAME_MAX of useradd(8), and of pf's anchor path. */
 const MAX_NAME_LENGTH = 32;
 

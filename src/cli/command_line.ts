@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Backend, parseAccountName, refuseRoot, type System } from "../account.ts";
+import { type Backend, parseAccountName, PROXY_PORT, refuseRoot, type System } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import type { LockOptions } from "../lock/piece.ts";
 import type { VerifyOptions } from "../lock/verify.ts";
@@ -119,7 +119,7 @@ function commandOf(kind: FirewallCommand, options: Options, around: Surroundings
     case "status":
       return { kind, ...about, explain: options.has("explain") };
     case "verify": {
-      const proxy = proxyOf(valueOf(options, "proxy") ?? "http://127.0.0.1:3777/health");
+      const proxy = proxyOf(valueOf(options, "proxy") ?? `http://127.0.0.1:${PROXY_PORT}/health`);
       return { kind, ...about, target: targetOf(valueOf(options, "target")), proxy };
     }
     case "log":

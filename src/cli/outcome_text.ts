@@ -4,11 +4,9 @@
  *
  * @module
  */
+import { PROXY_PORT } from "../account.ts";
 import type { AccountStatus, Warning } from "../lock/report.ts";
 import { shown, someOf } from "../shown.ts";
-
-/** Where the Fishnet proxy listens. */
-const PROXY_PORT = 3777;
 
 /** How an agent's programs are pointed at the proxy, each by a variable of its own. */
 export const PROXY_VARIABLES = [

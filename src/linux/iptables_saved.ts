@@ -44,19 +44,19 @@ const read = new WeakMap<Machine, readonly SavedRules[]>();
 
 /** The rules of both variants and families, parsed once for a reading. */
 export function savedRules(machine: Machine): readonly SavedRules[] {
-  return read.getOrInsertComputed(
-    machine,
-    ({ families, answers }) =>
-      families.flatMap((family) =>
-        (["nft", "legacy"] as const).map((variant) => {
-          const own = answers.get(`${family} ${variant}`);
-          const plain = answers.get(`${family} plain`);
-          const answer = plain !== undefined && variant === plainVariant(machine) ? plain : own;
-          const text = answer === undefined ? "" : textIn(answer, family, variant);
-          return { family, variant, ...parseIptablesSave(text) };
-        })
-      ),
-  );
+  const { families, answers } = machine;
+  const saved = read.get(machine) ??
+    families.flatMap((family) =>
+      (["nft", "legacy"] as const).map((variant) => {
+        const own = answers.get(`${family} ${variant}`);
+        const plain = answers.get(`${family} plain`);
+        const answer = plain !== undefined && variant === plainVariant(machine) ? plain : own;
+        const text = answer === undefined ? "" : textIn(answer, family, variant);
+        return { family, variant, ...parseIptablesSave(text) };
+      })
+    );
+  read.set(machine, saved);
+  return saved;
 }
 
 /** What the two variants say where the kernel has not got them: then they hold no rule. */

@@ -153,14 +153,15 @@ function parse(text: string, accounts: readonly string[]) {
     if (type === undefined || id === undefined || rest === undefined) continue;
     // What auditd adds for the reader's convenience stands behind this (auditd.conf(5), log_format).
     const fields = fieldsOf(rest.split("\x1d", 1)[0]!);
-    const event = events.getOrInsertComputed(id, () => ({}));
+    const event = events.get(id) ?? {};
+    events.set(id, event);
     if (type === "SYSCALL") event.call = fields;
     else if (type === "SOCKADDR") event.address = endpointOf(fields.get("saddr") ?? "");
     else if (type === "PROCTITLE") event.whole = true; // the last of a call's records
     else if (type === "CONFIG_CHANGE") {
       const [account, op] = [accountOf(fields, accounts), fields.get("op")];
       if (account === undefined) continue;
-      if (op === "add_rule") since.getOrInsert(account, timeOf(id));
+      if (op === "add_rule") since.set(account, since.get(account) ?? timeOf(id));
       if (op === "remove_rule") since.delete(account);
     }
   }

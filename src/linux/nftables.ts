@@ -194,10 +194,12 @@ function createSteps(pieces: readonly ElementPiece[], machine: Machine | undefin
     if (typeof uids !== "object" || machine === undefined) {
       return [elementStep("create", piece, ownerWord(piece))];
     }
-    const held = there.getOrInsertComputed(`${table.name} ${set} ${port}`, () => {
+    const key = `${table.name} ${set} ${port}`;
+    let held = there.get(key);
+    if (held === undefined) {
       const elements = parseTable(listingOf(table, machine) ?? "").sets.get(set) ?? [];
-      return elements.filter((element) => element.port === port);
-    });
+      there.set(key, held = elements.filter((element) => element.port === port));
+    }
     const parts = new UidSet(held).without(uids);
     held.push(...parts);
     return parts.map((part) => elementStep("create", piece, printRange(part)));

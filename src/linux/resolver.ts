@@ -17,12 +17,12 @@ import { single } from "../lock/uid_range.ts";
 import type { Resolver } from "../lock/verify.ts";
 import type { Machine } from "./machine.ts";
 
-/** The folders of their sockets: systemd-resolved.service(8), nscd(8), avahi-daemon(8), cupsd(8). */
-const FOLDERS = ["/run/systemd/resolve", "/run/nscd", "/run/avahi-daemon", "/run/cups"];
-
 const BUS = "/run/dbus/system_bus_socket";
 
-/** What `verify` tries: the account may write to none of these sockets, and call none of the names. */
+/**
+ * What `verify` tries: the account may write to none of these sockets, and call none of the names
+ * (systemd-resolved.service(8), nscd(8), avahi-daemon(8), cupsd(8)).
+ */
 export const RESOLVERS: readonly Resolver[] = [
   {
     socket: "/run/systemd/resolve/io.systemd.Resolve",
@@ -32,6 +32,11 @@ export const RESOLVERS: readonly Resolver[] = [
   { socket: "/run/nscd/socket" },
   { socket: "/run/avahi-daemon/socket", call: { name: "org.freedesktop.Avahi", bus: BUS } },
   { socket: "/run/cups/cups.sock" },
+];
+
+/** The folders of the sockets. */
+const FOLDERS = [
+  ...new Set(RESOLVERS.map(({ socket }) => socket.slice(0, socket.lastIndexOf("/")))),
 ];
 
 /** The account may call none of these on the system bus. */

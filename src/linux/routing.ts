@@ -171,7 +171,9 @@ function rulesOf({ answers }: Machine, family: Family): readonly RoutingRule[] {
   if (answer.exitCode !== 0) {
     throw new UnreadableError(`the routing rules could not be read: ${answer.stderr.trim()}`);
   }
-  return parsed.getOrInsertComputed(answer, ({ stdout }) => parseRoutingRules(stdout));
+  const rules = parsed.get(answer) ?? parseRoutingRules(answer.stdout);
+  parsed.set(answer, rules);
+  return rules;
 }
 
 /** Each answer is parsed once: every account asks for it. */

@@ -24,7 +24,10 @@ const PATTERN = /(--uid-owner|skuid) [0-9-]+ |^table inet fishnet|comment "[^"\n
 const found = new WeakMap<Seen, readonly string[]>();
 
 function matchesIn(file: Seen | undefined): readonly string[] {
-  return file && found.getOrInsertComputed(file, ({ text }) => text.match(PATTERN) ?? []) || [];
+  if (file === undefined) return [];
+  const matches = found.get(file) ?? file.text.match(PATTERN) ?? [];
+  found.set(file, matches);
+  return matches;
 }
 
 /** Which files hold rules of the account, each with the command that clears it. */

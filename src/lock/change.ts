@@ -17,12 +17,11 @@ import { holderOf, lockOf, optionWords, type Sight, sightOf, statusIn } from "./
 import { lostAtReboot, systemAccounts, wholeness } from "./warnings.ts";
 
 /** What is to be changed, and for whom. */
-export interface Change {
+export interface Change extends Asked {
   readonly kind: Action;
   readonly accounts: readonly string[];
   /** Whether the accounts were named, and not taken from $USER. */
   readonly accountsGiven: boolean;
-  readonly asked: Asked;
 }
 
 /** What came of a change. */
@@ -54,16 +53,16 @@ export async function makeChange<M>(
     }
   };
   goOn();
-  const { kind, accounts: names, asked } = change;
+  const { kind, accounts: names } = change;
   const enabling = kind === "enable";
   if (enabling && !change.accountsGiven) {
     for (const name of names) await refuseOwn(name, session.ask);
   }
   const read = async (again?: Again<M>) =>
-    sightOf(system, await system.read(session, names, asked, again));
+    sightOf(system, await system.read(session, names, change, again));
   const sight = await read();
   const { there, machine } = sight;
-  const wishes = enabling ? names.map((name) => wishOf(sight, name, asked)) : [];
+  const wishes = enabling ? names.map((name) => wishOf(sight, name, change)) : [];
   const locks = wishes.map(({ lock }) => lock);
   await system.refuseTools?.(session.ask, locks);
   const freed = enabling

@@ -99,7 +99,8 @@ export function readRules(
       strange.push(line);
       continue;
     }
-    const entry = found.getOrInsertComputed(Number(user), () => ({ owner, rules: new Set() }));
+    const entry = found.get(Number(user)) ?? { owner, rules: new Set() };
+    found.set(Number(user), entry);
     for (const protocol of listed(protocols!)) {
       for (const range of listed(ports!)) {
         entry.rules.add(`${front} proto ${protocol} port ${range}${flags}`);

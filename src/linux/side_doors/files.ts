@@ -6,6 +6,7 @@
  */
 import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
+import { RESOLVERS } from "../resolver.ts";
 import type { Locked } from "./locked.ts";
 
 /** Control sockets whose owner does what it is told as root, in a network of its own choice. */
@@ -20,16 +21,13 @@ const ROOT_SOCKETS = [
 ];
 
 /** Sockets whose owner asks other machines for whoever may write to them; `--only-port` shuts some. */
-const ASKING_SOCKETS: Readonly<Record<string, { does: string; shut: boolean }>> = {
-  "/run/systemd/resolve/io.systemd.Resolve": {
-    does: "systemd-resolved look any name up, in the DNS",
-    shut: true,
-  },
-  "/run/nscd/socket": { does: "nscd look any name up, in the DNS", shut: true },
-  "/run/avahi-daemon/socket": { does: "avahi ask the local network for any name", shut: true },
+const ASKING_SOCKETS: Readonly<Record<string, string>> = {
+  "/run/systemd/resolve/io.systemd.Resolve": "systemd-resolved look any name up, in the DNS",
+  "/run/nscd/socket": "nscd look any name up, in the DNS",
+  "/run/avahi-daemon/socket": "avahi ask the local network for any name",
   // Any local account may make a queue that leads anywhere (CUPS-Create-Local-Printer).
-  "/run/cups/cups.sock": { does: "CUPS send anything to a printer of its choice", shut: true },
-  "/run/snapd.socket": { does: "snapd search its store for any words", shut: false },
+  "/run/cups/cups.sock": "CUPS send anything to a printer of its choice",
+  "/run/snapd.socket": "snapd search its store for any words",
 };
 
 /** The folders that programs are in, where the helpers are none of their own. */
@@ -88,7 +86,7 @@ export function filePaths(): string[] {
 export function fileWarnings(accounts: readonly Locked[], lines: string): Warning[] {
   const found = new Map<string, Set<number>>();
   for (const [, uid, what] of lines.matchAll(/^(\d+) ((?:write|run|cap) \/.*)$/gm)) {
-    found.getOrInsertComputed(what!, () => new Set()).add(Number(uid));
+    found.set(what!, (found.get(what!) ?? new Set()).add(Number(uid)));
   }
   const blind: Warning[] = !/^no getcap$/m.test(lines) ? [] : [{
     reason: "which programs have capabilities cannot be told without getcap",
@@ -112,9 +110,9 @@ export function fileWarnings(accounts: readonly Locked[], lines: string): Warnin
 }
 
 function socketWarning(path: string, { name: account, onlyPorts }: Locked, own: boolean): Warning {
-  const asking = ASKING_SOCKETS[path];
+  const does = ASKING_SOCKETS[path];
   const who = own ? "" : "its subordinate uids ";
-  if (asking === undefined) {
+  if (does === undefined) {
     return {
       account,
       reason: `${who}may write to ${path}, and so have root do anything for it`,
@@ -123,12 +121,12 @@ function socketWarning(path: string, { name: account, onlyPorts }: Locked, own: 
   }
   const remedy = !own
     ? `take the lines of ${account} out of /etc/subuid and /etc/subgid, and end what runs with them`
-    : !asking.shut
+    : !RESOLVERS.some(({ socket }) => socket === path)
     ? `setfacl -m u:${account}:--- ${path}, whenever its service starts`
     : onlyPorts.length === 0
     ? "enable again with --only-port and the proxy's port"
     : "install setfacl (the package acl), and enable again";
-  return { account, reason: `${who}may have ${asking.does} (${path})`, remedy };
+  return { account, reason: `${who}may have ${does} (${path})`, remedy };
 }
 
 function helperWarning(path: string): Warning | undefined {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { PROXY_PORT } from "../../account.ts";
 import type { Warning } from "../../lock/report.ts";
 import { isOf, type Locked } from "./locked.ts";
 
@@ -139,9 +140,6 @@ export function relayWarnings(
     }];
   });
 }
-
-/** Where the proxy listens if nothing else is said. */
-const PROXY_PORT = 3777;
 
 /** An account that is left with nobody to talk to: nobody else listens on the port of its proxy. */
 export function proxyWarnings(accounts: readonly Locked[], sockets: string): Warning[] {

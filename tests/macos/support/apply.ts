@@ -24,7 +24,7 @@ async function change(kind: "enable" | "disable", request: Request): Promise<str
   using signals = new SignalTrap();
   const { steps } = await makeChange(
     macos,
-    { kind, accounts, accountsGiven: true, asked: { onlyPorts, persist, ...sessions } },
+    { kind, accounts, accountsGiven: true, onlyPorts, persist, ...sessions },
     {
       onWaiting() {},
       onPlan() {},
