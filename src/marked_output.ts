@@ -13,7 +13,7 @@ export class MarkedOutput {
     this.#reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   }
 
-  /** Calls back once, when the word was printed. */
+  /** Calls back once, when the word was printed before the next mark. */
   onWord(word: string, heard: () => void): void {
     this.#word = { word, heard };
   }
@@ -30,6 +30,7 @@ export class MarkedOutput {
         const last = this.#text.slice(at + start.length, end).trim();
         const text = before.join("") + this.#text.slice(0, at);
         this.#text = this.#text.slice(end + 1);
+        this.#word = undefined; // what comes later is no answer to what was waited for
         return { text, last };
       }
       const searched = at < 0 ? Math.max(0, this.#text.length - start.length) : at;

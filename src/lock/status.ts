@@ -39,7 +39,8 @@ export function statusIn<M>(sight: Sight<M>, names: readonly string[]): StatusRe
     ? names.map((name) => holderOf(sight, name))
     : system.holders(machine, holdings);
   const accounts = [
-    ...holders.map((holder) => judge(holder, sight, inForce)),
+    ...holders.map((holder) => judge(holder, sight, inForce))
+      .filter(({ state }) => names.length > 0 || state !== "unlocked"),
     ...(names.length > 0
       ? []
       : system.leftOver(machine, holdings).map((piece) => leftOverStatus(piece, sight))),

@@ -174,10 +174,9 @@ Deno.test("an account that only somebody else's routing rule holds is none of ou
 Deno.test("audit rules that nobody may take away before the next boot are no lock", async () => {
   const rule = "-a always,exit -F arch=b64 -S connect,sendto,sendmsg,sendmmsg -F euid=1001 " +
     "-F exit=-EACCES -k fishnet-agent\n";
-  const status = await statusWith({
-    "auditctl -l": rule,
-    "auditctl -s": "enabled 2\npid 5\n",
-  });
+  const printed = { "auditctl -l": rule, "auditctl -s": "enabled 2\npid 5\n" };
+  assertEquals(statusIn(await sightWith(printed), []), { state: "unlocked", accounts: [] });
+  const status = await statusWith(printed);
   assertEquals(status.state, "unlocked");
   assertMatch(status.notes!.join(), /recorded until the next boot: the audit rules are locked/);
 });
