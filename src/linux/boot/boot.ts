@@ -49,6 +49,7 @@ export const boot: Kind<Machine> = {
   found: foundAtBoot,
 
   make(pieces, machine) {
+    if (pieces.length === 0) return [];
     const state = readBoot(machine);
     const own = pieces as readonly BootPiece[];
     const writes = own.some(({ part, uids }) => part === "file" && uids === undefined);
