@@ -68,7 +68,6 @@ Deno.test("a plan decides nothing: no condition, variable or loop but the one fo
   }
 });
 
-// Ten, and one against foreign sources, which IPv6 alone needs.
 Deno.test("enable of one account with iptables is ten commands and the loop", () => {
   for (const { lock, action, steps } of EVERY_PLAN) {
     if (lock.backend !== "iptables" || lock.onlyPorts.length > 0 || lock.persist) continue;

@@ -14,22 +14,33 @@ import { json } from "../shown.ts";
 /** The dry-run, to the letter of the reference page; pasted into a shell it does what it says. */
 export function printDryRun(
   action: Action,
-  plan: readonly Step[],
+  plan: readonly Pick<Step, "line" | "why">[],
   explain: boolean,
 ): void {
   printLines(() => [
     bold(`Firewall ${action}: dry-run`),
-    ...plan.flatMap((step) => [
-      ...(explain ? [dim(`  # ${step.why}`)] : []),
-      ...indented(step),
+    ...plan.flatMap(({ line, why }) => [
+      ...(explain ? [dim(`  # ${why}`)] : []),
+      ...indented(line),
     ]),
     "Re-run with --apply (or --apply-system) to execute.",
   ]);
 }
 
-/** Indents a command: of a text that goes on over several lines each stays as it is. */
-const indented = ({ line, loop }: Step) =>
-  line.split("\n").map((one, i) => i === 0 || loop ? `  ${one}` : one);
+/** Indents what a shell reads as commands; a line that begins inside quotes is part of a text. */
+function indented(command: string): string[] {
+  let quote = "";
+  return command.split("\n").map((line) => {
+    const shown = quote === "" ? `  ${line}` : line;
+    for (let i = 0; i < line.length; i++) {
+      const character = line[i]!;
+      if (character === "\\" && quote !== "'") i++; // what follows is no quote
+      else if (character === quote) quote = "";
+      else if (quote === "" && /['"]/.test(character)) quote = character;
+    }
+    return shown;
+  });
+}
 
 /**
  * A command as it runs, and before it why, where that is wanted. A text in it is marked where it

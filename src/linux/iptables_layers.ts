@@ -202,6 +202,7 @@ export const BASE = [DROP, JUMP_4, JUMP_6];
 export const LIMITS = [LOOPBACK_TCP, LOOPBACK_OTHER];
 const LAYERS = [...BASE, ...LIMITS, REFUSE];
 
+/** Those that all accounts share, by the text that they are saved as. */
 const SHARED_TEXTS: ReadonlyMap<string, Layer> = new Map(
   SHARED.map((layer) => {
     const { table, chain, words } = layer;

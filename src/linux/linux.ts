@@ -6,7 +6,7 @@
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Answer, Kind, Known, Questions } from "../lock/piece.ts";
-import { overlap, single, UidSet } from "../lock/uid_range.ts";
+import { isOf, overlap, single, UidSet } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
 import type { Files } from "../statements.ts";
@@ -249,8 +249,7 @@ function existing(entry: PasswdEntry, machine: Machine, holdings: Holdings): Hol
   ].filter((range) => has.some((one) => overlap(one, range)));
   const others = holdings.namesOf(uid).filter((other) => other !== name);
   const formerUids = holdings.uidsOf(name).filter((former) =>
-    former !== uid && !ranges.some(({ first, last }) => first <= former && former <= last) &&
-    holdings.namesOf(former).length === 1
+    !isOf({ uid, ranges }, former) && holdings.namesOf(former).length === 1
   );
   return {
     name,

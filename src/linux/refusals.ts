@@ -7,7 +7,7 @@
 import { FishnetError } from "../errors.ts";
 import type { Holdings } from "../lock/holder.ts";
 import type { Lock, LockOfAccount } from "../lock/piece.ts";
-import { overlap, printRange, single } from "../lock/uid_range.ts";
+import { overlap, printRange, single, type UidRange } from "../lock/uid_range.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
 import { refuseLog } from "./audit.ts";
 import { refusePersist } from "./boot/boot.ts";
@@ -43,13 +43,17 @@ function refuseUnclear(account: PasswdEntry, { subuid }: Machine): void {
 
 /** Refuses uids that are locked for another name: disabling that one would open part of this one. */
 function refuseOtherName({ name, uid, ranges = [] }: LockOfAccount, holdings: Holdings): void {
-  for (const range of [single(uid), ...ranges]) {
+  const refuse = (range: UidRange, what: string, is: string, it: string) => {
     const [other] = holdings.othersWith(range, name);
-    if (other === undefined) continue;
+    if (other === undefined) return;
     throw new FishnetError(
-      `uid ${printRange(range)} of '${name}' is locked already, for '${other}', ` +
-        `which had it: disable '${other}' first`,
+      `${what} of '${name}' ${is} locked already, for '${other}', which had ${it}: ` +
+        `disable '${other}' first`,
     );
+  };
+  refuse(single(uid), `uid ${uid}`, "is", "it");
+  for (const range of ranges) {
+    refuse(range, `the subordinate uids ${printRange(range)}`, "are", "them");
   }
 }
 

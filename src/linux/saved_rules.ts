@@ -20,30 +20,40 @@ export const SAVED_FILES = [
 /** The rules of uids, as iptables-save and nft print them, and the elements of our tables. */
 const PATTERN = /(--uid-owner|skuid) [0-9-]+ |^table inet fishnet|comment "[^"\n]*"/gm;
 
-/** What was found in each file: every account asks for it. */
-const found = new WeakMap<Seen, readonly string[]>();
+/** The uids whose rules lead to a chain of ours. */
+const LEADING = /--uid-owner (\S+) (?:.* )?-j fishnet$/gm;
 
-function matchesIn(file: Seen | undefined): readonly string[] {
-  if (file === undefined) return [];
-  const matches = found.get(file) ?? file.text.match(PATTERN) ?? [];
-  found.set(file, matches);
-  return matches;
+/** What a file holds of ours, of whatever account. */
+interface Saved {
+  readonly matches: readonly string[];
+  readonly leading: readonly string[];
+}
+
+/** What was found in each file: every account asks for it. */
+const found = new WeakMap<Seen, Saved>();
+
+function savedIn(file: Seen | undefined): Saved {
+  if (file === undefined) return { matches: [], leading: [] };
+  const saved = found.get(file) ?? {
+    matches: file.text.match(PATTERN) ?? [],
+    leading: [...file.text.matchAll(LEADING)].map(([, owner]) => owner!),
+  };
+  found.set(file, saved);
+  return saved;
 }
 
 /** Which files hold rules of the account, each with the command that clears it. */
 export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }: Holder): string[] {
   const owners = [...[uid, ...formerUids].map(String), ...ranges.map(printRange)];
   return SAVED_FILES.flatMap((file): string[] => {
-    const matches = matchesIn(machine.files.get(file));
+    const { matches, leading } = savedIn(machine.files.get(file));
     const saved = owners.filter((owner) =>
       matches.some((match) => match.trimEnd().endsWith(` ${owner}`))
     );
     const hasTable = matches.some((match) => match.startsWith("table inet fishnet")) &&
       names.some((name) => matches.includes(`comment "${name}"`));
     // What accounts share goes with the last of them.
-    const text = machine.files.get(file)?.text ?? "";
-    const isLast = [...text.matchAll(/--uid-owner (\S+) (?:.* )?-j fishnet$/gm)]
-      .every(([, owner]) => saved.includes(owner!));
+    const isLast = leading.every((owner) => saved.includes(owner));
     const parts = [
       ...(saved.length === 0 ? [] : [`/(--uid-owner|skuid) (${saved.join("|")}) /d`]),
       ...(saved.length > 0 && isLast ? ["/! --uid-owner 0-65535 /d;/^(:|-A )fishnet /d"] : []),

@@ -24,7 +24,7 @@ export async function showLog(
 ): Promise<number> {
   await using session = await opening;
   const { ask } = session;
-  const recorded = await recordedAccounts(session, query.accounts);
+  const recorded = await accountsWithLog(session, query.accounts);
   const silent = query.accounts.find((name) => !recorded.includes(name));
   if (recorded.length === 0 || silent !== undefined) {
     throw new FishnetError(
@@ -47,7 +47,7 @@ export async function showLog(
 }
 
 /** The accounts that are locked with `--log`. */
-async function recordedAccounts(
+async function accountsWithLog(
   session: Session,
   names: readonly string[],
 ): Promise<readonly string[]> {

@@ -31,7 +31,7 @@ export interface Attempt {
   /** Where the kernel was asked for a route: the device that it leads to. */
   readonly device?: string;
   /** HTTP on Linux: the uids of those who listen on that port. */
-  readonly listeners?: readonly number[];
+  readonly listeners?: readonly number[] | undefined;
 }
 
 /** The calls that send: only their words are a refusal. */
@@ -69,10 +69,10 @@ export function attemptOf(
   const listeners = system === "linux" ? answer.listeners : undefined;
   if (call === "ok") {
     const said = answer.text ? `answered "${shown(answer.text, 80)}"` : "it went out";
-    return { by, outcome: "reached", said, ...(listeners ? { listeners } : {}) };
+    return { by, outcome: "reached", said, listeners };
   }
   const words = shown(answer.words ?? "");
-  const failed = { by, call, word, ...(listeners ? { listeners } : {}) };
+  const failed = { by, call, word, listeners };
   if (call === "wait") return { ...failed, outcome: "unanswered", said: words };
   return SENDING.includes(call) && REFUSALS[system].includes(word)
     ? { ...failed, outcome: "refused", said: `refused at once (${words})` }

@@ -105,13 +105,20 @@ export function judgeReach(
   isOwn: (uid: number) => boolean,
 ): (what: string, own: Attempt, control: Attempt) => Try {
   return (what, own, control) => {
-    const note = (did: string): Try => ({ what, expected: "reached", verdict: "note", did });
     if ([own, control].some(({ listeners }) => listeners?.some(isOwn))) {
-      return note(`${own.by} itself listens there: whether it reaches a proxy is open`);
+      return note(
+        what,
+        "reached",
+        `${own.by} itself listens there: whether it reaches a proxy is open`,
+      );
     }
     // It may listen for so short a time that nobody sees it.
     if (own.outcome === "reached" && own.listeners?.length === 0) {
-      return note("it was answered, but nobody was seen to listen there: who it was is open");
+      return note(
+        what,
+        "reached",
+        "it was answered, but nobody was seen to listen there: who it was is open",
+      );
     }
     if (isReset(own) && isReset(control)) return nobodyListens(what, "reached", control);
     const verdict = own.outcome === "reached"
@@ -124,9 +131,16 @@ export function judgeReach(
 }
 
 function nobodyListens(what: string, expected: Try["expected"], control: Attempt): Try {
-  const did = `nobody listens there, so this half is open (control ${control.by}: ${control.said})`;
-  return { what, expected, verdict: "note", did };
+  const who = `control ${control.by}: ${control.said}`;
+  return note(what, expected, `nobody listens there, so this half is open (${who})`);
 }
+
+const note = (what: string, expected: Try["expected"], did: string): Try => ({
+  what,
+  expected,
+  verdict: "note",
+  did,
+});
 
 function describe(own: Attempt, control: Attempt): string {
   return `${own.by}: ${own.said}; control ${control.by}: ${control.said}`;

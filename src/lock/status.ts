@@ -35,15 +35,10 @@ export function sightOf<M>(system: System<M>, machine: M): Sight<M> {
 export function statusIn<M>(sight: Sight<M>, names: readonly string[]): StatusReport {
   const { system, machine, holdings } = sight;
   const inForce = new InForce(sight.there.flatMap(({ found }) => found));
-  const holders = names.length > 0
-    ? names.map((name) => holderOf(sight, name))
-    : system.holders(machine, holdings);
-  const accounts = [
-    ...holders.map((holder) => judge(holder, sight, inForce))
-      .filter(({ state }) => names.length > 0 || state !== "unlocked"),
-    ...(names.length > 0
-      ? []
-      : system.leftOver(machine, holdings).map((piece) => leftOverStatus(piece, sight))),
+  const judged = (holder: Holder) => judge(holder, sight, inForce);
+  const accounts = names.length > 0 ? names.map((name) => judged(holderOf(sight, name))) : [
+    ...system.holders(machine, holdings).map(judged).filter(({ state }) => state !== "unlocked"),
+    ...system.leftOver(machine, holdings).map((piece) => leftOverStatus(piece, sight)),
   ];
   return { state: worst(accounts.map(({ state }) => state)), accounts };
 }
@@ -93,8 +88,8 @@ export function lockOf<M>(
     name,
     uid,
     ranges,
-    backend: asked.backend ?? told ??
-      ((own.length === 0 && system.backend?.(machine)) || "iptables"),
+    backend: asked.backend ?? told ?? (own.length === 0 ? system.backend?.(machine) : undefined) ??
+      "iptables",
     onlyPorts: asked.onlyPorts?.length
       ? asked.onlyPorts
       : [...new Set(ports)].sort((a, b) => a - b),

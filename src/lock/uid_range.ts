@@ -13,6 +13,12 @@ export interface UidRange {
 /** The range of one uid. */
 export const single = (uid: number): UidRange => ({ first: uid, last: uid });
 
+/** Whether a uid is an account's own, or one of its subordinate uids. */
+export const isOf = (
+  { uid, ranges }: { readonly uid: number; readonly ranges: readonly UidRange[] },
+  other: number,
+): boolean => other === uid || ranges.some(({ first, last }) => first <= other && other <= last);
+
 /** The range as iptables, nft and ip print it; one uid alone is itself. */
 export function printRange({ first, last }: UidRange): string {
   return first === last ? `${first}` : `${first}-${last}`;

@@ -24,7 +24,7 @@ import {
   type Way,
 } from "./judge.ts";
 import type { LockState } from "./report.ts";
-import { single, type UidRange, UidSet } from "./uid_range.ts";
+import { isOf, type UidRange } from "./uid_range.ts";
 import { type Attempted, type Endpoint, type Person, tryAll, type What } from "./tries.ts";
 
 /** The account that is verified, with what `status` says of it. */
@@ -240,15 +240,13 @@ async function loopback(
   const host = [...addresses.values()][0]!;
   const port = Number(proxy.port || 80);
   const path = proxy.pathname + proxy.search;
-  const own = new UidSet([single(account.uid), ...account.ranges]);
-  const isOwn = (uid: number) => own.covers(single(uid));
   const isLimited = account.onlyPorts.length > 0;
   const isAllowed = !isLimited || account.onlyPorts.includes(port);
   return [
     {
       what: `loopback: ${proxy.href}${isAllowed ? "" : ", not a port of --only-port"}`,
       asked: { kind: "http", host, port, path },
-      judge: isAllowed ? judgeReach(isOwn) : judgeReset,
+      judge: isAllowed ? judgeReach((uid) => isOf(account, uid)) : judgeReset,
     },
     ...(isLimited
       ? [{

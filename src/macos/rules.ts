@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type UidRange, UidSet } from "../lock/uid_range.ts";
+import { single, type UidRange, UidSet } from "../lock/uid_range.ts";
 
 /** Our anchor in pf, as the reference page names it. */
 export const ANCHOR = "com.fishnet.localonly";
@@ -60,9 +60,12 @@ export function writtenRules({ uid, owner, base, onlyPorts }: AccountRules): str
   ];
 }
 
-/** The ranges between the given ports: `port != a` twice would match every port. */
+/**
+ * The ranges between the given ports, which are numbers as uids are: `port != a` twice would match
+ * every port.
+ */
 export const otherPorts = (ports: readonly number[]): UidRange[] =>
-  new UidSet(ports.map((port) => ({ first: port, last: port }))).without(ALL_PORTS);
+  new UidSet(ports.map(single)).without(ALL_PORTS);
 
 const ALL_PORTS = { first: 1, last: 65535 };
 

@@ -77,9 +77,10 @@ function printing(code: string) {
 }
 
 Deno.test("a plan pasted into a shell writes each text as it is, and runs each loop", async () => {
-  const plan: Pick<Step, "line" | "why" | "loop">[] = [
+  const plan: Pick<Step, "line" | "why">[] = [
     { line: "echo 'table inet fishnet {\n  set locked {\n}\n}'", why: "a text over several lines" },
-    { line: "for i in 1 2; do\n  echo $i\ndone", why: "a loop", loop: true },
+    { line: "for i in 1 2; do\n  echo $i\ndone", why: "a loop" },
+    { line: `for i in 1; do\n  echo "$i \\"is\n'it\n" |\n  cat\ndone`, why: "a text in a loop" },
     { line: "printf %s 'a\\\nb\\' |\n  cat", why: "backslashes before a line's end, and a text's" },
     { line: "echo end", why: "a command" },
   ];
@@ -95,9 +96,15 @@ Deno.test("a plan pasted into a shell writes each text as it is, and runs each l
     "  for i in 1 2; do",
     "    echo $i",
     "  done",
+    "  for i in 1; do",
+    '    echo "$i \\"is',
+    "'it",
+    '" |',
+    "    cat",
+    "  done",
     "  printf %s 'a\\",
     "b\\' |",
-    "  cat",
+    "    cat",
     "  echo end",
     "Re-run with --apply (or --apply-system) to execute.",
     "",
@@ -106,7 +113,7 @@ Deno.test("a plan pasted into a shell writes each text as it is, and runs each l
     const input = text.split("\n").slice(1, -2).join("\n");
     const { code, stdout } = await run(["sh"], { input });
     const table = "table inet fishnet {\n  set locked {\n}\n}\n";
-    assertEquals([code, stdout], [0, `${table}1\n2\na\\\nb\\end\n`]);
+    assertEquals([code, stdout], [0, `${table}1\n2\n1 "is\n'it\n\na\\\nb\\end\n`]);
   }
 });
 

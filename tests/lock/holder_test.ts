@@ -40,7 +40,8 @@ Deno.test("a range that rules of a deleted account hold is not shared with them"
   assertThrows(
     () => enableSteps(sight, ["next"]),
     FishnetError,
-    `uid ${RANGE} of 'next' is locked already, for 'agent', which had it: disable 'agent' first`,
+    `the subordinate uids ${RANGE} of 'next' are locked already, for 'agent', which had them: ` +
+      "disable 'agent' first",
   );
 });
 

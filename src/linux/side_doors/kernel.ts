@@ -7,7 +7,8 @@
 import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
 import type { Files } from "../../statements.ts";
-import { isOf, type Locked } from "./locked.ts";
+import { isOf } from "../../lock/uid_range.ts";
+import type { Locked } from "./locked.ts";
 
 /**
  * Families of sockets that any account may open, of which the kernel sends packets without asking a

@@ -16,7 +16,3 @@ export interface Locked {
   /** Whether the rule is in force that keeps MPTCP's subflows from leaving this machine. */
   readonly mptcpHeld: boolean;
 }
-
-/** Whether a uid is the account's own, or one of its subordinate uids. */
-export const isOf = ({ uid, ranges }: Pick<Locked, "uid" | "ranges">, other: number): boolean =>
-  other === uid || ranges.some(({ first, last }) => first <= other && other <= last);

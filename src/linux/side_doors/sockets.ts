@@ -5,7 +5,8 @@
  */
 import { PROXY_PORT } from "../../account.ts";
 import type { Warning } from "../../lock/report.ts";
-import { isOf, type Locked } from "./locked.ts";
+import { isOf } from "../../lock/uid_range.ts";
+import type { Locked } from "./locked.ts";
 
 /** The states of sockets without a peer. */
 const WAITING = ["LISTEN", "UNCONN"];
