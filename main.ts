@@ -72,11 +72,12 @@ async function limitsHere(): Promise<readonly string[]> {
     : [];
 }
 
-/** Has sudo start while the rest is loaded: that takes as long. */
-function startSession(): Promise<Session> {
-  const opening = import("./src/sudo.ts").then(({ Session }) => Session.open());
+/** Has sudo start before the rest is loaded: that takes as long. */
+async function startSession(): Promise<{ readonly opening: Promise<Session> }> {
+  const { Session } = await import("./src/sudo.ts");
+  const opening = Session.open();
   opening.catch(() => {}); // it is told where it is waited for
-  return opening;
+  return { opening };
 }
 
 type Changing = Extract<Command, { kind: "enable" | "disable" }>;
@@ -101,12 +102,11 @@ async function dryRun(command: Changing): Promise<void> {
 async function change(command: Changing): Promise<void> {
   const { SignalTrap } = await import("./src/signals.ts");
   using signals = new SignalTrap();
-  const opening = startSession();
+  const { opening } = await startSession();
   const [{ makeChange }, text, system] = await Promise.all([
     import("./src/lock/change.ts"),
     import("./src/cli/outcome_text.ts"),
     systemOf(command.system),
-    import("dax"), // which carries the commands out
   ]);
   const { kind, json } = command;
   const { accounts, steps, stays, warnings } = await makeChange(
@@ -165,7 +165,7 @@ function printPlan(
 
 async function status(command: Extract<Command, { kind: "status" }>): Promise<number> {
   const { accounts, json, explain } = command;
-  const opening = startSession();
+  const { opening } = await startSession();
   const [{ readStatus }, system] = await Promise.all([
     import("./src/lock/read_status.ts"),
     systemOf(command.system),
@@ -183,7 +183,7 @@ async function status(command: Extract<Command, { kind: "status" }>): Promise<nu
 
 async function verify(command: Extract<Command, { kind: "verify" }>): Promise<number> {
   const { accounts, json } = command;
-  const opening = startSession();
+  const { opening } = await startSession();
   const [{ verifyAll }, { verifyLines }, system] = await Promise.all([
     import("./src/lock/run_verify.ts"),
     import("./src/cli/verify_text.ts"),
@@ -201,7 +201,7 @@ async function verify(command: Extract<Command, { kind: "verify" }>): Promise<nu
 }
 
 async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
-  const opening = startSession();
+  const { opening } = await startSession();
   const [{ showLog }, text] = await Promise.all([
     import("./src/linux/show_log.ts"),
     import("./src/cli/log_text.ts"),

@@ -8,7 +8,7 @@
  *
  * @module
  */
-import type { CommandContext } from "dax";
+import type { CommandBuilder, CommandContext } from "dax";
 import { FishnetError } from "./errors.ts";
 import { sudo } from "./lock/line.ts";
 import type { Answer, Step } from "./lock/piece.ts";
@@ -53,6 +53,8 @@ export class Session implements AsyncDisposable, Root {
   }[] = [];
   /** The wait for another run's lock was given up. */
   #isWaiting = false;
+  #isChanging = false;
+  #dax: Promise<typeof CommandBuilder> | undefined;
   /** The answers come one after another. */
   #last: Promise<unknown> = Promise.resolve();
   /**
@@ -94,6 +96,7 @@ export class Session implements AsyncDisposable, Root {
     const locked = this.#say("lock", `${LOCK_TIMEOUT}`);
     const answer = await Promise.race([locked, stopped.then(() => undefined)]);
     this.#isWaiting = answer === undefined;
+    this.#isChanging = true;
     if (answer !== undefined && answer.exitCode > 1) {
       throw new UnreadableError(`other runs cannot be kept out: ${answer.stderr.trim()}`);
     }
@@ -120,7 +123,9 @@ export class Session implements AsyncDisposable, Root {
     const mark = crypto.randomUUID();
     try {
       const script = askingScript(asked.map(({ words }) => words), mark);
-      const answers = answersIn(await this.#run(["sh"], "", script), mark);
+      const running = this.#run(["sh"], "", script);
+      if (this.#isChanging) await this.#load(); // it takes as long
+      const answers = answersIn(await running, mark);
       if (answers.length < asked.length) throw new UnreadableError("reading took too long");
       asked.forEach(({ resolve }, i) => resolve(answers[i]!));
     } catch (error) {
@@ -146,11 +151,19 @@ export class Session implements AsyncDisposable, Root {
     return this.#say(...verb, `${seconds}`, undo, ...words);
   }
 
+  /** dax, ready for the commands of a plan. */
+  #load(): Promise<typeof CommandBuilder> {
+    return this.#dax ??= import("dax").then(async ({ CommandBuilder }) => {
+      await new CommandBuilder().clearEnv().cwd("/").command("exit 0"); // has it make its parser
+      return CommandBuilder;
+    });
+  }
+
   /** Carries out one command of a plan, in dax's shell, where `sudo` is this session. */
   async perform(step: Step): Promise<StepResult> {
-    const { CommandBuilder } = await import("dax");
     const undo = [...step.undo];
     let [failed, undoOfFailed] = ["", ""];
+    const CommandBuilder = await this.#load();
     const { code, stdout, stderr } = await new CommandBuilder()
       .clearEnv()
       .cwd("/")
