@@ -30,7 +30,6 @@ import { refuse, refuseTools } from "./refusals.ts";
 import { resolver, RESOLVERS } from "./resolver.ts";
 import { SAVED_FILES, savedNotes } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
-import { sideDoors } from "./side_doors.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
 
 const KINDS: readonly Kind<Machine>[] = [
@@ -176,7 +175,7 @@ export const linux: System<Machine> = {
 
   loop: rangeLoop,
 
-  doors: sideDoors,
+  doors: async (...asked) => (await import("./side_doors.ts")).sideDoors(...asked),
 
   leaves: (machine, holder) => [
     ...staysRecorded(machine, holder.name),

@@ -38,7 +38,15 @@ const LOOPBACK = tableOf("inet fishnet_loopback", loopbackText, "nft loopback");
 
 function tableOf(name: string, file: string, question: string): OurTable {
   const text = file.trimEnd();
-  return { name, text, made: parseTable(text), question };
+  let made: Table | undefined;
+  return {
+    name,
+    text,
+    question,
+    get made() {
+      return made ??= parseTable(text);
+    },
+  };
 }
 
 interface ElementPiece extends Piece {
