@@ -8,7 +8,7 @@
  *
  * @module
  */
-import type { CommandBuilder, CommandContext } from "dax";
+import type { CommandContext, CommandHandler, CommandResult } from "dax";
 import { FishnetError } from "./errors.ts";
 import { sudo } from "./lock/line.ts";
 import type { Answer, Step } from "./lock/piece.ts";
@@ -53,8 +53,8 @@ export class Session implements AsyncDisposable, Root {
   }[] = [];
   /** The wait for another run's lock was given up. */
   #isWaiting = false;
-  #isChanging = false;
-  #dax: Promise<typeof CommandBuilder> | undefined;
+  /** A plan is to be carried out, and its shell is not loaded yet. */
+  #lacksShell = false;
   /** The answers come one after another. */
   #last: Promise<unknown> = Promise.resolve();
   /**
@@ -96,7 +96,7 @@ export class Session implements AsyncDisposable, Root {
     const locked = this.#say("lock", `${LOCK_TIMEOUT}`);
     const answer = await Promise.race([locked, stopped.then(() => undefined)]);
     this.#isWaiting = answer === undefined;
-    this.#isChanging = true;
+    this.#lacksShell = true;
     if (answer !== undefined && answer.exitCode > 1) {
       throw new UnreadableError(`other runs cannot be kept out: ${answer.stderr.trim()}`);
     }
@@ -124,7 +124,8 @@ export class Session implements AsyncDisposable, Root {
     try {
       const script = askingScript(asked.map(({ words }) => words), mark);
       const running = this.#run(["sh"], "", script);
-      if (this.#isChanging) await this.#load(); // it takes as long
+      if (this.#lacksShell) await runInShell("echo | sudo", () => ({ code: 0 })); // it takes as long
+      this.#lacksShell = false;
       const answers = answersIn(await running, mark);
       if (answers.length < asked.length) throw new UnreadableError("reading took too long");
       asked.forEach(({ resolve }, i) => resolve(answers[i]!));
@@ -151,32 +152,16 @@ export class Session implements AsyncDisposable, Root {
     return this.#say(...verb, `${seconds}`, undo, ...words);
   }
 
-  /** dax, ready for the commands of a plan. */
-  #load(): Promise<typeof CommandBuilder> {
-    return this.#dax ??= import("dax").then(async ({ CommandBuilder }) => {
-      await new CommandBuilder().clearEnv().cwd("/").command("exit 0"); // has it make its parser
-      return CommandBuilder;
-    });
-  }
-
   /** Carries out one command of a plan, in dax's shell, where `sudo` is this session. */
   async perform(step: Step): Promise<StepResult> {
     const undo = [...step.undo];
     let [failed, undoOfFailed] = ["", ""];
-    const CommandBuilder = await this.#load();
-    const { code, stdout, stderr } = await new CommandBuilder()
-      .clearEnv()
-      .cwd("/")
-      .registerCommand("sudo", async (context) => {
-        const back = undo.shift() ?? "";
-        const executed = await this.#sudo(context, back);
-        if (executed.code !== 0) [failed, undoOfFailed] = [sudo(...context.args), back];
-        return executed;
-      })
-      .command(step.line)
-      .noThrow()
-      .stdout("piped")
-      .stderr("piped");
+    const { code, stdout, stderr } = await runInShell(step.line, async (context) => {
+      const back = undo.shift() ?? "";
+      const executed = await this.#sudo(context, back);
+      if (executed.code !== 0) [failed, undoOfFailed] = [sudo(...context.args), back];
+      return executed;
+    });
     return { exitCode: code, stdout, stderr, failed, undoOfFailed };
   }
 
@@ -247,6 +232,19 @@ export class Session implements AsyncDisposable, Root {
     }
     return { exitCode: Number(stdout.last), stdout: stdout.text, stderr: stderr.text };
   }
+}
+
+/** Runs a line in dax's shell, where `sudo` is what is given. */
+async function runInShell(line: string, sudo: CommandHandler): Promise<CommandResult> {
+  const { CommandBuilder } = await import("dax");
+  return await new CommandBuilder()
+    .clearEnv()
+    .cwd("/")
+    .registerCommand("sudo", sudo)
+    .command(line)
+    .noThrow()
+    .stdout("piped")
+    .stderr("piped");
 }
 
 /** What sudo said where it did not start a shell. */
