@@ -110,15 +110,16 @@ sub back {
   return limited(180, $script, 'sh');
 }
 
-# What was changed stays, and the system's log has it, where there is one. Nobody waits for that.
+# What was changed stays: the next run may begin. The system's log has it, where there is one, and
+# nobody waits for that.
 sub commit {
   my ($what) = @_;
   my $who = $ENV{SUDO_USER} // 'root';
   my @lines = map { split /\n/, $_->{what} } @changes;
   my $text = join '', map { substr("$who: $what: $_", 0, 900) . "\n" } @lines;
   @changes = ();
+  undef $lock;
   if (@lines && !(fork // 1)) {
-    close $lock if $lock;
     open STDIN, '<', '/dev/null';
     hush();
     limited(5, $text, 'logger', '-t', 'fishnet');
@@ -127,7 +128,7 @@ sub commit {
   answer(0);
 }
 
-# Keeps other runs out until this session ends. Only root can open the file, so nobody else can hold
+# Keeps other runs out until this one commits, or ends. Only root can open the file, so nobody else can hold
 # it; neither is ever made, since an empty sudoers file would take sudo from everybody.
 sub lock_out {
   my ($seconds) = @_;

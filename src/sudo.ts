@@ -85,7 +85,7 @@ export class Session implements AsyncDisposable, Root {
   }
 
   /**
-   * Waits until no other run changes anything, and keeps the next one waiting until this ends.
+   * Waits until no other run changes anything, and keeps the next one waiting until this commits.
    *
    * @param onWaiting is called at once when another run holds the lock
    * @param stopped ends the wait: then nothing is locked
@@ -196,7 +196,7 @@ export class Session implements AsyncDisposable, Root {
     return stuck;
   }
 
-  /** What was changed stays. */
+  /** What was changed stays, and other runs are kept out no longer. */
   async commit(what: string): Promise<void> {
     await this.#say("commit", what);
     this.#undo = [];

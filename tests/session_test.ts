@@ -100,3 +100,16 @@ Deno.test("what can't be undone because root's session was killed is told", asyn
   await session[Symbol.asyncDispose]();
   await Deno.remove(folder, { recursive: true });
 });
+
+Deno.test("the next run begins when this one has committed, while it still looks for doors", async () => {
+  const never = new Promise(() => {});
+  await using first = await Session.open();
+  await using second = await Session.open();
+  await first.lockOutOtherRuns(() => {}, never);
+  const waits = Promise.withResolvers<void>();
+  const locked = second.lockOutOtherRuns(waits.resolve, never);
+  await waits.promise;
+  await first.commit("test");
+  await locked;
+  assertEquals((await first.ask(["echo", "still here"])).stdout, "still here\n");
+});

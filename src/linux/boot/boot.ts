@@ -132,7 +132,7 @@ const ENABLE = sudo("systemctl", "enable", LOCK, AGAIN);
 const DISABLE = sudo("systemctl", "disable", LOCK, AGAIN);
 const STOP = sudo("systemctl", "stop", "--no-block", "fishnet-*.service");
 
-/** Not waited for: they wait themselves until this run ends. */
+/** Not waited for: they wait themselves until this run has committed. */
 const startLines = ({ othersActive }: BootState): string[] =>
   [[WATCH], ...othersActive.map(besideUnits)].map((units) =>
     sudo("systemctl", "restart", "--no-block", ...units)
