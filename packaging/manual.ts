@@ -78,6 +78,7 @@ const FILES = {
   ),
   "/etc/dbus-1/system.d/fishnet-UID.conf":
     "Linux, with --only-port: keeps the account from having names looked up over D-Bus",
+  "/etc/sudoers.d/fishnet-UID": "Linux, with --only-port: keeps sudo from looking names up for it",
   "/etc/tmpfiles.d/fishnet-UID.conf":
     "Linux, with --only-port and --persist: the same for the sockets of such services",
   "/etc/audit/rules.d/fishnet-USER.rules":

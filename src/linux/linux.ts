@@ -30,6 +30,7 @@ import { refuse, refuseTools } from "./refusals.ts";
 import { resolver, RESOLVERS } from "./resolver.ts";
 import { SAVED_FILES, savedNotes } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
+import { sudoNames } from "./sudo_names.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
 
 const KINDS: readonly Kind<Machine>[] = [
@@ -41,6 +42,7 @@ const KINDS: readonly Kind<Machine>[] = [
   // Last of those that have something for each range: its rule for the uid has to come first.
   iptables,
   resolver,
+  sudoNames,
   boot,
   sessions,
 ];

@@ -22,8 +22,14 @@ import {
 } from "./side_doors/kernel.ts";
 import type { Locked } from "./side_doors/locked.ts";
 import MAY from "./side_doors/may.pl" with { type: "text" };
-import { groupWarnings, requestKeyWarnings, sudoWarnings } from "./side_doors/rights.ts";
+import {
+  groupWarnings,
+  requestKeyWarnings,
+  sudoNameWarnings,
+  sudoWarnings,
+} from "./side_doors/rights.ts";
 import { connectionWarnings, proxyWarnings, relayWarnings } from "./side_doors/sockets.ts";
+import { SUDO_NAMES } from "./sudo_names.ts";
 
 /** Beyond this many, an account is asked about only by name: `sudo -l` takes a while for each. */
 const MAX_ACCOUNTS = 20;
@@ -67,6 +73,7 @@ function lockedOf(account: AccountStatus, machine: Machine): Locked | undefined 
     // With nftables, the table has it or is not there.
     mptcpHeld: mptcp.every(({ present }) => present) &&
       (backend === "nftables" || mptcp.length > 0),
+    sudoHeld: pieces.some(({ name, present }) => present && name.startsWith(SUDO_NAMES)),
   };
 }
 
@@ -127,6 +134,7 @@ export async function doorWarnings(
         remedy: "see ss -s, and end what holds them",
       }]
       : connectionWarnings(accounts, sockets, addresses)),
+    ...sudoNameWarnings(accounts, may.stdout),
     ...familyWarnings(file("/proc/net/protocols"), modules?.stdout ?? ""),
     ...mptcpWarnings(accounts, endpoints),
     ...deviceWarnings(accounts, files),

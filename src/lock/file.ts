@@ -11,24 +11,39 @@ import type { Step } from "./piece.ts";
  *
  * @param text without single quotes or backslashes; echo adds its last newline
  * @param back the line that puts back what is there now, as {@link restoreFile} gives it
+ * @param mode by default as the umask has it
  */
-export function writeFile(path: string, text: string, why: string, back: string): Step[] {
+export function writeFile(
+  path: string,
+  text: string,
+  why: string,
+  back: string,
+  mode?: string,
+): Step[] {
   const beside = `${path}.new`;
   return [
-    { line: `${feed(text, "tee", beside)} >/dev/null`, why, undo: [sudo("rm", "-f", beside)] },
+    {
+      line: `${feed(text, ...writing(beside, mode))} >/dev/null`,
+      why,
+      undo: [sudo("rm", "-f", beside)],
+    },
     { line: sudo("sync", beside), why: "so that a power cut leaves it whole", undo: [""] },
     { line: sudo("mv", beside, path), why: "into its place, at once", undo: [back] },
   ];
 }
 
 /** Removes a file; the undo puts its text back. */
-export function removeFile(path: string, text: string, why: string): Step {
-  return { line: sudo("rm", path), why, undo: [restoreFile(path, text)] };
+export function removeFile(path: string, text: string, why: string, mode?: string): Step {
+  return { line: sudo("rm", path), why, undo: [restoreFile(path, text, mode)] };
 }
 
 /** The line that puts a text back, whatever it holds; without one, there was no file. */
-export function restoreFile(path: string, text: string | undefined): string {
+export function restoreFile(path: string, text: string | undefined, mode?: string): string {
   return text === undefined
     ? sudo("rm", "-f", path)
-    : `${printed(text)} | ${sudo("tee", path)} >/dev/null`;
+    : `${printed(text)} | ${sudo(...writing(path, mode))} >/dev/null`;
 }
+
+/** What writes its input to a file. */
+const writing = (path: string, mode: string | undefined) =>
+  mode === undefined ? ["tee", path] : ["install", "-m", mode, "/dev/stdin", path];

@@ -38,7 +38,7 @@ const rootOn = (world: World, machine: string): Root =>
 
 async function lockedAs(name: string, more: Partial<Locked> = {}): Promise<Locked> {
   const uid = Number(await must("id", "-u", name));
-  return { name, uid, ranges: [], onlyPorts: [], mptcpHeld: true, ...more };
+  return { name, uid, ranges: [], onlyPorts: [], mptcpHeld: true, sudoHeld: true, ...more };
 }
 
 /** The warnings that contain a word. */
@@ -57,7 +57,7 @@ const inPrivate = (folder: string) => `mount -t tmpfs tmpfs ${folder}\n`;
 
 worldTest("enable and status print what an account may do through somebody else", async (world) => {
   const agent = await world.account({ args: ["--groups", "staff"] });
-  const file = `/etc/sudoers.d/${agent}`;
+  const file = `/etc/netns/${world.inside}/sudoers.d/${agent}`;
   await Deno.writeTextFile(file, `${agent} ALL=(root) NOPASSWD: /bin/true\n`, { mode: 0o440 });
   try {
     const { stderr } = await change(world, "enable", agent, "iptables");
@@ -370,7 +370,14 @@ Deno.test("with --only-port, a connection from before to another port here is to
 });
 
 Deno.test("a device that lasts and is nobody's is anybody's who may open the tun device", () => {
-  const account = { name: "a", uid: 1000, ranges: [], onlyPorts: [], mptcpHeld: true };
+  const account = {
+    name: "a",
+    uid: 1000,
+    ranges: [],
+    onlyPorts: [],
+    mptcpHeld: true,
+    sudoHeld: true,
+  };
   const warned = (owner: string, group: string, flags: string, mode = "0666") => {
     const texts = { owner, group, tun_flags: flags };
     const seen = (text: string) => ({ type: "f", mode, uid: 0, target: "", text });
@@ -410,7 +417,14 @@ Deno.test("what others wrote is fit for a terminal", () => {
 
 Deno.test("no text that a command could print breaks the warnings", () => {
   fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => {
-    const account = { name: "a", uid: 1000, ranges: [], onlyPorts: [], mptcpHeld: false };
+    const account = {
+      name: "a",
+      uid: 1000,
+      ranges: [],
+      onlyPorts: [],
+      mptcpHeld: false,
+      sudoHeld: true,
+    };
     sudoWarnings("a", text);
     groupWarnings("a", text);
     requestKeyWarnings(text);
@@ -464,7 +478,7 @@ Deno.test("what an account keeps from being read is warned of, and is no doubt a
 Deno.test("of many accounts, those that were asked about are those that are warned of", async () => {
   const locked = Array.from({ length: 25 }, (_, i) => ({
     ...{ name: `agent${25 - i}`, uid: 1001 + i, ranges: [] },
-    ...{ onlyPorts: [], mptcpHeld: true },
+    ...{ onlyPorts: [], mptcpHeld: true, sudoHeld: true },
   }));
   const ask: Ask = (words) => {
     const asked = words.filter((word) => word.startsWith("account "));

@@ -446,7 +446,8 @@ worldTest(
       await t.step(name, async () => {
         await found(world, agent);
         const before = await world.state();
-        const sight = await sightIn(world, [agent]);
+        const asked = wanted === "unlocked" ? {} : wanted;
+        const sight = await sightIn(world, [agent], asked);
         const steps = wanted === "unlocked"
           ? disableSteps(sight, [agent])
           : enableSteps(sight, [agent], wanted);

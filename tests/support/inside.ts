@@ -26,8 +26,9 @@ export function rootIn(world: World): Root {
 export async function sightIn(
   world: World,
   names: readonly string[] = [],
+  asked: Partial<LockOptions> = {},
 ): Promise<Sight<Machine>> {
-  return sightOf(linux, await linux.read(rootIn(world), names));
+  return sightOf(linux, await linux.read(rootIn(world), names, asked));
 }
 
 /** What `status` says. */
@@ -77,7 +78,7 @@ export async function lockIn(
   names: readonly string[],
   asked: Partial<LockOptions> = {},
 ): Promise<string[]> {
-  return await perform(world, enableSteps(await sightIn(world, names), names, asked));
+  return await perform(world, enableSteps(await sightIn(world, names, asked), names, asked));
 }
 
 /** Unlocks, without the program. */

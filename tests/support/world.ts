@@ -84,8 +84,9 @@ inside=$1 outside=$2 variant=$3
 # What lies here is laid over /etc inside (ip-netns(8)): the one variant has the plain names.
 etc=/etc/netns/$inside
 mkdir -p "$etc"
-# Runs of the program wait for each other by a lock on the sudoers file: each world has its own.
-cp -a /etc/alternatives /etc/sudoers "$etc"
+# Runs of the program wait for each other by a lock on the sudoers file: each world has its own, and
+# its own settings of sudo.
+cp -a /etc/alternatives /etc/sudoers /etc/sudoers.d "$etc"
 cd "$etc/alternatives"
 for command in iptables ip6tables; do
   for suffix in "" -save -restore; do

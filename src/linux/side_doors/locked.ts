@@ -15,4 +15,6 @@ export interface Locked {
   readonly onlyPorts: readonly number[];
   /** Whether the rule is in force that keeps MPTCP's subflows from leaving this machine. */
   readonly mptcpHeld: boolean;
+  /** Whether sudo is set to look up no name for it. */
+  readonly sudoHeld: boolean;
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import type { Warning } from "../../lock/report.ts";
+import type { Locked } from "./locked.ts";
 
 /** Reads what `sudo -l -U` printed. */
 export function sudoWarnings(account: string, text: string): Warning[] {
@@ -13,6 +14,22 @@ export function sudoWarnings(account: string, text: string): Warning[] {
     account,
     reason: "may use sudo: what it runs as another account is not locked",
     remedy: `take it out of /etc/sudoers (sudo -l -U ${account} shows the rules)`,
+  }];
+}
+
+/**
+ * Where sudo looks up, as root, the host name that it is given, whoever runs it (fqdn, sudoers(5)).
+ *
+ * @param lines what `may.pl` found
+ */
+export function sudoNameWarnings(accounts: readonly Locked[], lines: string): Warning[] {
+  const open = accounts.filter(({ sudoHeld }) => !sudoHeld);
+  if (open.length === 0 || !/^fqdn$/m.test(lines)) return [];
+  return [{
+    ...(open.length === 1 ? { account: open[0]!.name } : {}),
+    reason: "sudo looks any name up, as root, for whoever runs it: sudo -h NAME -l",
+    remedy: "enable again with --only-port and the proxy's port, or write the line " +
+      "'Defaults !fqdn' with visudo -f /etc/sudoers.d/names",
   }];
 }
 

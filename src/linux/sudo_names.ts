@@ -1,0 +1,86 @@
+/**
+ * `--only-port`: `sudo -h NAME -l` looks the name up, as root, whoever runs it and whatever he may,
+ * where sudo's setting `fqdn` is on (sudoers(5)): so Debian compiles it. A file of sudoers turns that off
+ * for the account.
+ *
+ * @module
+ */
+import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
+import type { Kind, Piece } from "../lock/piece.ts";
+import { single } from "../lock/uid_range.ts";
+import type { Machine } from "./machine.ts";
+
+const SUDOERS = "/etc/sudoers";
+const FOLDER = "/etc/sudoers.d";
+
+/** What `visudo -c` wants a file there to be. */
+const MODE = "440";
+
+/** The piece's name. */
+export const SUDO_NAMES = "sudoers setting against name look-ups";
+const WHY = "it may not have sudo look a host name up, as root (sudo -h NAME -l)";
+
+const pathOf = (uid: number) => `${FOLDER}/fishnet-${uid}`;
+const textOf = (name: string, uid: number) => `# fishnet:${name}\nDefaults:#${uid} !fqdn`;
+
+/** The setting of sudo's for each account. */
+export const sudoNames: Kind<Machine> = {
+  files: [SUDOERS, `${FOLDER}/fishnet-*`],
+
+  // Only a lock with ports needs it, and sudo takes as long as three other questions.
+  questions: ({ asked, answers }) =>
+    (asked.onlyPorts ?? []).length > 0 ||
+      [...answers.values()].some(({ stdout }) => LIMITED.test(stdout))
+      ? { "sudo settings": ["sudo", "-V"] }
+      : {},
+
+  // A dry-run shows none of it: how sudo is set, only the machine tells.
+  wanted({ name: owner, uid, onlyPorts }, machine) {
+    if (machine === undefined || uid === undefined || onlyPorts.length === 0) return [];
+    const { answers, files } = machine;
+    const looksUp = /^Require fully-qualified hostnames/m.test(
+      answers.get("sudo settings")?.stdout ?? "",
+    );
+    const isRead = /^[@#]includedir\s+\/etc\/sudoers\.d\/?\s*$/m.test(
+      files.get(SUDOERS)?.text ?? "",
+    );
+    return looksUp && isRead ? [{ is: SUDO_NAMES, why: WHY, uids: single(uid), owner }] : [];
+  },
+
+  found: ({ files }) =>
+    [...files].flatMap(([path, { text, mode }]) => {
+      const uid = Number(/^\/etc\/sudoers\.d\/fishnet-(\d{1,10})$/.exec(path)?.[1]);
+      const owner = /^# fishnet:([\w-]+)$/m.exec(text)?.[1];
+      if (Number.isNaN(uid) || owner === undefined) return [];
+      const whole = text === `${textOf(owner, uid)}\n` && mode === MODE;
+      return [{
+        is: SUDO_NAMES,
+        why: WHY,
+        uids: single(uid),
+        owner,
+        ...(whole ? {} : { fault: `${path} says something else, or is not of mode ${MODE}` }),
+      }];
+    }),
+
+  make: (pieces, machine) =>
+    pieces.flatMap((piece) => {
+      const [path, uid] = placeOf(piece);
+      const back = restoreFile(path, machine?.files.get(path)?.text, MODE);
+      return writeFile(path, textOf(piece.owner!, uid), WHY, back, MODE);
+    }),
+
+  unmake: (pieces, machine) =>
+    machine === undefined ? [] : pieces.map((piece) => {
+      const [path] = placeOf(piece);
+      const { text } = machine.files.get(path)!;
+      return removeFile(path, text, "sudo is set for it as for others", MODE);
+    }),
+};
+
+/** What is printed of a lock with ports, by either backend. */
+const LIMITED = /! --dports|^table inet fishnet_loopback /m;
+
+function placeOf({ uids }: Piece): [path: string, uid: number] {
+  const { first } = uids as { readonly first: number };
+  return [pathOf(first), first];
+}
