@@ -39,8 +39,17 @@ const FOLDERS = [
   ...new Set(RESOLVERS.map(({ socket }) => socket.slice(0, socket.lastIndexOf("/")))),
 ];
 
+/**
+ * A service without a socket: the bus starts it for whoever calls it, and polkit lets anybody have it
+ * look a domain up, and ask its servers (`realm discover NAME`).
+ */
+export const REALMD = "/usr/share/dbus-1/system-services/org.freedesktop.realmd.service";
+
 /** The account may call none of these on the system bus. */
-const RESOLVER_NAMES = RESOLVERS.flatMap(({ call }) => call?.name ?? []);
+const RESOLVER_NAMES = [
+  ...RESOLVERS.flatMap(({ call }) => call?.name ?? []),
+  "org.freedesktop.realmd",
+];
 
 /** Whether the service of a folder can be called on the bus. */
 const isOnBus = ({ path }: Folder) =>
@@ -82,20 +91,27 @@ export const resolver: Kind<Machine> = {
       ? {}
       : { "resolver lists": ["getfacl", "--numeric", "--absolute-names", ...folders] };
   },
-  files: [BUS, ...FOLDERS, "/etc/dbus-1/system.d/fishnet-*.conf", "/etc/tmpfiles.d/fishnet-*.conf"],
+  files: [
+    BUS,
+    REALMD,
+    ...FOLDERS,
+    "/etc/dbus-1/system.d/fishnet-*.conf",
+    "/etc/tmpfiles.d/fishnet-*.conf",
+  ],
 
   // A dry-run shows none of it: which of these services there are, only the machine tells.
   wanted({ name: owner, uid, onlyPorts, persist }: Lock, machine?: Machine): Piece[] {
     if (machine === undefined || uid === undefined || onlyPorts.length === 0) return [];
     const folders = foldersOf(machine);
-    if (folders.length === 0) return [];
     const piece = (is: string, why: string): Piece => ({ is, why, uids: single(uid), owner });
     return [
-      ...(hasBus(machine) && folders.some(isOnBus)
+      ...(hasBus(machine) && (folders.some(isOnBus) || machine.files.has(REALMD))
         ? [piece(POLICY, "it may have no service on the system bus look a name up")]
         : []),
       ...folders.map(({ path }) => piece(listName(path), WHY_LIST)),
-      ...(persist ? [piece(AT_BOOT, "the folders and their lists are there again at boot")] : []),
+      ...(persist && folders.length > 0
+        ? [piece(AT_BOOT, "the folders and their lists are there again at boot")]
+        : []),
     ];
   },
 

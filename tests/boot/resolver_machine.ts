@@ -14,7 +14,7 @@ export const BUSES = ["dbus-daemon", "dbus-broker"] as const;
 const PACKAGES = [
   ...["systemd-sysv", "dbus", "dbus-broker", "libpam-systemd", "sudo", "procps", "passwd", "acl"],
   ...["iptables", "nftables", "iproute2", "python3-minimal", "systemd-resolved", "libnss-resolve"],
-  ...["nscd", "avahi-daemon", "cups-daemon", "libcap2-bin"],
+  ...["nscd", "avahi-daemon", "cups-daemon", "libcap2-bin", "realmd", "polkitd"],
 ];
 
 const CUSTOMIZE = `set -e
@@ -52,7 +52,10 @@ export async function machineWith(bus: (typeof BUSES)[number]): Promise<Machine>
   }
 }
 
-/** Answers every question for an address with 192.0.2.7, and any other with none. */
+/**
+ * Answers every question for an address with 192.0.2.7, and any other with none. What realmd asks for
+ * has no address: it would try that for seconds.
+ */
 const DNS_SERVER = `import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("${OUTSIDE_V4}", 53))
@@ -62,7 +65,7 @@ while True:
     end = 12
     while asked[end]: end += asked[end] + 1
     question = asked[12:end + 5]
-    a = question[-4:-2] == b"\\0\\1"
+    a = question[-4:-2] == b"\\0\\1" and b"realmd" not in question
     answer = b"\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\0\\0\\4" + bytes([192, 0, 2, 7]) if a else b""
     s.sendto(asked[:2] + b"\\x81\\x80\\0\\1\\0" + bytes([a]) + b"\\0\\0\\0\\0" + question + answer, peer)
 `;

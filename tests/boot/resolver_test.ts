@@ -72,6 +72,11 @@ async function waysOf(boot: Boot): Promise<[string, (name: string) => string[]][
         ] as const,
         ...["iisiu", "-1", "-1", `${name}.local`, "0", "0"],
       )],
+    ["realmd", (name) =>
+      call(
+        ...["org.freedesktop.realmd", "/org/freedesktop/realmd"] as const,
+        ...["org.freedesktop.realmd.Provider", "Discover", "sa{sv}", dns(name), "0"],
+      )],
   ];
 }
 

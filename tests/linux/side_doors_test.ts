@@ -13,6 +13,7 @@ import { filesIn } from "../../src/statements.ts";
 import type { Locked } from "../../src/linux/side_doors/locked.ts";
 import {
   groupWarnings,
+  realmdWarnings,
   requestKeyWarnings,
   sudoWarnings,
 } from "../../src/linux/side_doors/rights.ts";
@@ -77,6 +78,14 @@ worldTest("enable and status print what an account may do through somebody else"
     await Deno.remove(file);
   }
   assertEquals(await warnings(world, [await lockedAs(agent)], "may use sudo"), []);
+});
+
+Deno.test("realmd, which the bus starts for whoever calls it, is warned of without ports", () => {
+  const account = { name: "a", uid: 1000, ranges: [], mptcpHeld: true, sudoHeld: true };
+  const [open, limited] = [{ ...account, onlyPorts: [] }, { ...account, onlyPorts: [3777] }];
+  assertEquals(realmdWarnings([open, limited], true).map(({ account }) => account), ["a"]);
+  assertEquals(realmdWarnings([limited], true), []);
+  assertEquals(realmdWarnings([open], false), []);
 });
 
 worldTest("an account with groups that lead past the lock is warned of", async (world) => {

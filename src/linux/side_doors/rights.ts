@@ -33,6 +33,21 @@ export function sudoNameWarnings(accounts: readonly Locked[], lines: string): Wa
   }];
 }
 
+/**
+ * realmd looks up a domain, and asks its servers, for whoever calls it.
+ *
+ * @param isThere whether the bus can start it
+ */
+export function realmdWarnings(accounts: readonly Locked[], isThere: boolean): Warning[] {
+  const open = accounts.filter(({ onlyPorts }) => onlyPorts.length === 0);
+  if (open.length === 0 || !isThere) return [];
+  return [{
+    ...(open.length === 1 ? { account: open[0]!.name } : {}),
+    reason: "realmd looks any domain up, and asks its servers, for whoever calls it on D-Bus",
+    remedy: "enable again with --only-port and the proxy's port",
+  }];
+}
+
 /** What a group gives, for those that give root, or the network past any rule for a uid. */
 const GROUPS: Readonly<Record<string, string>> = {
   sudo: "may use sudo on Debian and its kin",
