@@ -13,6 +13,8 @@ $SIG{$_} = 'IGNORE' for qw(INT HUP TERM);
 # Nobody may be there any more to read an answer; commands still end of it.
 $SIG{PIPE} = sub { };
 $ENV{LC_ALL} = 'C';
+# What sudoers says comes first (secure_path); it need not name where the system's tools are.
+$ENV{PATH} = join ':', grep { defined } $ENV{PATH}, '/usr/sbin:/usr/bin:/sbin:/bin';
 umask 022;
 $| = 1;
 

@@ -8,13 +8,14 @@
  *
  * @module
  */
-import type { CommandContext, CommandHandler, CommandResult } from "dax";
+import type { CommandContext } from "dax";
 import { FishnetError } from "./errors.ts";
 import { sudo } from "./lock/line.ts";
 import type { Answer, Step } from "./lock/piece.ts";
 import { MarkedOutput } from "./marked_output.ts";
 import { type Ask, type Look, type Root, UnreadableError } from "./root.ts";
 import script from "./session.pl" with { type: "text" };
+import { readAll, runInShell } from "./shell.ts";
 import { answersIn, askingScript, filesIn, statement } from "./statements.ts";
 
 /**
@@ -234,19 +235,6 @@ export class Session implements AsyncDisposable, Root {
   }
 }
 
-/** Runs a line in dax's shell, where `sudo` is what is given. */
-async function runInShell(line: string, sudo: CommandHandler): Promise<CommandResult> {
-  const { CommandBuilder } = await import("dax");
-  return await new CommandBuilder()
-    .clearEnv()
-    .cwd("/")
-    .registerCommand("sudo", sudo)
-    .command(line)
-    .noThrow()
-    .stdout("piped")
-    .stderr("piped");
-}
-
 /** What sudo said where it did not start a shell. */
 function whyNot(said: string): string {
   if (/^usage: sudo/im.test(said)) {
@@ -283,18 +271,6 @@ function spawn([name = "", ...args]: readonly string[]): Deno.ChildProcess {
     }
     throw error;
   }
-}
-
-async function readAll(
-  from: { read(p: Uint8Array): Promise<number | null> | number | null },
-): Promise<string> {
-  const decoder = new TextDecoder();
-  const buffer = new Uint8Array(65536);
-  let text = "";
-  for (let n = await from.read(buffer); n !== null && n > 0; n = await from.read(buffer)) {
-    text += decoder.decode(buffer.subarray(0, n), { stream: true });
-  }
-  return text;
 }
 
 /** The second is what a stream says that was broken before. */

@@ -42,10 +42,15 @@ export interface System<M> {
   backend?(machine: M): Backend;
   /** @throws {FishnetError} for the first reason not to make this lock, before anything changes. */
   refuse(machine: M, holdings: Holdings, lock: LockOfAccount): void;
+  /**
+   * @param names all that are to be freed
+   * @throws {FishnetError} where a disable would leave a part of the account's lock.
+   */
+  refuseToFree?(machine: M, holdings: Holdings, holder: Holder, names: readonly string[]): void;
   /** @throws {FishnetError} where a tool that the locks need is too old. */
   refuseTools?(ask: Ask, locks: readonly Lock[]): Promise<void>;
   /** What is worth knowing of an account's lock, and changes no state, beside what status knows. */
-  notes(machine: M, holder: Holder, own: readonly Found[]): string[];
+  notes(machine: M, holdings: Holdings, holder: Holder, own: readonly Found[]): string[];
   /** Faults of a lock that no kind of piece knows, with what mends them. */
   faults?(machine: M, holder: Holder): { is: string; fault: string; mend: string }[];
   /** The one loop of a dry-run: lines for each range of subordinate uids, where there are any. */

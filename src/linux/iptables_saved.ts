@@ -7,6 +7,7 @@ import type { Answer, Known, Questions } from "../lock/piece.ts";
 import { UnreadableError } from "../root.ts";
 import { parseIptablesSave, type Rule } from "./iptables_rules.ts";
 import { commandOf } from "./iptables_changes.ts";
+import { CHAIN } from "./iptables_layers.ts";
 import { familiesOf, type Family, type Machine } from "./machine.ts";
 
 /** One of the two programs that the plain name `iptables` may stand for. */
@@ -27,6 +28,7 @@ export const LEGACY_TABLES = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables
 /** What root is asked: the rules of both variants, by the plain name where the other one is missing. */
 export function savedQuestions({ files, answers }: Known): Questions {
   const plain = plainVariant({ answers });
+  const isGone = ["iptables", "4 nft"].every((name) => answers.get(name)?.exitCode === 127);
   const questions = familiesOf(files).flatMap((family) => {
     const save = (variant?: Variant) => [`${commandOf(family, variant)}-save`];
     const hasLegacy = files.get(LEGACY_TABLES[family === 4 ? 0 : 1])?.text.trim();
@@ -37,7 +39,10 @@ export function savedQuestions({ files, answers }: Known): Questions {
       ...(isMissing ? [[`${family} plain`, save()]] : []),
     ];
   });
-  return Object.fromEntries(questions);
+  return {
+    ...Object.fromEntries(questions),
+    ...(isGone ? { "mangle by nft": ["nft", "list", "table", "ip", "mangle"] } : {}),
+  };
 }
 
 const read = new WeakMap<Machine, readonly SavedRules[]>();
@@ -45,6 +50,11 @@ const read = new WeakMap<Machine, readonly SavedRules[]>();
 /** The rules of both variants and families, parsed once for a reading. */
 export function savedRules(machine: Machine): readonly SavedRules[] {
   const { families, answers } = machine;
+  if (answers.get("mangle by nft")?.stdout.includes(`\tchain ${CHAIN} {`)) {
+    throw new UnreadableError(
+      "iptables is not installed, and rules that it made are there: install the package iptables",
+    );
+  }
   const saved = read.get(machine) ??
     families.flatMap((family) =>
       (["nft", "legacy"] as const).map((variant) => {

@@ -26,7 +26,7 @@ import { plainVariant } from "./iptables_saved.ts";
 import { recordedTries, refusedSince, type Tally } from "./log.ts";
 import { askAll, familiesOf, IPV6, type Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
-import { refuse, refuseTools } from "./refusals.ts";
+import { mayHideTable, refuse, refuseToFree, refuseTools } from "./refusals.ts";
 import { resolver, RESOLVERS } from "./resolver.ts";
 import { SAVED_FILES, savedNotes } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
@@ -114,7 +114,15 @@ export const linux: System<Machine> = {
     const subordinate = new UidSet(machine.subuid.ranges);
     for (const { name, uid } of machine.passwd) {
       const own = single(uid);
-      if (ofNobody.covers(own) && !subordinate.covers(own) && !owned.covers(own)) names.add(name);
+      // Also who has the uid of a name that is locked: it was renamed, or given another uid.
+      if (owned.covers(own) || ofNobody.covers(own) && !subordinate.covers(own)) names.add(name);
+    }
+    // Of a name that nobody has any more, whoever has its uid is told.
+    const uids = new Set(machine.passwd.map(({ uid }) => uid));
+    for (const name of names) {
+      if (!byName.has(name) && holdings.uidsOf(name).every((uid) => uids.has(uid))) {
+        names.delete(name);
+      }
     }
     return [...names].sort().flatMap((name) => linux.holder(machine, holdings, name) ?? []);
   },
@@ -141,17 +149,22 @@ export const linux: System<Machine> = {
   },
 
   refuse,
+  refuseToFree,
   refuseTools,
 
-  notes(machine, holder, own) {
-    const { name, names } = holder;
-    const disable = disableLine(name);
+  notes(machine, holdings, holder, own) {
+    const { name, names, uid, exists } = holder;
+    const heir = exists ? undefined : machine.passwd.find((entry) => entry.uid === uid)?.name;
+    const [other] = holdings.othersWith(single(uid), names);
     const backends = new Set(own.flatMap(({ says }) => says?.backend ?? []));
     return [
-      ...names.slice(1).map((other) =>
-        `the account was renamed: it was locked as '${other}'; ${disable} removes those rules, ` +
-        "then enable again"
-      ),
+      ...(heir === undefined ? [] : [`'${heir}' has its uid now, and is held by these rules`]),
+      ...(other === undefined
+        ? []
+        : [`uid ${uid} is locked for '${other}', which had it: ${disableLine(other)}`]),
+      ...(mayHideTable(machine, own)
+        ? ["nft is not installed: whether a table of its holds the account cannot be read"]
+        : []),
       ...(backends.size > 1
         ? ["rules of both backends are there: enable with the --backend that is to stay"]
         : []),

@@ -5,14 +5,15 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import type { Holdings } from "../lock/holder.ts";
-import type { Lock, LockOfAccount } from "../lock/piece.ts";
+import type { Holder, Holdings } from "../lock/holder.ts";
+import type { Found, Lock, LockOfAccount } from "../lock/piece.ts";
 import { overlap, printRange, single, type UidRange } from "../lock/uid_range.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
 import { refuseLog } from "./audit.ts";
 import { refusePersist } from "./boot/boot.ts";
 import type { Machine } from "./machine.ts";
 import type { Ask } from "../root.ts";
+import { plainVariant } from "./iptables_saved.ts";
 import { FIRST_SUBORDINATE } from "./nftables.ts";
 import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
 
@@ -22,6 +23,7 @@ export function refuse(
   holdings: Holdings,
   lock: LockOfAccount,
 ): void {
+  refuseWithoutTool(lock, machine);
   refuseUnclear(lock, machine);
   refuseOthers(lock, machine);
   refuseOtherName(lock, holdings);
@@ -29,6 +31,53 @@ export function refuse(
   refuseLowRanges(lock);
   if (lock.persist) refusePersist(machine);
   refuseLog(machine, lock);
+}
+
+/**
+ * Refuses to free an account of which a part would stay locked, unseen or for another.
+ *
+ * @param names all that are to be freed
+ */
+export function refuseToFree(
+  machine: Machine,
+  holdings: Holdings,
+  holder: Holder,
+  names: readonly string[],
+): void {
+  const { name, uid } = holder;
+  const [other] = holdings.othersWith(single(uid), [...holder.names, ...names]);
+  if (other !== undefined) {
+    throw new FishnetError(
+      `uid ${uid} of '${name}' is locked for '${other}', which had it: disable '${other}' instead`,
+    );
+  }
+  if (!mayHideTable(machine, holdings.of(holder))) return;
+  throw new FishnetError(
+    `nft is not installed, so a table that may hold '${name}' cannot be read: install the package ` +
+      "nftables first, or enable again, by iptables",
+  );
+}
+
+/**
+ * Whether a lock by nftables may be there that nobody can read: without nft, where nothing tells that
+ * iptables carries the lock.
+ */
+export function mayHideTable({ answers }: Machine, own: readonly Found[]): boolean {
+  return answers.get("nft")!.exitCode === 127 && own.some(({ foreign }) => !foreign) &&
+    !own.some(({ says }) => says?.backend === "iptables");
+}
+
+/** Refuses a backend whose tool is not there. */
+function refuseWithoutTool({ backend }: Lock, machine: Machine): void {
+  const isThere = backend === "iptables"
+    ? plainVariant(machine) !== undefined
+    : machine.answers.get("nft")!.exitCode !== 127;
+  if (isThere) return;
+  const other = backend === "iptables" ? "nftables" : "iptables";
+  throw new FishnetError(
+    `${backend === "iptables" ? "iptables" : "nft"} is not installed: install the package ` +
+      `${backend}, or use --backend ${other}`,
+  );
 }
 
 /** Refuses a line of /etc/subuid that may mean another range to whoever reads it next. */
@@ -44,7 +93,7 @@ function refuseUnclear(account: PasswdEntry, { subuid }: Machine): void {
 /** Refuses uids that are locked for another name: disabling that one would open part of this one. */
 function refuseOtherName({ name, uid, ranges = [] }: LockOfAccount, holdings: Holdings): void {
   const refuse = (range: UidRange, what: string, is: string, it: string) => {
-    const [other] = holdings.othersWith(range, name);
+    const [other] = holdings.othersWith(range, [name]);
     if (other === undefined) return;
     throw new FishnetError(
       `${what} of '${name}' ${is} locked already, for '${other}', which had ${it}: ` +

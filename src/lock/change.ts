@@ -68,6 +68,7 @@ export async function makeChange<M>(
   const freed = enabling
     ? []
     : names.map((name) => holderOf(sight, name, ", and no rule remembers it"));
+  freed.forEach((holder) => system.refuseToFree?.(machine, sight.holdings, holder, names));
   const steps = enabling
     ? stepsToEnable(there, machine, wishes)
     : stepsToDisable(there, machine, freed.flatMap((holder) => sight.holdings.of(holder)));

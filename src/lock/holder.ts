@@ -77,9 +77,9 @@ export class Holdings {
     return [...new Set(alone.map((piece) => ownerOf(piece)!))];
   }
 
-  /** The names, but for the one, that any of these uids are locked for. */
-  othersWith(range: UidRange, name: string): string[] {
-    return this.#ofOthers(range, [name]).map((piece) => ownerOf(piece)!);
+  /** The names, but for these, that any of these uids are locked for. */
+  othersWith(range: UidRange, names: readonly string[]): string[] {
+    return this.#ofOthers(range, names).map((piece) => ownerOf(piece)!);
   }
 
   #ofOthers(range: UidRange, names: readonly string[]): Holding[] {

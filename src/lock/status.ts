@@ -127,21 +127,22 @@ function judge<M>(
 ): AccountStatus {
   const { system, machine, holdings } = sight;
   const own = holdings.of(holder);
-  const { name, uid, exists, formerUids } = holder;
+  const { name, names, uid, exists, formerUids } = holder;
   const disable = disableLine(name);
-  const notes = [
-    ...(exists ? [] : [`the account no longer exists, its rules do: ${disable} removes them`]),
-    ...formerUids.map((uid) =>
-      `rules of uid ${uid}, which it had, are left: ${disable} removes them, then enable again`
-    ),
-    ...system.notes(machine, holder, own),
-  ];
+  const told = system.notes(machine, holdings, holder, own);
   // What nobody may take away is no lock.
   if (own.every(({ foreign }) => foreign)) {
-    return { ...NO_LOCK, name, uid, state: "unlocked", notes };
+    return { ...NO_LOCK, name, uid, state: "unlocked", notes: told };
   }
   const lock = lockOf(sight, holder, own);
   const remedy = exists ? enableLine(lock) : disable;
+  const anew = `${disable} removes them, then ${remedy}`;
+  const notes = [
+    ...(exists ? [] : [`the account no longer exists, its rules do: ${disable} removes them`]),
+    ...names.slice(1).map((other) => `it was renamed, and has the rules of '${other}': ${anew}`),
+    ...formerUids.map((uid) => `rules of uid ${uid}, which it had, are left: ${anew}`),
+    ...told,
+  ];
   const statuses = (kinds: readonly Kind<M>[]) =>
     kinds.flatMap((kind) =>
       kind.wanted(lock, machine)

@@ -40,7 +40,7 @@ export const macos: System<Machine> = {
 
   refuse,
 
-  notes(machine, { names }) {
+  notes(machine, _holdings, { names }) {
     const place = machine.rules.indexOf(PRINTED_CALL);
     const isLocked = accountsOf(machine).accounts.values()
       .some(({ owner }) => names.includes(owner ?? ""));

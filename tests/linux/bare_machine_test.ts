@@ -51,3 +51,76 @@ worldTest("a tool that is there and cannot be run is no absent tool", async (wor
     await unlockIn(world, name);
   }
 });
+
+/** Runs the program where tools are not there at all: /usr/sbin is laid over with one without them. */
+function without(tools: string, world: World, ...args: string[]): Promise<Result> {
+  const script = `mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work
+mount -t overlay -o lowerdir=/usr/sbin,upperdir=/mnt/upper,workdir=/mnt/work overlay /usr/sbin
+rm ${tools}
+exec "$@"`;
+  return world.exec("unshare", "-m", "sh", "-ec", script, "sh", ...program(), "firewall", ...args);
+}
+
+const IPTABLES = "/usr/sbin/ip*tables* /usr/sbin/xtables*";
+const NFT = "/usr/sbin/nft";
+
+worldTest("what the tool of a lock made is not taken for gone with the tool", async (world) => {
+  const name = await world.account();
+  const account = ["--agent-user", name];
+  const before = await world.state();
+  await lockIn(world, [name], { backend: "iptables", onlyPorts: [3777] });
+  let locked = await world.state();
+  for (const action of ["status", "disable", "enable"]) {
+    const apply = action === "status" ? [] : ["--apply"];
+    const { code, stdout, stderr } = await without(IPTABLES, world, action, ...account, ...apply);
+    assertEquals(code, action === "status" ? 3 : 1);
+    assertStringIncludes(stdout + stderr, "iptables is not installed, and rules that it made are");
+    assertEquals(await world.state(), locked);
+  }
+  // Of both, none is left to see the rules with.
+  const blind = await without(`${IPTABLES} ${NFT}`, world, "disable", ...account, "--apply");
+  assertEquals([blind.code, await world.state()], [1, locked], blind.stderr);
+  await unlockIn(world, name);
+
+  await lockIn(world, [name], { backend: "nftables", onlyPorts: [3777] });
+  locked = await world.state();
+  const status = await without(NFT, world, "status", ...account, "--json");
+  assertEquals([status.code, JSON.parse(status.stdout).state], [3, "partial"]);
+  assertStringIncludes(status.stdout, "nft is not installed: whether a table of its holds the");
+  const disable = await without(NFT, world, "disable", ...account, "--apply");
+  assertEquals([disable.code, await world.state()], [1, locked], disable.stderr);
+  assertStringIncludes(disable.stderr, "install the package nftables first, or enable again");
+  await unlockIn(world, name);
+  assertEquals(await world.state(), before);
+});
+
+worldTest(
+  "a backend whose tool is not there is refused, with the package's name",
+  async (world) => {
+    const name = await world.account();
+    const before = await world.state();
+    for (const [backend, tools] of [["iptables", IPTABLES], ["nftables", NFT]] as const) {
+      const args = ["--agent-user", name, "--backend", backend, "--apply"];
+      const { code, stderr } = await without(tools, world, "enable", ...args);
+      assertEquals(code, 1);
+      assertStringIncludes(stderr, `is not installed: install the package ${backend}, or use`);
+      assertEquals(await world.state(), before);
+    }
+  },
+);
+
+worldTest("a search path of sudo's without the tools hides none of them", async (world) => {
+  const name = await world.account();
+  const account = ["--agent-user", name];
+  const before = await world.state();
+  await lockIn(world, [name], { backend: "iptables", onlyPorts: [3777] });
+  const file = `/etc/netns/${world.inside}/sudoers.d/path`;
+  const setting = 'Defaults secure_path="/usr/local/bin:/usr/bin"\n';
+  await Deno.writeTextFile(file, setting, { mode: 0o440 });
+  const { code, stdout } = await world.fishnet("firewall", "status", ...account);
+  assertEquals(code, 0, stdout);
+  const disable = await world.fishnet("firewall", "disable", ...account, "--apply");
+  assertEquals(disable.code, 0, disable.stderr);
+  assertEquals(await world.state(), before);
+});

@@ -268,6 +268,12 @@ for (const backend of BACKENDS) {
       try {
         const taken = `is locked already, for '${agent}', which had it`;
         await wouldRefuse(world, `${agent}_new`, { backend }, taken);
+        const all = (await statusOf(world)).accounts.filter(({ name }) => name.startsWith(agent));
+        assertEquals(all.map(({ name }) => name), [`${agent}_new`], "who is held, by today's name");
+        const anew = `--agent-user ${agent}_new --apply removes them, then fishnet firewall enable`;
+        assertStringIncludes(all[0]!.notes!.join(), anew);
+        const [former] = (await statusOf(world, agent)).accounts;
+        assertStringIncludes(former!.notes!.join(), `'${agent}_new' has its uid now`);
         await done(world, "disable", `${agent}_new`, "--backend", backend);
         assertEquals(await world.state(), before);
       } finally {
@@ -281,6 +287,13 @@ for (const backend of BACKENDS) {
       await must("usermod", "-u", old, other);
       const taken = new RegExp(`uid ${old} of '${other}' is locked already, for '${agent}'`);
       await refused(world, taken, "enable", other, "--backend", backend);
+      const held = (await statusOf(world)).accounts.find(({ name }) => name === other);
+      assertStringIncludes(
+        held!.notes!.join(),
+        `uid ${old} is locked for '${agent}', which had it`,
+      );
+      const instead = new RegExp(`is locked for '${agent}', which had it: disable '${agent}'`);
+      await refused(world, instead, "disable", other);
       await done(world, "disable", agent, "--backend", backend);
       assertEquals(await world.state(), before);
     });
