@@ -165,6 +165,9 @@ export const linux: System<Machine> = {
       ...(mayHideTable(machine, own)
         ? ["nft is not installed: whether a table of its holds the account cannot be read"]
         : []),
+      ...(exists && own.some(({ foreign }) => !foreign) && backends.size === 0
+        ? ["its backend and ports went with its rules: give --backend and --only-port again"]
+        : []),
       ...(backends.size > 1
         ? ["rules of both backends are there: enable with the --backend that is to stay"]
         : []),

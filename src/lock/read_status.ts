@@ -7,7 +7,7 @@ import type { System } from "../system.ts";
 import { unreadable } from "../root.ts";
 import type { Session } from "../sudo.ts";
 import { sightOf, statusIn, unknownStatus } from "./status.ts";
-import type { StatusReport, Warning } from "./report.ts";
+import type { AccountStatus, StatusReport, Warning } from "./report.ts";
 import { isHeld, lostAtReboot } from "./warnings.ts";
 
 /**
@@ -24,8 +24,11 @@ export async function readStatus<M>(
   try {
     await using session = await opening;
     const machine = await system.read(session, names);
-    const report = statusIn(sightOf(system, machine), names);
+    const sight = sightOf(system, machine);
+    const report = statusIn(sight, names);
     const held = report.accounts.filter(isHeld);
+    const exists = ({ name }: AccountStatus) =>
+      system.holder(machine, sight.holdings, name)?.exists ?? false;
     const doors = await system.doors?.(session, machine, held, false) ?? [];
     const all = report.accounts.map(({ name }) => name);
     const recorded = await system.recorded?.(session.ask, machine, all);
@@ -35,7 +38,10 @@ export async function readStatus<M>(
     });
     return {
       report: { ...report, accounts },
-      warnings: [...lostAtReboot(held), ...doors],
+      warnings: [
+        ...lostAtReboot(held.filter(exists)),
+        ...doors,
+      ],
     };
   } catch (error) {
     return { report: unknownStatus(names, unreadable(error)), warnings: [] };

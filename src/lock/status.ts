@@ -7,7 +7,7 @@ import type { Backend } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import type { System } from "../system.ts";
 import type { AccountStatus, LockState, PieceStatus, StatusReport } from "./report.ts";
-import { InForce, type Judgement } from "./difference.ts";
+import { InForce, type Judgement, stepsToDisable } from "./difference.ts";
 import { type Holder, Holdings, type There } from "./holder.ts";
 import type { Asked, Found, Kind, Lock, LockOfAccount, Piece } from "./piece.ts";
 import { printRange } from "./uid_range.ts";
@@ -38,7 +38,7 @@ export function statusIn<M>(sight: Sight<M>, names: readonly string[]): StatusRe
   const judged = (holder: Holder) => judge(holder, sight, inForce);
   const accounts = names.length > 0 ? names.map((name) => judged(holderOf(sight, name))) : [
     ...system.holders(machine, holdings).map(judged).filter(({ state }) => state !== "unlocked"),
-    ...system.leftOver(machine, holdings).map((piece) => leftOverStatus(piece, sight)),
+    ...leftOverStatuses(sight),
   ];
   return { state: worst(accounts.map(({ state }) => state)), accounts };
 }
@@ -150,7 +150,9 @@ function judge<M>(
     );
   const faults = (system.faults?.(machine, holder) ?? [])
     .map(({ is, fault, mend }) => ({ name: is, present: false, detail: fault, remedy: mend }));
-  const pieces = [...statuses(system.kinds.filter(({ goesLast }) => !goesLast)), ...faults];
+  // Of an account that is gone, nothing is missing.
+  const pieces = [...statuses(system.kinds.filter(({ goesLast }) => !goesLast)), ...faults]
+    .filter(({ present, detail }) => exists || present || detail !== undefined);
   const atBoot = statuses(system.kinds.filter(({ goesLast }) => goesLast));
   const faulty = lock.persist ? atBoot.filter(({ present }) => !present) : [];
   return {
@@ -187,23 +189,25 @@ function statusOf(
   return { name, present: false, ...(fault === undefined ? {} : { detail: fault }), remedy: mend };
 }
 
-/** A piece that nobody's name goes with: only removing it by hand is left. */
-function leftOverStatus<M>(piece: Found, { there, machine }: Sight<M>): AccountStatus {
-  const { is, uids, fault } = piece;
-  const kind = there.find(({ found }) => found.some((one) => one.is === is))!.kind;
-  const range = printRange(uids!);
-  return {
-    ...NO_LOCK,
-    name: uids!.first === uids!.last ? `uid ${range}` : `uids ${range}`,
-    uid: uids!.first,
-    state: "partial",
-    pieces: [{
-      name: `${is}, uid ${range}`,
-      present: fault === undefined,
-      detail: "left over: it belongs to no account",
-      remedy: kind.unmake([piece], machine).map(({ line }) => line).join(" && "),
-    }],
-  };
+/** Pieces that nobody's name goes with, a row for the same uids: only removing all of them is left. */
+function leftOverStatuses<M>({ system, machine, holdings, there }: Sight<M>): AccountStatus[] {
+  const left = system.leftOver(machine, holdings);
+  const remedy = stepsToDisable(there, machine, left).map(({ line }) => line).join(" && ");
+  return [...Map.groupBy(left, ({ uids }) => printRange(uids!))].map(([range, pieces]) => {
+    const { first, last } = pieces[0]!.uids!;
+    return {
+      ...NO_LOCK,
+      name: first === last ? `uid ${range}` : `uids ${range}`,
+      uid: first,
+      state: "partial",
+      pieces: pieces.map(({ is, fault }) => ({
+        name: `${is}, uid ${range}`,
+        present: fault === undefined,
+        detail: "left over: it belongs to no account",
+        remedy,
+      })),
+    };
+  });
 }
 
 /** One state for many: what is not known outweighs everything, and `partial` a mixture. */

@@ -315,6 +315,28 @@ worldTest(
 );
 
 worldTest(
+  "status: what is left of an account without its name is one row, and goes at once",
+  async (world) => {
+    const before = await world.state();
+    // Where the uids beside it are this world's.
+    const agent = await world.account({ args: ["--uid", `${world.firstUid + 9000}`] });
+    const name = `uid ${await uidOf(agent)}`;
+    await enable(world, agent, "iptables");
+    await world.must("userdel", agent);
+    for (const command of ["iptables", "ip6tables"]) {
+      await world.must(command, "-t", "mangle", "-F");
+    }
+    const { accounts, warnings } = await statusJson(world);
+    const [left] = accounts.filter((one) => one.name === name);
+    assertEquals(accounts.filter((one) => one.name === name), [left!]);
+    assert(left!.pieces.length >= 4, "the routing rules, and the page's own");
+    assert(!JSON.stringify(warnings).includes(name), "it can't be kept over a reboot");
+    await world.must("sh", "-ec", left!.pieces[0]!.remedy!);
+    assertEquals(await world.state(), before);
+  },
+);
+
+worldTest(
   "status: uids of nobody in a routing rule that an account shares are left over, and cut out",
   async (world) => {
     // Where the uids beside it are this world's.
