@@ -82,9 +82,13 @@ async function startSession(): Promise<{ readonly opening: Promise<Session> }> {
 
 type Changing = Extract<Command, { kind: "enable" | "disable" }>;
 
-/** A dry-run does not know who else is locked; one of its lines pasted would unlock them all. */
-const TABLE_IS_SHARED = "other accounts may be locked by that table: then leave the line out " +
-  "that deletes it, or use --apply, which looks";
+/** A dry-run does not know who else is locked; a line of it, pasted, would unlock them all. */
+const SHARED = {
+  nftables:
+    "other accounts may be locked by that table: then leave the line out that deletes it, " +
+    "or use --apply, which looks",
+  macos: "other accounts may be locked by that anchor: then use --apply, which looks",
+};
 
 async function dryRun(command: Changing): Promise<void> {
   const { stepsByName } = await import("./src/lock/difference.ts");
@@ -95,7 +99,8 @@ async function dryRun(command: Changing): Promise<void> {
   if (command.json) printPlan(command, steps, { backend, applied: false });
   else {
     output.printDryRun(kind, steps, command.explain);
-    if (kind === "disable" && backend === "nftables") output.printOutcome([TABLE_IS_SHARED]);
+    const shared = command.system === "macos" ? "macos" : backend;
+    if (kind === "disable" && shared !== "iptables") output.printOutcome([SHARED[shared]]);
   }
 }
 

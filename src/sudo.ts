@@ -241,7 +241,7 @@ function whyNot(said: string): string {
     return "this sudo has no -b: sudo 1.8 is needed, or sudo-rs 0.2.12";
   }
   if (/\bperl\b.*not found/.test(said)) return "perl is not installed: install it";
-  return said.trim().split("\n").at(-1) || "sudo ended at once";
+  return said.trim().replace(/\s*\n\s*/g, "; ") || "sudo ended at once";
 }
 
 /** "-b": a process group of its own, out of reach of the terminal's Ctrl-C. */
@@ -266,7 +266,7 @@ function spawn([name = "", ...args]: readonly string[]): Deno.ChildProcess {
     }
     if (error instanceof Deno.errors.NotCapable) {
       throw new FishnetError(
-        `the sudo that PATH names is not the system's (${CHILD_ENV.PATH}): correct PATH`,
+        `PATH names no sudo, or one that is not the system's (${CHILD_ENV.PATH}): correct PATH`,
       );
     }
     throw error;

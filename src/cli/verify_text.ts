@@ -38,13 +38,15 @@ export function verifyLines(verification: Verification, width: Width): string[] 
 }
 
 /** What it comes to. */
-function verdictOf({ proven, state, tries }: Verification): string {
+function verdictOf({ name, proven, state, tries }: Verification): string {
   const unanswered = ({ verdict, expected }: Try) => verdict === "note" && expected === "reached";
   const half = tries.some(unanswered)
-    ? yellow("; half is open: nobody answers at the proxy's port yet")
+    ? yellow("; the way to the proxy could not be tried: nobody answers at its port yet")
     : "";
   if (proven) return `${green("locked, and proven to be refused outside")}${half}`;
-  if (state !== "locked") return red(`not proven: status says ${state}`);
+  if (state !== "locked") {
+    return red(`not proven: fishnet firewall status --agent-user ${shown(name)} says ${state}`);
+  }
   const count = (wanted: Verdict) => tries.filter(({ verdict }) => verdict === wanted).length;
   const counts = [[count("failed"), "failed"], [count("inconclusive"), "unclear"]] as const;
   const why = counts.filter(([n]) => n > 0).map(([n, what]) => `${n} ${what}`).join(", ");

@@ -187,7 +187,7 @@ export const linux: System<Machine> = {
     return unclearLines(machine.subuid, { name, uid }).map((text) => ({
       is: `subordinate uids of the line ${JSON.stringify(text)}`,
       fault: "no range in decimal numbers",
-      mend: `write ${name}:FIRST:COUNT there in /etc/subuid, and enable again`,
+      mend: `write ${name}:FIRST:COUNT for it in /etc/subuid, and enable again`,
     }));
   },
 

@@ -96,8 +96,8 @@ export function judgeCall(what: string, own: Attempt, control: Attempt): Try {
 }
 
 /**
- * Judges a try that must work. Where nobody listens, or the account itself, this half is open: that
- * is a note.
+ * Judges a try that must work. Where nobody listens, or the account itself, nothing is shown: that is
+ * a note.
  *
  * @param isOwn whether a uid is the account's own, or one of its subordinate uids
  */
@@ -132,7 +132,7 @@ export function judgeReach(
 
 function nobodyListens(what: string, expected: Try["expected"], control: Attempt): Try {
   const who = `control ${control.by}: ${control.said}`;
-  return note(what, expected, `nobody listens there, so this half is open (${who})`);
+  return note(what, expected, `nobody listens there, so this could not be tried (${who})`);
 }
 
 const note = (what: string, expected: Try["expected"], did: string): Try => ({

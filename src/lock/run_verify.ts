@@ -74,7 +74,7 @@ function withRecord(verification: Verification, count: number): Verification {
 
 function unknown(name: string, did: string): Verification {
   const what = "the firewall's state";
-  const tries: Try[] = [{ what, expected: "reached", verdict: "inconclusive", did }];
+  const tries: Try[] = [{ what, expected: "refused", verdict: "inconclusive", did }];
   return { name, state: "unknown", proven: false, tries };
 }
 

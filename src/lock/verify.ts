@@ -161,7 +161,7 @@ async function outside(
       return {
         what: `${label}: ${what}`,
         asked,
-        own: isTarget || isHeld ? undefined : notSent(account, own),
+        own: isTarget || isHeld ? undefined : notSent(account, own, account.state === "partial"),
         // By default the control is the kernel's word, and no packet.
         control: isTarget ? undefined : others ?? notSent(control, own),
         part: way && { family, way },
@@ -200,11 +200,16 @@ async function outside(
   });
 }
 
-/** What is not tried without a target: a packet of an account that nothing would hold back. */
-function notSent(who: Person, route: Attempt | undefined): Attempt {
+/**
+ * What is not tried without a target: a packet of an account that the kernel would not hold back.
+ *
+ * @param isHalf whether there is a part of a lock: the packet filter may still hold it
+ */
+function notSent(who: Person, route: Attempt | undefined, isHalf = false): Attempt {
   if (route?.outcome !== "reached") {
     return notTried(who, "not sent: give --target HOST:PORT to try it for real");
   }
+  if (isHalf) return notTried(who, `not sent: ${route.said}, which the packet filter may shut`);
   const said = `not sent: the kernel would have let it go (${route.said})`;
   return { by: who.name, outcome: "reached", said };
 }

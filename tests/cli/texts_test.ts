@@ -145,7 +145,7 @@ Deno.test("verify is a table, with why only where a try is not as expected, and 
     "loopback   reached   no answer",
     "    nobody answers there",
     "agent_runner: not proven: 1 failed, 1 unclear; " +
-    "half is open: nobody answers at the proxy's port yet",
+    "the way to the proxy could not be tried: nobody answers at its port yet",
   ]);
 });
 
@@ -164,11 +164,11 @@ Deno.test("verify's verdict never calls proven what is not, and says what is sti
     ],
     [
       "locked, and proven to be refused outside",
-      "locked, and proven to be refused outside; half is open: nobody answers at the proxy's port yet",
+      "locked, and proven to be refused outside; the way to the proxy could not be tried: nobody answers at its port yet",
       "not proven: 1 failed",
       "not proven: 2 unclear",
       "not proven: nothing was shown to be refused",
-      "not proven: status says partial",
+      "not proven: fishnet firewall status --agent-user agent_runner says partial",
     ].map((text) => `agent_runner: ${text}`),
   );
 });

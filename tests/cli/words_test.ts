@@ -36,6 +36,8 @@ Deno.test("a disable's dry-run says whose the table is that it deletes", async (
   );
   assertMatch(stdout, /^ {2}sudo nft delete table inet fishnet$/m);
   assertMatch(stderr, /^\[fishnet\] other accounts may be locked by that table: /);
+  const mac = await fishnet("firewall", "disable", "--agent-user", "a", "--os", "macos");
+  assertMatch(mac.stderr, /^\[fishnet\] other accounts may be locked by that anchor: /);
 });
 
 Deno.test("the page's own rule stands in the Linux plan to the letter, for both families", async () => {

@@ -294,7 +294,7 @@ Deno.test("a line of /etc/subuid that is no range is a missing piece, where ther
     const status = await statusWith({ ...LOCKED, ...subuid });
     assertEquals(status.state, "partial", line);
     const [piece] = status.pieces.filter(({ present }) => !present);
-    assertMatch(piece!.remedy!, /^write agent:FIRST:COUNT there in \/etc\/subuid/);
+    assertMatch(piece!.remedy!, /^write agent:FIRST:COUNT for it in \/etc\/subuid/);
     assertEquals(await stateWith(subuid), "unlocked");
   }
   const others = { "/etc/subuid": "other:100000:0\n# agent:\n" };

@@ -248,6 +248,22 @@ worldTest("verify of the outside: only what is tried and refused is proven", asy
   });
 });
 
+worldTest("verify of half a lock sends nothing, and calls nothing let through", async (world) => {
+  const agent = await world.account();
+  await lockIn(world, [agent], { backend: "iptables" });
+  for (const family of ["-4", "-6"]) {
+    const rules = await world.must("ip", family, "rule", "show", "pref", "77");
+    for (const [, range] of rules.matchAll(/uidrange (\S+)/g)) {
+      await world.must("ip", family, "rule", "del", "pref", "77", "uidrange", range!, "prohibit");
+    }
+  }
+  const { code, state, tries } = await verifyUnsent(world, agent);
+  assertEquals([code, state], [3, "partial"]);
+  const sent = tries.filter(({ what }) => /: (TCP|UDP|DNS)/.test(what));
+  assertEquals(new Set(sent.map(({ verdict }) => verdict)), new Set(["inconclusive"]));
+  assertMatch(sent[0]!.did, /not sent: there is a route by out0, which the packet filter may shut/);
+});
+
 worldTest("verify of the proxy on loopback", async (world, t) => {
   const agent = await world.account();
   await lockIn(world, [agent], { backend: "iptables" });

@@ -77,7 +77,7 @@ Deno.test("a port that is not allowed on loopback: only a reset refuses, and som
   }
 });
 
-Deno.test("the proxy must be reached; where nobody listens, or the account itself, that half is open", () => {
+Deno.test("the proxy must be reached; where nobody listens, or the account itself, it is a note", () => {
   const judge = (own: Attempt, control: Attempt) => judgeReach(isOwn)("x", own, control).verdict;
   const isOwn = (uid: number) => uid === 1001 || uid >= 100000;
   const reset = failing("connect", "ECONNREFUSED");
