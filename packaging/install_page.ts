@@ -30,7 +30,7 @@ npx fishnet-firewall@${version} firewall enable --agent-user agent_runner
 npx ${project.homepage}/releases/download/v${version}/fishnet-firewall-${version}.tgz --version   # the same, from here
 \`\`\`
 
-Needs Node.js 18 or later. npm fetches Deno and the two packages that the program uses by their
+Needs Node.js 18 or later. npm fetches Deno and the packages that the program uses by their
 checksums; Deno runs the sources under \`--allow-run=sudo --allow-env=USER\`.
 `,
     apt(project),
@@ -41,7 +41,8 @@ checksums; Deno runs the sources under \`--allow-run=sudo --allow-env=USER\`.
 
 \`\`\`sh
 git clone --branch v${version} ${project.homepage}.git fishnet-firewall && cd fishnet-firewall
-deno install --global --name fishnet --config deno.json --allow-run=sudo --allow-env=USER main.ts
+deno install --global --name fishnet --config deno.json --quiet --no-prompt \\
+  --allow-run=sudo --allow-env=USER main.ts
 \`\`\`
 
 The command starts the sources where they are: keep the clone. \`deno uninstall --global fishnet\`

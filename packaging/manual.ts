@@ -86,7 +86,7 @@ const FILES = {
   [RULES_FILE]: "macOS: the rules of all accounts",
   [PF_CONF]: "macOS: two lines, which call those rules",
   [TOKEN_FILE]: "macOS: the reference that keeps pf on",
-  [SCRIPT_FILE]: "macOS, with --persist: loads the rules at boot",
+  [SCRIPT_FILE]: "macOS, with --persist: loads the rules at boot, and whenever they are gone",
   [PLIST_FILE]: "macOS, with --persist: runs that script",
 };
 

@@ -85,7 +85,7 @@ const LEVELS: Readonly<Record<Exclude<Topic, FirewallCommand>, readonly Block[]>
         "the account can connect to http://127.0.0.1:3777 (the Fishnet proxy)",
         "the account can access other localhost services (but see --only-port)",
         "the account cannot connect to external APIs",
-        "other accounts notice nothing",
+        "other accounts reach what they reached",
       ],
     },
     { title: "For the agent", lines: PROXY_VARIABLES },
@@ -125,7 +125,7 @@ const LEVELS: Readonly<Record<Exclude<Topic, FirewallCommand>, readonly Block[]>
     {
       title: "Permissions",
       lines: [
-        "--apply, status and verify run commands through sudo, which may ask for your password. " +
+        "--apply, status, verify and log run commands through sudo, which may ask for your password. " +
         "The program itself may start sudo and read $USER, and nothing else.",
       ],
     },

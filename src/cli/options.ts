@@ -66,7 +66,7 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
     values: ["iptables", "nftables"],
     on: CHANGES,
     help: "Linux: which rule set carries the lock (default: the one that the account is locked " +
-      "with, else iptables, else nftables)",
+      "with, else iptables, else nftables); disable: whose lines the dry-run shows",
   },
   "only-port": {
     value: "PORT",

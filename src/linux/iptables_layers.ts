@@ -44,7 +44,7 @@ export const SHUTS = `${CHAIN} in mangle`;
 const SHUT: OwnChain = {
   is: `chain ${SHUTS}`,
   why: "no SCTP (it asks for its routes without a uid), no MPTCP (the kernel would open a second " +
-    "path, off this machine, by itself), and of IPv6 no source that is not this machine's",
+    "path, off this machine, by itself), no foreign source (of IPv4 the kernel itself takes none)",
   table: "mangle",
   rules: (family) => [
     ...noForeignSource(family),
@@ -139,7 +139,8 @@ const JUMP_6 = jump(6, "OUTPUT");
  */
 const ownerless = (family: Family, except: readonly string[] = []): Layer => ({
   is: "DROP of ownerless packets to this machine in mangle POSTROUTING",
-  why: "what is for this machine and has no owner leaves by no real device: it may be an account's",
+  why: "drop what is for this machine, has no owner, and leaves by a real device: an account may " +
+    "have had the kernel send it",
   table: "mangle",
   chain: "POSTROUTING",
   family,

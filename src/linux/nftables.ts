@@ -127,7 +127,10 @@ function kindOf(table: OurTable, elements: (lock: Lock) => ElementPiece[]): Kind
 
 const tablePiece = (table: OurTable): TablePiece => ({
   is: `table ${table.name}`,
-  why: "the rules for every uid in its sets, which others' flushes do not touch",
+  why: table === LOCK
+    ? "the rules for every uid in its sets: refuse what leaves, and on loopback SCTP, MPTCP and " +
+      "foreign sources; for nobody's, drop what is for this machine"
+    : "the rules for loopback: TCP to the ports of each uid in its sets, and replies, nothing else",
   tableItself: table,
 });
 

@@ -78,7 +78,8 @@ export const sessions: Kind<Machine> = {
         },
         {
           line: feed(probe.trimEnd(), "bash", "-s", piece.slice),
-          why: "a packet from inside such a session is refused, one from elsewhere is not",
+          why:
+            "check that a packet from inside such a session is refused, and one from elsewhere not",
           undo: [""],
         },
       ];

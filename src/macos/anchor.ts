@@ -100,7 +100,7 @@ function write(text: string, machine: Machine | undefined): Step[] {
     undo: [sudo("rm", "-f", draft)],
   }, {
     line: sudo("pfctl", "-nf", draft),
-    why: "pfctl understands them",
+    why: "check that pfctl understands them",
     undo: [""],
   }, {
     line: `${sudo("sync", draft)} && ${sudo("mv", draft, RULES_FILE)}`,

@@ -71,7 +71,7 @@ export const pfConf: Shared = {
 
 const CHECK: Step = {
   line: sudo("pfctl", "-nf", PF_CONF),
-  why: "pfctl understands it",
+  why: "check that pfctl understands it",
   undo: [""],
 };
 

@@ -74,9 +74,9 @@ export const SHARED_FILES: readonly SharedFile[] = [
   ),
   unit("fishnet-lock.service", lockUnit, "locks at boot, before anything runs for an account"),
   unit("fishnet-again.service", againUnit, "the same after what flushes the rules at boot"),
-  unit("fishnet-beside@.service", besideUnit, "holds before another firewall starts"),
-  unit("fishnet-after@.service", afterUnit, "holds before it stops"),
-  unit("fishnet-watch.service", watchUnit, "holds, and puts back what that firewall flushes"),
+  unit("fishnet-beside@.service", besideUnit, "keeps them locked while another firewall starts"),
+  unit("fishnet-after@.service", afterUnit, "keeps them locked while another firewall stops"),
+  unit("fishnet-watch.service", watchUnit, "puts back what another firewall flushes"),
 ];
 
 /** All links at once. */
