@@ -29,12 +29,14 @@ export type Table = "mangle" | "filter";
 /**
  * The kernel's answer to a source that is not this machine's would leave, as nobody's, with what was
  * sent in it. Of IPv4, the kernel itself takes no such source (ip_route_output_key). A link-local
- * address of another device counts as local here, and is none where the answer goes.
+ * address of another device counts as local here, and is none where the answer goes: be it the source,
+ * or what is answered to it, by the device of the other end.
  */
 const noForeignSource = (family: Family) =>
   family === 4 ? [] : [
     `-A ${CHAIN} -m addrtype ! --src-type LOCAL -j DROP`,
     `-A ${CHAIN} -s fe80::/10 -o lo -j DROP`,
+    `-A ${CHAIN} -d fe80::/10 -o lo -j DROP`,
   ];
 
 /** In the name of each piece that shuts MPTCP, among others. */

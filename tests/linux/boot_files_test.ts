@@ -136,7 +136,11 @@ async function byHand(
       const ipt = (...words: readonly string[]) => world.must(tool, "-w", ...words);
       const six = tool === "ip6tables";
       const noForeign = async (...table: readonly string[]) => {
-        for (const match of six ? ["-m addrtype ! --src-type LOCAL", "-s fe80::/10 -o lo"] : []) {
+        for (
+          const match of six
+            ? ["-m addrtype ! --src-type LOCAL", "-s fe80::/10 -o lo", "-d fe80::/10 -o lo"]
+            : []
+        ) {
           await ipt(...table, "-A", "fishnet", ...match.split(" "), "-j", "DROP");
         }
       };

@@ -4,7 +4,14 @@
  */
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { attempt, change, WAYS } from "../support/lock.ts";
-import { INSIDE_V6, worldTest } from "../support/world.ts";
+import { linesOf } from "../support/process.ts";
+import { INSIDE_V6, PYTHON, worldTest } from "../support/world.ts";
+
+/** Somebody's service on every address. */
+const LISTEN = `import socket, sys
+s = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6)
+print("listening", flush=True)
+while True: s.accept()`;
 
 /** As in `probe.py`. */
 const SOURCE = "2001:db8::bad";
@@ -61,6 +68,23 @@ for (const { backend, variant, label } of WAYS) {
         );
       assertNotEquals(await answers(other), []);
       assertEquals(await answers(agent), []);
+
+      // As an address to reach, it is answered by the device of who asks, not by its own.
+      const resets = async (who: string, port: number) => {
+        const lines = linesOf(world.start(world.command(PYTHON, "-c", LISTEN, `${port}`)).stdout);
+        assertEquals((await lines.read()).value, "listening");
+        lines.releaseLock();
+        // What the service says again and again comes in the time of the next try, too.
+        return await world.captured(
+          `dst host ${source} and tcp dst port ${port}`,
+          () => attempt(world, who, "scoped", INSIDE_V6, port),
+        );
+      };
+      assertNotEquals(await resets(other, 9056), []);
+      assertEquals(await resets(agent, 3777), [], "a port that is left");
+      await change(world, "disable", agent, backend);
+      await change(world, "enable", agent, backend);
+      assertEquals(await resets(agent, 9057), []);
       await world.must("ip", "link", "del", "d0");
       await world.must("ip", "neigh", "del", source, "dev", "out0");
     });

@@ -98,6 +98,7 @@ export const shut = (family: Family) => [
   ...(family === 4 ? [] : [
     "-A fishnet -m addrtype ! --src-type LOCAL -j DROP",
     "-A fishnet -s fe80::/10 -o lo -j DROP",
+    "-A fishnet -d fe80::/10 -o lo -j DROP",
   ]),
   "-A fishnet -p sctp -j DROP",
   "-A fishnet -p tcp -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30",

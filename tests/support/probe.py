@@ -140,11 +140,27 @@ def forged_ping(address, port):
     return forged(socket.SOCK_DGRAM, address, port, socket.IPPROTO_ICMPV6)
 
 
-def other_device(address, port):
-    """Sends to its own link-local address from that of the device d0, which is none of the way back."""
+def link_local_of_d0():
     with open("/proc/net/if_inet6") as file:
         hexes = [line.split()[0] for line in file if line.split()[5] == "d0"]
-    source = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(hexes[0]))
+    return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(hexes[0]))
+
+
+def scoped(address, port):
+    """Connects from its own address to the link-local one of the device d0: what comes back is no peer's."""
+    with socket.socket(socket.AF_INET6) as s:
+        s.bind((address, 0))
+        s.settimeout(0.5)
+        try:
+            s.connect((link_local_of_d0(), port, 0, socket.if_nametoindex("d0")))
+        except TimeoutError:
+            pass
+    return "sent"
+
+
+def other_device(address, port):
+    """Sends to its own link-local address from that of the device d0, which is none of the way back."""
+    source = link_local_of_d0()
     index = socket.if_nametoindex("out0")
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
         s.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND

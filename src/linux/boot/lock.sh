@@ -113,6 +113,7 @@ lock_family() {
   if [ "$1" = 4 ]; then tool=iptables icmp=icmp foreign="" except=""; else
     tool=ip6tables icmp=icmp6 except="! -d fe80::/10 "
     foreign="-A fishnet -m addrtype ! --src-type LOCAL -j DROP$newline-A fishnet -s fe80::/10 -o lo -j DROP$newline"
+    foreign="$foreign-A fishnet -d fe80::/10 -o lo -j DROP$newline"
   fi
   if list mangle; then
     own_chain "$foreign-A fishnet -p sctp -j DROP
@@ -261,7 +262,8 @@ guard() {
   table="$table; delete ${table%% {*}; ${table%?} set held { type uid; flags interval;"
   table="$table elements = { $(echo "${parts# }" | tr " " ,) }; };"
   table="$table chain post { type filter hook postrouting priority 200; oif != lo meta skuid @held drop;"
-  table="$table $own meta nfproto ipv6 fib saddr type != local drop; $own ip6 saddr fe80::/10 drop;"
+  table="$table $own meta nfproto ipv6 fib saddr type != local drop;"
+  table="$table $own ip6 saddr fe80::/10 drop; $own ip6 daddr fe80::/10 drop;"
   table="$table $own meta l4proto sctp drop; $own tcp option mptcp exists drop; $limits"
   echo "$table oif lo accept; meta skuid <= 65535 accept; ip6 daddr fe80::/10 accept; fib daddr type local drop; }; }"
 }
