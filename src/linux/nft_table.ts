@@ -16,6 +16,8 @@ export interface Table {
   /** A dormant table is there and does nothing (nft(8)). */
   readonly dormant: boolean;
   readonly sets: ReadonlyMap<string, readonly Element[]>;
+  /** The keys of other elements: those with a range of ports, say. */
+  readonly strange: ReadonlyMap<string, readonly string[]>;
   /** Each chain's rules, after the hook that it hangs on, if any. */
   readonly chains: ReadonlyMap<string, readonly string[]>;
 }
@@ -33,11 +35,13 @@ export function parseTable(text: string): Table {
       if (line !== "") chain.push(inOurWords(line));
     } else if (/^flags\b.*\bdormant\b/.test(line)) dormant = true;
   }
-  const sets = text.matchAll(/^\tset (\S+) \{\n(.*?)\n\t\}$/gms);
+  const sets = [...text.matchAll(/^\tset (\S+) \{\n(.*?)\n\t\}$/gms)];
+  const found = sets.map(([, name, body]) => [name!, parseElements(body!)] as const);
   return {
     dormant,
     chains,
-    sets: new Map([...sets].map(([, name, body]) => [name!, parseElements(body!)])),
+    sets: new Map(found.map(([name, { elements }]) => [name, elements])),
+    strange: new Map(found.map(([name, { strange }]) => [name, strange])),
   };
 }
 
@@ -47,19 +51,25 @@ const inOurWords = (rule: string) =>
     .replace("l4proto 132 ", "l4proto sctp ");
 
 /** Elements are separated by commas, and lines may break after one. A comment may hold either. */
-function parseElements(text: string): Element[] {
+function parseElements(text: string): { elements: Element[]; strange: string[] } {
   const body = /\belements = \{((?:[^"}]|"[^"]*")*)\}/.exec(text)?.[1] ?? "";
-  return [...body.matchAll(/(?:[^,"]|"[^"]*")+/g)].flatMap(([element]) => {
+  const strange: string[] = [];
+  const elements = [...body.matchAll(/(?:[^,"]|"[^"]*")+/g)].flatMap(([element]) => {
     const match = /^\s*([\d-]+)(?:\s+\.\s+(\d{1,5}))?(?:\s+comment\s+"([^"]*)")?\s*$/.exec(element);
     // An element with a timeout, or with any other thing, is not one that a lock can count on.
     const range = match === null ? undefined : parseRange(match[1]!);
-    if (match === null || range === undefined) return [];
+    if (match === null || range === undefined) {
+      const key = /^\s*([\d. -]*\d)/.exec(element)?.[1];
+      if (key !== undefined) strange.push(key);
+      return [];
+    }
     return [{
       ...range,
       ...(match[2] === undefined ? {} : { port: Number(match[2]) }),
       ...(match[3] === undefined ? {} : { comment: match[3] }),
     }];
   });
+  return { elements, strange };
 }
 
 /** Why a table does nothing, or not what it was made for. */

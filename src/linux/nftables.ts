@@ -73,7 +73,6 @@ export const loopbackTable: Kind<Machine> = kindOf(LOOPBACK, (lock) => {
   if (lock.onlyPorts.length === 0) return [];
   const why = "on loopback, refuse the account whatever its ports do not allow";
   return allUids(lock).flatMap((uids) => {
-    // Of a set of intervals, Linux 6.18 does not delete a uid that stands alone.
     const isRange = uids === "ranges" || (typeof uids === "object" && uids.first < uids.last);
     const set = isRange ? "allowed_subordinate" : "allowed";
     return [
@@ -138,7 +137,7 @@ function foundIn(table: OurTable, listing: string | undefined): Found[] {
   if (listing === undefined) return [];
   const there = parseTable(listing);
   const defect = defectOf(there, table.made);
-  const fault = defect === undefined ? {} : { fault: `${table.name}: ${defect}` };
+  const fault = defect === undefined ? opened(table, there) : { fault: `${table.name}: ${defect}` };
   return [
     { ...tablePiece(table), ...fault, ...(isOurs(table, there) ? {} : { foreign: true }) } as Found,
     ...[...table.made.sets.keys()].flatMap((set) =>
@@ -152,6 +151,19 @@ function foundIn(table: OurTable, listing: string | undefined): Found[] {
         } as const))
     ),
   ];
+}
+
+/** What is in a set that opens ports, and is none of ours: a range of ports, say. */
+function opened({ name }: OurTable, { strange }: Table): Pick<Found, "fault" | "mend"> {
+  const [one] = ["allowed", "allowed_subordinate"].flatMap((set) =>
+    (strange.get(set) ?? []).map((key) => ({ set, key }))
+  );
+  if (one === undefined) return {};
+  const words = ["element", ...name.split(" "), one.set, `{ ${one.key} }`];
+  return {
+    fault: `${name}: set ${one.set} has ${one.key}, which opens more`,
+    mend: sudo("nft", "delete", ...words),
+  };
 }
 
 /** Without any set of ours, it only has the same name. */
@@ -223,7 +235,9 @@ const deleteStep = (piece: ElementPiece): Step => elementStep("delete", piece, o
 function elementStep(verb: "create" | "delete", piece: ElementPiece, uids: string): Step {
   const { table, set, port, owner } = piece;
   const place = ["element", ...table.name.split(" "), set];
-  const key = port === undefined ? uids : `${uids} . ${port}`;
+  // Of this set, a uid that stands alone is deleted as a range alone.
+  const first = set === "allowed_subordinate" && /^\d+$/.test(uids) ? `${uids}-${uids}` : uids;
+  const key = port === undefined ? uids : `${first} . ${port}`;
   const comment = owner === undefined ? "" : ` comment "${owner}"`;
   const create = ["create", ...place, `{ ${key}${comment} }`];
   const remove = ["delete", ...place, `{ ${key} }`];

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import type { LockOptions } from "../../src/lock/piece.ts";
-import { enableSteps, lockIn, sightIn, statusOf, unlockIn } from "../support/inside.ts";
+import { enableSteps, lockIn, paste, sightIn, statusOf, unlockIn } from "../support/inside.ts";
 import { must } from "../support/process.ts";
 import { program, type World, worldTest } from "../support/world.ts";
 
@@ -299,3 +299,50 @@ for (const backend of BACKENDS) {
     });
   });
 }
+
+worldTest("nftables: a subordinate uid that stands alone comes and goes", async (world) => {
+  const agent = await world.account();
+  const first = world.firstUid;
+  const before = await world.state();
+  const lines = [`${agent}:${first}:100`, `${agent}:${first + 99}:2`, `${agent}:${first + 500}:1`];
+  await world.withSubordinate(lines, async () => {
+    await done(world, "enable", agent, "--backend", "nftables", "--only-port", "3777");
+    // As the script at boot has it.
+    const element = ["element", "inet", "fishnet_loopback", "allowed"];
+    const alone = `{ ${first + 500} . 3777 comment "${agent}" }`;
+    await world.must("nft", "delete", ...element, `{ ${first + 500} . 3777 }`);
+    await world.must("nft", "create", ...element.with(-1, "allowed_subordinate"), alone);
+    assertEquals((await statusOf(world, agent)).state, "locked");
+    await done(world, "disable", agent);
+    assertEquals(await world.state(), before);
+  });
+});
+
+worldTest(
+  "nftables: ports that somebody opens besides are seen, with what shuts them",
+  async (world) => {
+    const agent = await world.account();
+    await lockIn(world, [agent], { backend: "nftables", onlyPorts: [3777] });
+    const uid = (await must("id", "-u", agent)).trim();
+    for (
+      const key of [`${uid} . 9000-9100`, "100000-165535 . 9000-9100", "0-4294967294 . 0-65535"]
+    ) {
+      const add = [
+        "add",
+        "element",
+        "inet",
+        "fishnet_loopback",
+        "allowed_subordinate",
+        `{ ${key} }`,
+      ];
+      await world.must("nft", ...add);
+      const { accounts: [open] } = await statusOf(world, agent);
+      assertEquals(open!.state, "partial", key);
+      const { detail, remedy } = open!.pieces.find(({ present }) => !present)!;
+      assertStringIncludes(detail!, "which opens more");
+      await paste(world, [remedy!]);
+      assertEquals((await statusOf(world, agent)).state, "locked", key);
+    }
+    await unlockIn(world, agent);
+  },
+);
