@@ -82,7 +82,9 @@ function parseRule(table: string, text: string): Rule {
         rule.comment = value;
         break;
       case "!--dports":
-        rule.otherThanPorts = value.split(",").map(Number);
+        // A range of ports is none of ours.
+        if (/^[\d,]+$/.test(value)) rule.otherThanPorts = value.split(",").map(Number);
+        else rule.narrower = true;
         break;
       case "-j":
         rule.target = value;

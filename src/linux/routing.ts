@@ -154,7 +154,9 @@ export function parseRoutingRules(text: string): RoutingRule[] {
     const match = /^(\d{1,10}):\s*(.*\S)\s*$/.exec(line);
     if (match === null) return [];
     const rule = match[2]!;
-    const uids = parseRange(/\buidrange (\S+)/.exec(rule)?.[1] ?? "");
+    // What is not of a range is of everybody.
+    const range = rule.startsWith("not ") ? undefined : /\buidrange (\S+)/.exec(rule)?.[1];
+    const uids = parseRange(range ?? "");
     return [{
       preference: Number(match[1]),
       text: rule,
@@ -220,7 +222,9 @@ export function withoutLoopback(machine: Machine): { family: Family; mend: strin
 }
 
 function mayRoute(rule: string): boolean {
-  if (/ (prohibit|unreachable|blackhole|nop)\b/.test(rule)) return false;
+  // A table may have any of these names.
+  const refuses = / (prohibit|unreachable|blackhole|nop)( proto \S+)?$/.test(rule);
+  if (refuses && !rule.includes(" lookup ")) return false;
   if (LOCAL.test(rule)) return false;
   if (rule.startsWith("not ")) return true;
   // What this machine sends itself comes in by lo; any other device is of forwarded packets.

@@ -301,6 +301,39 @@ Deno.test("a line of /etc/subuid that is no range is a missing piece, where ther
   assertEquals(await stateWith({ ...LOCKED, ...others }), "locked");
 });
 
+Deno.test("a routing rule above ours that may lead outside is seen, whatever it is called", async () => {
+  const above = async (rule: string) => {
+    const text = LOCKED["ip -4 rule show"]!.replace("\n", `\n50:\t${rule}\n`);
+    return await stateWith({ ...LOCKED, "ip -4 rule show": text });
+  };
+  for (
+    const rule of [
+      "not from all uidrange 2000-2000 lookup 203",
+      ...["nop-vpn", "blackhole", "prohibit"].map((name) => `from all lookup ${name}`),
+      "from all lookup unreachable proto static",
+    ]
+  ) assertEquals(await above(rule), "partial", rule);
+  for (
+    const rule of [
+      "from all uidrange 2000-2000 lookup 203",
+      "from all iif eth0 lookup prohibit",
+      "from all fwmark 0x1 blackhole proto static",
+      "not from all uidrange 2000-2000 prohibit",
+    ]
+  ) assertEquals(await above(rule), "locked", rule);
+});
+
+Deno.test("a range of ports that are left is no limit of ours", async () => {
+  const printed = {
+    ...LOCKED,
+    "iptables-nft-save": LOCKED["iptables-nft-save"]!.replace(
+      /(?=-A OUTPUT ! -o lo)/,
+      "-A OUTPUT -o lo -p tcp -m owner --uid-owner 1001 -m multiport ! --dports 3777,9000:9100 -j fishnet\n",
+    ),
+  };
+  assertEquals((await statusWith(printed)).onlyPorts, []);
+});
+
 Deno.test("status says where a lock cuts an account off loopback as well", async () => {
   const rules = LOCKED["ip -4 rule show"];
   const notes = async (text: string) =>

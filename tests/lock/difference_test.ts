@@ -83,7 +83,7 @@ const CASES: readonly Case[] = [
     there: change("ip6tables", "mangle", [":fishnet - [0:0]", ...shut(6)]),
     back: change("ip6tables", "mangle", [
       ":fishnet - [0:0]",
-      ...shut(6).with(2, "-A fishnet -j ACCEPT"),
+      ...shut(6).with(3, "-A fishnet -j ACCEPT"),
     ]),
   },
   {
