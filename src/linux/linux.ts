@@ -6,7 +6,7 @@
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Answer, Kind, Known, Questions } from "../lock/piece.ts";
-import { isOf, overlap, single, UidSet } from "../lock/uid_range.ts";
+import { isOf, overlap, printRange, single, UidSet } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
 import type { Files } from "../statements.ts";
@@ -26,7 +26,7 @@ import { plainVariant } from "./iptables_saved.ts";
 import { recordedTries, refusedSince, type Tally } from "./log.ts";
 import { askAll, familiesOf, IPV6, type Machine } from "./machine.ts";
 import { lockTable, loopbackTable } from "./nftables.ts";
-import { mayHideTable, refuse, refuseToFree, refuseTools } from "./refusals.ts";
+import { mayHideTable, othersAmong, refuse, refuseToFree, refuseTools } from "./refusals.ts";
 import { resolver, RESOLVERS } from "./resolver.ts";
 import { SAVED_FILES, savedNotes } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
@@ -184,11 +184,19 @@ export const linux: System<Machine> = {
   },
 
   faults(machine, { name, uid }) {
-    return unclearLines(machine.subuid, { name, uid }).map((text) => ({
-      is: `subordinate uids of the line ${JSON.stringify(text)}`,
-      fault: "no range in decimal numbers",
-      mend: `write ${name}:FIRST:COUNT for it in /etc/subuid, and enable again`,
-    }));
+    const mend = `write ${name}:FIRST:COUNT for it in /etc/subuid, and enable again`;
+    return [
+      ...unclearLines(machine.subuid, { name, uid }).map((text) => ({
+        is: `subordinate uids of the line ${JSON.stringify(text)}`,
+        fault: "no range in decimal numbers",
+        mend,
+      })),
+      ...othersAmong(machine, { name, uid }).map(({ range, whom }) => ({
+        is: `subordinate uids ${printRange(range)}`,
+        fault: `they ${whom}`,
+        mend,
+      })),
+    ];
   },
 
   loop: rangeLoop,

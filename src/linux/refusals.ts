@@ -153,27 +153,36 @@ function refuseOthers(account: PasswdEntry, { passwd, subuid }: Machine): void {
     );
   }
   const own = subordinateRanges(subuid, account);
-  const among = subuid.ranges.find((other) =>
-    !own.includes(other) && other.first <= uid && uid <= other.last
-  );
+  const among = subuid.ranges.find((other) => !own.includes(other) && isIn(uid, other));
   if (among !== undefined) {
     throw new FishnetError(
       `refusing to lock '${name}', whose uid ${uid} is one of the subordinate uids of ` +
         `'${among.owner}' (${printRange(among)}): give the agent a uid of its own`,
     );
   }
-  for (const range of own) {
-    const refuse = (whom: string) =>
-      new FishnetError(
-        `refusing to lock '${name}', whose subordinate uids ${printRange(range)} ${whom}: ` +
-          `give '${name}' a range of its own in /etc/subuid`,
-      );
-    if (range.first === 0) throw refuse("contain root's");
-    const other = passwd.find((other) =>
-      other.uid !== uid && range.first <= other.uid && other.uid <= range.last
+  for (const { range, whom } of othersAmong({ passwd, subuid }, account)) {
+    throw new FishnetError(
+      `refusing to lock '${name}', whose subordinate uids ${printRange(range)} ${whom}: ` +
+        `give '${name}' a range of its own in /etc/subuid`,
     );
-    if (other !== undefined) throw refuse(`contain that of '${other.name}' (${other.uid})`);
-    const shared = subuid.ranges.find((other) => !own.includes(other) && overlap(other, range));
-    if (shared !== undefined) throw refuse(`overlap those of '${shared.owner}'`);
   }
 }
+
+/** The account's ranges that hold somebody else's uids, and whose. */
+export function othersAmong(
+  { passwd, subuid }: Pick<Machine, "passwd" | "subuid">,
+  account: PasswdEntry,
+): { range: UidRange; whom: string }[] {
+  const own = subordinateRanges(subuid, account);
+  return own.flatMap((range) => {
+    if (range.first === 0) return [{ range, whom: "contain root's" }];
+    const other = passwd.find(({ uid }) => uid !== account.uid && isIn(uid, range));
+    if (other !== undefined) {
+      return [{ range, whom: `contain that of '${other.name}' (${other.uid})` }];
+    }
+    const shared = subuid.ranges.find((one) => !own.includes(one) && overlap(one, range));
+    return shared === undefined ? [] : [{ range, whom: `overlap those of '${shared.owner}'` }];
+  });
+}
+
+const isIn = (uid: number, { first, last }: UidRange) => first <= uid && uid <= last;

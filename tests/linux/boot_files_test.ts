@@ -438,3 +438,31 @@ for (const backend of ["iptables", "nftables"]) {
     },
   );
 }
+
+for (const backend of ["iptables", "nftables"]) {
+  worldTest(
+    `${backend}: what is root's or another account's is spared, and said`,
+    async (world) => {
+      const nobody = Number(await must("id", "-u", "nobody"));
+      const subuid = `agent_runner:0:3\nagent_runner:${nobody - 1}:3\nagent_runner:500000:10\n`;
+      await using script = await prepared(world, account(backend), subuid);
+      const { code, stderr } = await script.lock();
+      assertEquals(code, 1);
+      assertStringIncludes(
+        stderr,
+        "not locked, of the subordinate uids 0-2 of agent_runner, those of",
+      );
+      assertStringIncludes(stderr, `of agent_runner, those of accounts: ${nobody}\n`);
+      const state = await world.state();
+      const held = state.matchAll(/(?:uidrange |--uid-owner |skuid )(\d+)(?:-(\d+))?/g);
+      const ranges = [...held].map(([, first, last = first]) =>
+        [Number(first), Number(last)] as const
+      )
+        .filter(([first, last]) => !(first === 0 && last === 65535));
+      assert(ranges.some(([first]) => first === 500000), state);
+      for (const uid of [0, nobody]) {
+        assert(!ranges.some(([first, last]) => first <= uid && uid <= last), `${uid}: ${state}`);
+      }
+    },
+  );
+}

@@ -301,6 +301,19 @@ Deno.test("a line of /etc/subuid that is no range is a missing piece, where ther
   assertEquals(await stateWith({ ...LOCKED, ...others }), "locked");
 });
 
+Deno.test("status says where subordinate uids are somebody else's, too", async () => {
+  for (
+    const [subuid, says] of [
+      ["agent:0:5\n", "they contain root's"],
+      ["agent:200000:10\nother:200005:10\n", "they overlap those of 'other'"],
+    ] as const
+  ) {
+    const { state, pieces } = await statusWith({ ...LOCKED, "/etc/subuid": subuid });
+    assertEquals(state, "partial");
+    assertEquals(pieces.filter(({ detail }) => detail === says).length, 1);
+  }
+});
+
 Deno.test("a routing rule above ours that may lead outside is seen, whatever it is called", async () => {
   const above = async (rule: string) => {
     const text = LOCKED["ip -4 rule show"]!.replace("\n", `\n50:\t${rule}\n`);

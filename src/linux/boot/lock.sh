@@ -59,6 +59,28 @@ merge() {
   parts=$sum
 }
 
+# Sets $others to the uids of all accounts, and $high to those among which subordinate uids are.
+read_others() {
+  others="" high=""
+  while IFS=: read -r _ _ other _; do
+    is_uid "$other" || continue
+    others="$others $other"
+    [ "$other" -lt 65536 ] || high="$high $other"
+  done </etc/passwd
+}
+
+# Cuts root and other accounts out of the range $parts, which the program would refuse to lock.
+spare_others() {
+  spared="" range=$parts
+  if [ "${range%-*}" -lt 65536 ]; then among=$others; else among=$high; fi
+  for other in $among; do
+    if [ "$other" -eq "$uid" ] || [ "$other" -lt "${range%-*}" ] || [ "$other" -gt "${range#*-}" ]; then continue; fi
+    cut "$other"
+    spared="$spared $other"
+  done
+  [ -z "$spared" ] || say "not locked, of the subordinate uids $range of $name, those of accounts:$spared"
+}
+
 # Sets $ranges to the subordinate uids of one account, each uid once, out of /etc/subuid, which has lines
 # NAME:FIRST:COUNT and UID:FIRST:COUNT. A line that is none of these is said, and hides no other.
 read_ranges() {
@@ -68,6 +90,7 @@ read_ranges() {
     if [ "$whose" != "$name" ] && [ "$whose" != "$uid" ]; then continue; fi
     if is_uid "$first" && is_uid "$count" && [ "$count" -gt 0 ] && is_uid $((first + count - 1)); then
       parts=$first-$((first + count - 1))
+      spare_others
       for range in "$uid" $ranges; do cut "$range"; done
       ranges="$ranges$parts"
     else
@@ -234,6 +257,7 @@ look() (
   exec 9<$lock
   flock 9 || { say "cannot get the lock $lock"; exit 1; }
   failed=0 families="4 6" wanted=""
+  read_others
   # A kernel without IPv6 has none to lock; one that has not loaded it yet does so now.
   [ -e /proc/net/if_inet6 ] || { modprobe -q net-pf-10; [ -e /proc/net/if_inet6 ]; } || families=4
   for file in $(accounts); do
@@ -251,6 +275,7 @@ look() (
 # Prints, for nft, in one line, a table of what the accounts may not send; its process alone can take it away.
 guard() {
   wanted="" limits="" own="oif lo meta skuid @held" table="table inet fishnet_guard { flags owner; }"
+  read_others
   for file in $(accounts); do
     if ! read_account || [ -z "$commas" ]; then continue; fi
     owner="oif lo meta skuid { $(echo "$uid$ranges" | tr " " ,) }"
