@@ -137,6 +137,7 @@ export const resolver: Kind<Machine> = {
           is: listName(path),
           why: "",
           uids: single(uid),
+          weak: true,
         }))
       ),
     ];
@@ -216,6 +217,8 @@ interface Folder {
   readonly named: ReadonlyMap<number, string>;
   /** Whether it has a list at all, and so a mask, which is then left as it is. */
   readonly hasMask: boolean;
+  /** The mask is what setfacl makes of entries that deny everything: without it, nothing changes. */
+  readonly isPlain: boolean;
   /** How many groups it names. */
   readonly groups: number;
 }
@@ -226,19 +229,23 @@ function denyStep({ path, named, hasMask }: Folder, uids: readonly number[]): St
   return {
     line: setfacl(path, hasMask, uids.map(denied)),
     why: WHY_LIST,
-    undo: [hasMask ? setfacl(path, true, before, fresh) : sudo("setfacl", "--remove-all", path)],
+    undo: [hasMask ? setfacl(path, true, before, fresh) : withoutMask(path, uids)],
   };
 }
 
 /** Takes the entries away, and with the last one the list: the folder is then as it was. */
-function allowStep({ path, named, groups }: Folder, uids: readonly number[]): Step {
-  const last = groups === 0 && [...named.keys()].every((uid) => uids.includes(uid));
+function allowStep({ path, named, groups, isPlain }: Folder, uids: readonly number[]): Step {
+  const last = isPlain && groups === 0 && [...named.keys()].every((uid) => uids.includes(uid));
   return {
-    line: last ? sudo("setfacl", "--remove-all", path) : setfacl(path, true, [], uids),
+    line: last ? withoutMask(path, uids) : setfacl(path, true, [], uids),
     why: `let it into ${path} again`,
     undo: [setfacl(path, !last, uids.map(denied))],
   };
 }
+
+/** What a folder passes on to new files (default:) stays. */
+const withoutMask = (path: string, uids: readonly number[]) =>
+  sudo("setfacl", "--remove", [...uids.map((uid) => `u:${uid}`), "m"].join(), path);
 
 const denied = (uid: number) => `${uid}:---`;
 
@@ -286,6 +293,7 @@ function foldersOf(machine: Machine): Folder[] {
         ),
       ),
       hasMask: /^mask::/m.test(text),
+      isPlain: match(/^mask::(...)/m) === match(/^group::(...)/m),
       groups: [...text.matchAll(/^group:\d+:/gm)].length,
     }];
   });

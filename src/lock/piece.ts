@@ -70,6 +70,8 @@ export interface Found extends Piece {
   readonly mend?: string;
   /** Somebody else's: it counts, and is never taken away. */
   readonly foreign?: true;
+  /** Anybody may have made it: it is ours where something else holds its uids, too. */
+  readonly weak?: true;
   /** It holds uids of many accounts, and some can be cut out of it. */
   readonly divisible?: true;
   /** The options of the lock that it is of, as far as it tells. */

@@ -10,7 +10,7 @@ import type { AccountStatus, LockState, PieceStatus, StatusReport } from "./repo
 import { InForce, type Judgement, stepsToDisable } from "./difference.ts";
 import { type Holder, Holdings, type There } from "./holder.ts";
 import type { Asked, Found, Kind, Lock, LockOfAccount, Piece } from "./piece.ts";
-import { printRange } from "./uid_range.ts";
+import { printRange, UidSet } from "./uid_range.ts";
 
 /** A machine that was read, and what was found on it. */
 export interface Sight<M> {
@@ -22,7 +22,14 @@ export interface Sight<M> {
 
 /** Looks at a machine that was read. */
 export function sightOf<M>(system: System<M>, machine: M): Sight<M> {
-  const there = system.kinds.map((kind) => ({ kind, found: kind.found(machine) }));
+  const all = system.kinds.map((kind) => ({ kind, found: kind.found(machine) }));
+  const strong = new UidSet(
+    all.flatMap(({ found }) => found).flatMap(({ weak, uids }) => weak ? [] : uids ?? []),
+  );
+  const there = all.map(({ kind, found }) => ({
+    kind,
+    found: found.filter(({ weak, uids }) => !weak || strong.covers(uids!)),
+  }));
   return { system, machine, there, holdings: new Holdings(there.flatMap(({ found }) => found)) };
 }
 

@@ -8,7 +8,8 @@ import { parseTable } from "../../src/linux/nft_table.ts";
 import { parseRoutingRules } from "../../src/linux/routing.ts";
 import { statusIn } from "../../src/lock/status.ts";
 import { overlap, parseRange, UidSet } from "../../src/lock/uid_range.ts";
-import { LOCKED, machineWith, type Printed, sightWith } from "../support/fake_machine.ts";
+import { BARE, LOCKED, machineWith, type Printed, sightWith } from "../support/fake_machine.ts";
+import { disableSteps } from "../support/inside.ts";
 
 const anyText = fc.string({ unit: "binary" });
 
@@ -299,6 +300,20 @@ Deno.test("a line of /etc/subuid that is no range is a missing piece, where ther
   }
   const others = { "/etc/subuid": "other:100000:0\n# agent:\n" };
   assertEquals(await stateWith({ ...LOCKED, ...others }), "locked");
+});
+
+Deno.test("an access list of an administrator's is no lock of an account without one", async () => {
+  const list = "# file: /run/cups\n# owner: 0\n# group: 0\nuser::rwx\nuser:1001:---\n" +
+    "group::r-x\nmask::r-x\nother::r-x\n";
+  const printed = { "/run/cups": "", "getfacl --numeric --absolute-names /run/cups": list };
+  const bare = await sightWith({ ...BARE, ...printed });
+  assertEquals(statusIn(bare, []).accounts, []);
+  assertEquals(disableSteps(bare, ["agent"]), []);
+  const locked = await sightWith({ ...LOCKED, ...printed });
+  assertEquals(
+    disableSteps(locked, ["agent"]).map(({ line }) => line).filter((line) => /setfacl/.test(line)),
+    ["sudo setfacl --remove u:1001,m /run/cups"],
+  );
 });
 
 Deno.test("status says where subordinate uids are somebody else's, too", async () => {

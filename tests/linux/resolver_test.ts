@@ -67,7 +67,7 @@ Deno.test({
   name: `access lists of many accounts come and go by themselves${why ? ` (skipped: ${why})` : ""}`,
   ignore: why !== undefined,
   async fn() {
-    for (const somebodyElses of ["", "u:65534:r-x", "u:5001:r-x"]) {
+    for (const somebodyElses of ["", "u:65534:r-x", "u:5001:r-x", "d:u:65534:r-x", "m::r--"]) {
       await using own = await new OwnRun().ready();
       if (somebodyElses !== "") {
         await own.carryOut([`setfacl -m ${somebodyElses} ${FOLDERS.join(" ")}`]);
