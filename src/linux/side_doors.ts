@@ -18,6 +18,8 @@ import {
   familyWarnings,
   lentUidsWarnings,
   mptcpWarnings,
+  QUEUES,
+  queueWarnings,
   tunnelWarnings,
 } from "./side_doors/kernel.ts";
 import type { Locked } from "./side_doors/locked.ts";
@@ -39,7 +41,7 @@ const MAX_ACCOUNTS = 20;
 /** What is asked of packets' ways out of the kernel, of accounts' names, and of uids. */
 const FILES = [
   ...["/proc/net/protocols", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/modules_disabled"],
-  ...DEVICE_FILES,
+  ...[QUEUES, ...DEVICE_FILES],
   ...["/etc/nsswitch.conf", "/etc/request-key.conf", "/etc/request-key.d/*.conf"],
 ];
 const REQUEST_KEY = "/sbin/request-key";
@@ -135,11 +137,12 @@ export async function doorWarnings(
         reason: "there are so many sockets that connections from before the lock cannot be told",
         remedy: "see ss -s, and end what holds them",
       }]
-      : connectionWarnings(accounts, sockets, addresses)),
+      : connectionWarnings(accounts, sockets, addresses, enabling)),
     ...sudoNameWarnings(accounts, may.stdout),
     ...realmdWarnings(accounts, files.has(REALMD)),
     ...familyWarnings(file("/proc/net/protocols"), modules?.stdout ?? ""),
     ...mptcpWarnings(accounts, endpoints),
+    ...queueWarnings(file(QUEUES)),
     ...deviceWarnings(accounts, files),
     ...tunnelWarnings(accounts, files),
     ...(files.has(REQUEST_KEY) ? requestKeyWarnings(requestKeyLines(files)) : []),

@@ -1,5 +1,5 @@
 /** What a locked account could do through somebody else, on accounts and machines that are like that. */
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import * as fc from "fast-check";
 import type { Warning } from "../../src/lock/report.ts";
 import { doorWarnings, sideDoors } from "../../src/linux/side_doors.ts";
@@ -288,6 +288,25 @@ Deno.test("request-key: of several lines the one that counts is judged", () => {
   );
 });
 
+/** Takes a queue of packets for itself (nfnetlink_queue), and says so. */
+const QUEUE = `import signal, socket, struct
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+bind = struct.pack("=HHBBH", 8, 1, 1, 0, socket.htons(2))
+body = struct.pack("=BBH", 0, 0, socket.htons(7)) + bind
+s.send(struct.pack("=IHHII", 16 + len(body), 3 << 8 | 2, 1 | 4, 1, 0) + body)
+assert struct.unpack_from("=i", s.recv(4096), 16)[0] == 0
+print("bound", flush=True)
+signal.pause()`;
+
+worldTest("a program that decides on packets in a queue is warned of", async (world) => {
+  const account = await lockedAs(await world.account());
+  assertEquals(await warnings(world, [account], "in a queue"), []);
+  const lines = linesOf(world.start(world.command(PYTHON, "-c", QUEUE)).stdout);
+  assertEquals((await lines.read()).value, "bound");
+  lines.releaseLock();
+  assertEquals((await warnings(world, [account], "in a queue")).length, 1);
+});
+
 worldTest("MPTCP endpoints are warned of where the rule against them is missing", async (world) => {
   if (!(await world.exec("ip", "mptcp", "endpoint", "show")).stdout && !await hasMptcp()) return;
   const agent = await world.account();
@@ -376,6 +395,13 @@ Deno.test("with --only-port, a connection from before to another port here is to
     "still holds 1 connection(s) to this machine's port 8080",
   ]);
   assertEquals(connectionWarnings([{ ...account, onlyPorts: [] }], sockets, own).length, 1);
+  const udp = "udp UNCONN 0 0 127.0.0.1:4000 0.0.0.0:* uid:1000\n" +
+    "udp ESTAB 0 0 127.0.0.1:4001 127.0.0.1:53 uid:1000\n";
+  const held = (enabling: boolean, onlyPorts: number[]) =>
+    connectionWarnings([{ ...account, onlyPorts }], udp, own, enabling)
+      .map(({ reason }) => reason);
+  assertMatch(held(true, [3777])[0]!, /^holds 2 UDP socket\(s\) from before the lock/);
+  assertEquals([held(false, [3777]), held(true, [])], [[], []]);
 });
 
 Deno.test("a device that lasts and is nobody's is anybody's who may open the tun device", () => {

@@ -66,6 +66,23 @@ export function mptcpWarnings(accounts: readonly Locked[], endpoints: string): W
   }];
 }
 
+/** The queues that programs read, a line each (nfnetlink_queue). */
+export const QUEUES = "/proc/net/netfilter/nfnetlink_queue";
+
+/**
+ * Packets that wait for a program's word (NFQUEUE: OpenSnitch, say) before they come to the lock's rules: one whose socket
+ * is closed meanwhile has no owner any more.
+ *
+ * @param queues what is in {@link QUEUES}
+ */
+export function queueWarnings(queues: string): Warning[] {
+  return queues.trim() === "" ? [] : [{
+    reason: "a program decides on packets in a queue: one whose socket is closed meanwhile is " +
+      "nobody's when it comes to the lock",
+    remedy: "queue behind the lock's rules (mangle POSTROUTING), or stop that program",
+  }];
+}
+
 /** Whose each tap or tun device is, whether it lasts (the kernel's drivers/net/tun.c), and of what kind others are. */
 export const DEVICE_FILES: readonly string[] = [
   ...["/sys/class/net/*/owner", "/sys/class/net/*/group", "/sys/class/net/*/tun_flags"],
@@ -74,7 +91,7 @@ export const DEVICE_FILES: readonly string[] = [
 ];
 
 /** Devices that unpack what comes to a UDP port of this machine, from itself as well. */
-const UNPACKING = /^DEVTYPE=(vxlan|geneve|bareudp|gtp)$/m;
+const UNPACKING = /^DEVTYPE=(vxlan|geneve|bareudp|gtp|amt|pfcp)$/m;
 
 /**
  * Tunnels of root's: a frame that an account sends to such a port, at an address of this machine, is

@@ -52,11 +52,13 @@ const isLoopback = (address: string) => address.startsWith("127.") || address ==
  * still read what comes in, and SCTP goes on sending when they have ended.
  *
  * @param sockets undefined where `ss` failed
+ * @param enabling whether the lock was just made: then sockets of UDP are from before, too
  */
 export function connectionWarnings(
   accounts: readonly Pick<Locked, "name" | "uid" | "ranges" | "onlyPorts">[],
   sockets: string | undefined,
   addresses: string,
+  enabling = false,
 ): Warning[] {
   if (sockets === undefined) {
     return [{
@@ -98,7 +100,17 @@ export function connectionWarnings(
         } ${where} ${[...new Set(some.map(those))].slice(0, 3).join(", ")}`,
         remedy: "restart its processes",
       }];
+    // Whoever spoke first after the lock has begun a connection for the kernel: what answers is a reply.
+    const datagrams = all.filter(({ protocol, uid }) => protocol === "udp" && isOf(one, uid));
     return [
+      ...(enabling && isLimited && datagrams.length > 0
+        ? [{
+          account: one.name,
+          reason: `holds ${datagrams.length} UDP socket(s) from before the lock, and may answer ` +
+            "by them whoever here sends to it",
+          remedy: "restart its processes",
+        }]
+        : []),
       ...warning(outside, "to outside, to", ({ peerAddress }) => peerAddress),
       ...warning(inside, "to this machine's port", ({ peerPort }) => peerPort),
     ];
