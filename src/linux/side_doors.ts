@@ -73,6 +73,7 @@ function lockedOf(account: AccountStatus, machine: Machine): Locked | undefined 
     name,
     uid: entry.uid,
     onlyPorts,
+    ...(backend === undefined ? {} : { backend }),
     ranges: subordinateRanges(machine.subuid, entry),
     // With nftables, the table has it or is not there.
     mptcpHeld: mptcp.every(({ present }) => present) &&
@@ -142,7 +143,7 @@ export async function doorWarnings(
     ...realmdWarnings(accounts, files.has(REALMD)),
     ...familyWarnings(file("/proc/net/protocols"), modules?.stdout ?? ""),
     ...mptcpWarnings(accounts, endpoints),
-    ...queueWarnings(file(QUEUES)),
+    ...queueWarnings(accounts, file(QUEUES)),
     ...deviceWarnings(accounts, files),
     ...tunnelWarnings(accounts, files),
     ...(files.has(REQUEST_KEY) ? requestKeyWarnings(requestKeyLines(files)) : []),

@@ -305,6 +305,8 @@ worldTest("a program that decides on packets in a queue is warned of", async (wo
   assertEquals((await lines.read()).value, "bound");
   lines.releaseLock();
   assertEquals((await warnings(world, [account], "in a queue")).length, 1);
+  const byNft = { ...account, backend: "nftables" } as const;
+  assertEquals(await warnings(world, [byNft], "in a queue"), []);
 });
 
 worldTest("MPTCP endpoints are warned of where the rule against them is missing", async (world) => {

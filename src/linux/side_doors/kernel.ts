@@ -75,11 +75,14 @@ export const QUEUES = "/proc/net/netfilter/nfnetlink_queue";
  *
  * @param queues what is in {@link QUEUES}
  */
-export function queueWarnings(queues: string): Warning[] {
-  return queues.trim() === "" ? [] : [{
+export function queueWarnings(accounts: readonly Locked[], queues: string): Warning[] {
+  const open = accounts.filter(({ backend }) => backend !== "nftables");
+  if (open.length === 0 || queues.trim() === "") return [];
+  return [{
+    ...(open.length === 1 ? { account: open[0]!.name } : {}),
     reason: "a program decides on packets in a queue: one whose socket is closed meanwhile is " +
       "nobody's when it comes to the lock",
-    remedy: "queue behind the lock's rules (mangle POSTROUTING), or stop that program",
+    remedy: "enable again with --backend nftables, whose rules come first, or stop that program",
   }];
 }
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Backend } from "../../account.ts";
 import type { UidRange } from "../../lock/uid_range.ts";
 
 /** An account of which something of a lock is there. */
@@ -13,6 +14,8 @@ export interface Locked {
   readonly ranges: readonly UidRange[];
   /** The TCP ports that loopback is limited to; none leaves all of it open. */
   readonly onlyPorts: readonly number[];
+  /** Which rule set carries its lock. */
+  readonly backend?: Backend;
   /** Whether the rule is in force that keeps MPTCP's subflows from leaving this machine. */
   readonly mptcpHeld: boolean;
   /** Whether sudo is set to look up no name for it. */
