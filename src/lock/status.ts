@@ -199,6 +199,7 @@ function statusOf(
 /** Pieces that nobody's name goes with, a row for the same uids: only removing all of them is left. */
 function leftOverStatuses<M>({ system, machine, holdings, there }: Sight<M>): AccountStatus[] {
   const left = system.leftOver(machine, holdings);
+  if (left.length === 0) return [];
   const remedy = stepsToDisable(there, machine, left).map(({ line }) => line).join(" && ");
   return [...Map.groupBy(left, ({ uids }) => printRange(uids!))].map(([range, pieces]) => {
     const { first, last } = pieces[0]!.uids!;
