@@ -77,7 +77,7 @@ const FILES = {
     SHARED_FILES.map(({ path, why }) => [path, `Linux, with --persist: ${why}`]),
   ),
   "/etc/dbus-1/system.d/fishnet-UID.conf":
-    "Linux, with --only-port: keeps the account from having names looked up over D-Bus",
+    "Linux, with --only-port: keeps the account from calling services on the system bus",
   "/etc/sudoers.d/fishnet-UID": "Linux, with --only-port: keeps sudo from looking names up for it",
   "/etc/tmpfiles.d/fishnet-UID.conf":
     "Linux, with --only-port and --persist: the same for the sockets of such services",

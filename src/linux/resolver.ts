@@ -1,9 +1,9 @@
 /**
- * `--only-port`: the doors to the services that look names up for whoever asks, or print. No packet of
- * the account is needed for them, so no packet filter sees them: systemd-resolved and avahi answer over
- * D-Bus and over sockets of the file system, nscd and CUPS over one.
+ * `--only-port`: the doors to services that look names up for whoever asks, print, or pass things on. No packet
+ * of the account is needed for them, so no packet filter sees them: systemd-resolved and avahi answer over
+ * D-Bus and over sockets of the file system, nscd, CUPS and Tor over one.
  *
- * A policy denies the uid their names on the bus; it is in /etc, so it is there after a reboot too. An
+ * A policy denies the uid all calls on the system bus; it is in /etc, so it is there after a reboot too. An
  * access list denies the uid the folder that a service's sockets are in. The folder stays when the
  * service starts anew and makes its sockets anew, so there is no moment in between; /run is empty
  * after a reboot, and then tmpfiles.d(5) makes the folder and the list before any account may log in.
@@ -15,13 +15,14 @@ import { sudo } from "../lock/line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import { single } from "../lock/uid_range.ts";
 import type { Resolver } from "../lock/verify.ts";
+import { BOOTED } from "./boot/read_boot.ts";
 import type { Machine } from "./machine.ts";
 
 const BUS = "/run/dbus/system_bus_socket";
 
 /**
  * What `verify` tries: the account may write to none of these sockets, and call none of the names
- * (systemd-resolved.service(8), nscd(8), avahi-daemon(8), cupsd(8)).
+ * (systemd-resolved.service(8), nscd(8), avahi-daemon(8), cupsd(8), tor(1)).
  */
 export const RESOLVERS: readonly Resolver[] = [
   {
@@ -32,6 +33,7 @@ export const RESOLVERS: readonly Resolver[] = [
   { socket: "/run/nscd/socket" },
   { socket: "/run/avahi-daemon/socket", call: { name: "org.freedesktop.Avahi", bus: BUS } },
   { socket: "/run/cups/cups.sock" },
+  { socket: "/run/tor/socks" },
 ];
 
 /** The folders of the sockets. */
@@ -39,36 +41,25 @@ const FOLDERS = [
   ...new Set(RESOLVERS.map(({ socket }) => socket.slice(0, socket.lastIndexOf("/")))),
 ];
 
-/**
- * A service without a socket: the bus starts it for whoever calls it, and polkit lets anybody have it
- * look a domain up, and ask its servers (`realm discover NAME`).
- */
-export const REALMD = "/usr/share/dbus-1/system-services/org.freedesktop.realmd.service";
-
-/** The account may call none of these on the system bus. */
-const RESOLVER_NAMES = [
-  ...RESOLVERS.flatMap(({ call }) => call?.name ?? []),
-  "org.freedesktop.realmd",
-];
-
-/** Whether the service of a folder can be called on the bus. */
-const isOnBus = ({ path }: Folder) =>
-  RESOLVERS.some(({ socket, call }) => call !== undefined && socket.startsWith(`${path}/`));
-
-const POLICY = "D-Bus policy against name look-ups";
+const POLICY = "D-Bus policy";
 const AT_BOOT = "access lists at boot";
 const listName = (folder: string) => `access list on ${folder}`;
 
 const policyPath = (uid: number) => `/etc/dbus-1/system.d/fishnet-${uid}.conf`;
 const bootPath = (uid: number) => `/etc/tmpfiles.d/fishnet-${uid}.conf`;
 
-/** Found by the bus's own rule: of several that match, the last counts, and a user's come last. */
+/**
+ * Services reach other machines for whoever calls them: some ask nobody (realmd, PackageKit), others polkit, to
+ * whom what `sudo -u` starts in a session at the screen is that session's. Of several rules that match, the bus
+ * takes the last, and a user's come last.
+ */
 function policyText(uid: number): string {
   return `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
   "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <policy user="${uid}">
-${RESOLVER_NAMES.map((name) => `    <deny send_destination="${name}"/>`).join("\n")}
+    <deny send_type="method_call"/>
+    <allow send_destination="org.freedesktop.DBus" send_type="method_call"/>
   </policy>
 </busconfig>`;
 }
@@ -93,7 +84,7 @@ export const resolver: Kind<Machine> = {
   },
   files: [
     BUS,
-    REALMD,
+    BOOTED,
     ...FOLDERS,
     "/etc/dbus-1/system.d/fishnet-*.conf",
     "/etc/tmpfiles.d/fishnet-*.conf",
@@ -105,9 +96,7 @@ export const resolver: Kind<Machine> = {
     const folders = foldersOf(machine);
     const piece = (is: string, why: string): Piece => ({ is, why, uids: single(uid), owner });
     return [
-      ...(hasBus(machine) && (folders.some(isOnBus) || machine.files.has(REALMD))
-        ? [piece(POLICY, "it may have no service on the system bus look a name up")]
-        : []),
+      ...(hasBus(machine) ? [piece(POLICY, "it may call no service on the system bus")] : []),
       ...folders.map(({ path }) => piece(listName(path), WHY_LIST)),
       ...(persist && folders.length > 0
         ? [piece(AT_BOOT, "the folders and their lists are there again at boot")]
@@ -166,7 +155,7 @@ export const resolver: Kind<Machine> = {
     if (machine === undefined) return [];
     const policies = of(POLICY, pieces).map(({ uid }): Step => ({
       line: sudo("rm", policyPath(uid)),
-      why: "let it have services on the system bus look names up again",
+      why: "let it call services on the system bus again",
       undo: [policyBack(uid, machine)],
     }));
     return [
@@ -264,7 +253,8 @@ function setfacl(
   );
 }
 
-const hasBus = ({ files }: Machine) => files.has(BUS);
+/** One that systemd reloads. */
+const hasBus = ({ files }: Machine) => files.has(BUS) && files.has(BOOTED);
 
 /** What getfacl printed, a file a part. */
 function listed(machine: Machine): string[] {

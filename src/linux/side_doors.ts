@@ -25,14 +25,16 @@ import {
 import type { Locked } from "./side_doors/locked.ts";
 import MAY from "./side_doors/may.pl" with { type: "text" };
 import {
+  CALLED_FILES,
+  calledWarnings,
+  FAIL2BAN,
+  fail2banWarnings,
   groupWarnings,
-  realmdWarnings,
   requestKeyWarnings,
   sudoNameWarnings,
   sudoWarnings,
 } from "./side_doors/rights.ts";
 import { connectionWarnings, proxyWarnings, relayWarnings } from "./side_doors/sockets.ts";
-import { REALMD } from "./resolver.ts";
 import { SUDO_NAMES } from "./sudo_names.ts";
 
 /** Beyond this many, an account is asked about only by name: `sudo -l` takes a while for each. */
@@ -94,7 +96,7 @@ export async function doorWarnings(
 ): Promise<Warning[]> {
   if (accounts.length === 0) return [];
   const asked = accounts.slice(0, MAX_ACCOUNTS);
-  const files = await look([...FILES, REQUEST_KEY, NSRESOURCED, REALMD]);
+  const files = await look([...FILES, REQUEST_KEY, NSRESOURCED, ...CALLED_FILES, ...FAIL2BAN]);
   const file = (path: string) => files.get(path)?.text ?? "";
   // Without the first, the kernel asks nobody for a module (proc_sys_kernel(5)); the second forbids it.
   const autoloads = file("/proc/sys/kernel/modprobe").trim() !== "" &&
@@ -140,7 +142,8 @@ export async function doorWarnings(
       }]
       : connectionWarnings(accounts, sockets, addresses, enabling)),
     ...sudoNameWarnings(accounts, may.stdout),
-    ...realmdWarnings(accounts, files.has(REALMD)),
+    ...calledWarnings(accounts, files),
+    ...fail2banWarnings(files),
     ...familyWarnings(file("/proc/net/protocols"), modules?.stdout ?? ""),
     ...mptcpWarnings(accounts, endpoints),
     ...queueWarnings(accounts, file(QUEUES)),

@@ -6,8 +6,10 @@
  * @module
  */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
+import { sudo } from "../lock/line.ts";
 import type { Kind, Piece } from "../lock/piece.ts";
 import { single } from "../lock/uid_range.ts";
+import type { Files } from "../statements.ts";
 import type { Machine } from "./machine.ts";
 
 const SUDOERS = "/etc/sudoers";
@@ -25,7 +27,7 @@ const textOf = (name: string, uid: number) => `# fishnet:${name}\nDefaults:#${ui
 
 /** The setting of sudo's for each account. */
 export const sudoNames: Kind<Machine> = {
-  files: [SUDOERS, `${FOLDER}/fishnet-*`],
+  files: [SUDOERS, `${FOLDER}/*`],
 
   // Only a lock with ports needs it, and sudo takes as long as three other questions.
   questions: ({ asked, answers }) =>
@@ -41,24 +43,29 @@ export const sudoNames: Kind<Machine> = {
     const looksUp = /^Require fully-qualified hostnames/m.test(
       answers.get("sudo settings")?.stdout ?? "",
     );
-    const isRead = /^[@#]includedir\s+\/etc\/sudoers\.d\/?\s*$/m.test(
-      files.get(SUDOERS)?.text ?? "",
-    );
-    return looksUp && isRead ? [{ is: SUDO_NAMES, why: WHY, uids: single(uid), owner }] : [];
+    return looksUp && READS.test(files.get(SUDOERS)?.text ?? "")
+      ? [{ is: SUDO_NAMES, why: WHY, uids: single(uid), owner }]
+      : [];
   },
 
   found: ({ files }) =>
-    [...files].flatMap(([path, { text, mode }]) => {
+    [...files].flatMap(([path, { text, mode, uid: user }]) => {
       const uid = Number(/^\/etc\/sudoers\.d\/fishnet-(\d{1,10})$/.exec(path)?.[1]);
       const owner = /^# fishnet:([\w-]+)$/m.exec(text)?.[1];
       if (Number.isNaN(uid) || owner === undefined) return [];
-      const whole = text === `${textOf(owner, uid)}\n` && mode === MODE;
+      const isWhole = text === `${textOf(owner, uid)}\n` && mode === MODE && user === 0;
+      const undone = undoneBy(path, files);
+      const state = !isWhole
+        ? { fault: `${path} says something else, or is not root's with mode ${MODE}` }
+        : undone === undefined
+        ? {}
+        : { fault: `${undone} sets fqdn behind it`, mend: sudo("visudo", "-f", undone) };
       return [{
         is: SUDO_NAMES,
         why: WHY,
         uids: single(uid),
         owner,
-        ...(whole ? {} : { fault: `${path} says something else, or is not of mode ${MODE}` }),
+        ...state,
       }];
     }),
 
@@ -76,6 +83,23 @@ export const sudoNames: Kind<Machine> = {
       return removeFile(path, text, "sudo is set for it as for others", MODE);
     }),
 };
+
+/** The line by which sudoers has the folder read. */
+const READS = /^[@#]includedir\s+"?(?:\/etc\/)?sudoers\.d\/?"?\s*(?:#.*)?$/m;
+
+/** What turns it on again; a backslash continues a line. */
+const SETS = /^\s*Defaults\S*[ \t](?:.*[ \t,])?fqdn\b/m;
+
+/** The file, read after another in the folder, in which it is set again: of settings the last counts. */
+function undoneBy(path: string, files: Files): string | undefined {
+  const behind = [...files].filter(([other]) =>
+    other.startsWith(`${FOLDER}/`) && other > path &&
+    !/\.[^/]*$|~$/.test(other.slice(FOLDER.length))
+  ).map(([other, { text }]) => [other, text] as const);
+  const [, ...rest] = (files.get(SUDOERS)?.text ?? "").split(READS);
+  return [...behind, [SUDOERS, rest.join("\n")] as const]
+    .find(([, text]) => SETS.test(text.replace(/\\\n/g, " ")))?.[0];
+}
 
 /** What is printed of a lock with ports, by either backend. */
 const LIMITED = /! --dports|^table inet fishnet_loopback /m;

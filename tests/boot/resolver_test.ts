@@ -104,6 +104,17 @@ async function escaped(world: World, boot: Boot): Promise<Record<string, string[
   return { agent: out(AGENT), control: out(CONTROL), all: ways.map(([way]) => way) };
 }
 
+/** Whether a service that looks nothing up answers the account on the bus, and the control; and the bus itself. */
+async function called(boot: Boot): Promise<boolean[]> {
+  const ping = call("org.freedesktop.hostname1", "/", "org.freedesktop.DBus.Peer", "Ping");
+  const names = ["busctl", "--timeout=8", "list", "--acquired"];
+  const answers = await Promise.all([
+    ...[AGENT, CONTROL].map(({ uid }) => as(boot, uid, ...ping)),
+    as(boot, AGENT.uid, ...names),
+  ]);
+  return answers.map(({ code }) => code === 0);
+}
+
 /** Whether CUPS answers the account over its socket, and the control. */
 async function printing(boot: Boot): Promise<boolean[]> {
   const command = talk("/run/cups/cups.sock", "GET / HTTP/1.0\\r\\n\\r\\n");
@@ -162,6 +173,7 @@ for (const bus of BUSES) {
         [etc, before] = [await machine.etc(), await lists(boot)];
         const open = await escaped(world, boot);
         assertEquals([open["agent"], open["control"]], [open["all"], open["all"]]);
+        assertEquals(await called(boot), [true, true, true]);
         const read1 = await read(boot);
         const wanted = resolver.wanted(LOCK, read1);
         assertEquals(wanted.length, 6, "a policy, four folders, one file for the boot");
@@ -171,6 +183,7 @@ for (const bus of BUSES) {
         assertEquals((await pieces(boot)).missing, []);
         const shut = await escaped(world, boot);
         assertEquals([shut["agent"], shut["control"]], [[], shut["all"]]);
+        assertEquals(await called(boot), [false, true, true]);
 
         // The undo of each command, last first, leaves what was there; and once more there.
         await run(
@@ -222,7 +235,7 @@ for (const bus of BUSES) {
         await using boot = await machine.boot(world);
         await boot.finished();
         const policy = `/etc/dbus-1/system.d/fishnet-${AGENT.uid}.conf`;
-        await boot.must("sed", "-i", "s/resolve1/resolve2/", policy);
+        await boot.must("sed", "-i", "s/method_call/method_return/", policy);
         await boot.must("setfacl", "--modify", `u:${AGENT.uid}:r-x`, "/run/nscd");
         const { missing, inForce } = await pieces(boot);
         assertEquals([missing.length, inForce.length], [2, 4], missing.join());
@@ -236,7 +249,7 @@ for (const bus of BUSES) {
           steps.toReversed().flatMap(({ undo }) => undo.toReversed().filter(Boolean)),
         );
         assertEquals((await pieces(boot)).missing, missing);
-        assert((await boot.must("cat", policy)).includes("resolve2"));
+        assert((await boot.must("cat", policy)).includes("method_return"));
       });
     },
   );

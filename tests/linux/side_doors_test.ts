@@ -12,8 +12,11 @@ import { fileWarnings } from "../../src/linux/side_doors/files.ts";
 import { filesIn } from "../../src/statements.ts";
 import type { Locked } from "../../src/linux/side_doors/locked.ts";
 import {
+  CALLED_FILES,
+  calledWarnings,
+  FAIL2BAN,
+  fail2banWarnings,
   groupWarnings,
-  realmdWarnings,
   requestKeyWarnings,
   sudoWarnings,
 } from "../../src/linux/side_doors/rights.ts";
@@ -80,12 +83,27 @@ worldTest("enable and status print what an account may do through somebody else"
   assertEquals(await warnings(world, [await lockedAs(agent)], "may use sudo"), []);
 });
 
-Deno.test("realmd, which the bus starts for whoever calls it, is warned of without ports", () => {
+const seen = (paths: readonly string[], text = "") =>
+  new Map(paths.map((path) => [path, { type: "f", mode: "644", uid: 0, target: "", text }]));
+
+Deno.test("what the bus starts for whoever calls it is warned of without ports", () => {
   const account = { name: "a", uid: 1000, ranges: [], mptcpHeld: true, sudoHeld: true };
   const [open, limited] = [{ ...account, onlyPorts: [] }, { ...account, onlyPorts: [3777] }];
-  assertEquals(realmdWarnings([open, limited], true).map(({ account }) => account), ["a"]);
-  assertEquals(realmdWarnings([limited], true), []);
-  assertEquals(realmdWarnings([open], false), []);
+  const found = calledWarnings([open, limited], seen(CALLED_FILES));
+  assertEquals(found.map(({ account, reason }) => [account, reason.split(" ")[0]]), [
+    ["a", "realmd"],
+    ["a", "PackageKit"],
+  ]);
+  assertEquals(calledWarnings([limited], seen(CALLED_FILES)), []);
+  assertEquals(calledWarnings([open], seen([])), []);
+});
+
+Deno.test("fail2ban is warned of where it looks names up", () => {
+  const [socket, local] = FAIL2BAN as [string, string];
+  assertEquals(fail2banWarnings(seen([socket])).length, 1);
+  assertEquals(fail2banWarnings(seen([])), []);
+  const off = new Map([...seen([socket]), ...seen([local], "[DEFAULT]\nusedns = no\n")]);
+  assertEquals(fail2banWarnings(off), []);
 });
 
 worldTest("an account with groups that lead past the lock is warned of", async (world) => {

@@ -110,6 +110,19 @@ for (const backend of ["iptables", "nftables"] as const) {
         assertEquals((await statusOf(world, agent)).state, "locked");
         assertEquals((await names.by(agent)).length, 0);
       }
+      // Of settings, the last counts; and a file that is not root's is none for sudo.
+      const later = `${folder}/zz-local`;
+      for (const setting of ["fqdn", "env_reset, \\\n fqdn", "!env_reset,fqdn"]) {
+        await Deno.writeTextFile(later, `Defaults ${setting}\n`, { mode: 0o440 });
+        assertEquals((await names.by(agent)).length, 1, setting);
+        assertEquals((await statusOf(world, agent)).state, "partial", setting);
+        await Deno.remove(later);
+        assertEquals((await statusOf(world, agent)).state, "locked");
+      }
+      await must("chown", agent, file);
+      assertEquals((await statusOf(world, agent)).state, "partial");
+      await change(world, "enable", ...args);
+      assertEquals((await statusOf(world, agent)).state, "locked");
       await change(world, "disable", ...args);
       assertEquals(await files(), before);
       assertEquals((await names.by(agent)).length, 1);
@@ -135,3 +148,27 @@ worldTest(
     await change(world, "disable", ...args);
   },
 );
+
+worldTest("however sudoers names the folder, the file in it is read", async (world) => {
+  const agent = await world.account();
+  const { folder } = await setUp(world);
+  const names = await Names.in(world);
+  const uid = (await must("id", "-u", agent)).trim();
+  for (
+    const line of [
+      "#includedir /etc/sudoers.d",
+      '@includedir "/etc/sudoers.d"',
+      "@includedir sudoers.d",
+      "@includedir /etc/sudoers.d/ # all",
+    ]
+  ) {
+    const sudoers = `/etc/netns/${world.inside}/sudoers`;
+    await Deno.writeTextFile(sudoers, `Defaults fqdn\nroot ALL=(ALL:ALL) ALL\n${line}\n`);
+    const args = ["--agent-user", agent];
+    assertEquals((await names.by(agent)).length, 1, line);
+    await change(world, "enable", ...args, "--only-port", "3777");
+    await Deno.stat(`${folder}/fishnet-${uid}`);
+    assertEquals(await names.by(agent), [], line);
+    await change(world, "disable", ...args);
+  }
+});

@@ -62,7 +62,7 @@ merge() {
 # Sets $others to the uids of all accounts, and $high to those among which subordinate uids are.
 read_others() {
   others="" high=""
-  while IFS=: read -r _ _ other _; do
+  while IFS=: read -r _ _ other _ || [ -n "$other" ]; do
     is_uid "$other" || continue
     others="$others $other"
     [ "$other" -lt 65536 ] || high="$high $other"

@@ -27,6 +27,9 @@ const ASKING_SOCKETS: Readonly<Record<string, string>> = {
   "/run/avahi-daemon/socket": "avahi ask the local network for any name",
   // Any local account may make a queue that leads anywhere (CUPS-Create-Local-Printer).
   "/run/cups/cups.sock": "CUPS send anything to a printer of its choice",
+  "/run/tor/socks": "Tor pass on anything",
+  "/nix/var/nix/daemon-socket/socket": "the Nix daemon build anything, with the network",
+  "/var/guix/daemon-socket/socket": "the Guix daemon build anything, with the network",
   "/run/snapd.socket": "snapd search its store for any words",
 };
 
@@ -40,9 +43,29 @@ const FOLDERS = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 const HELPERS: Readonly<Record<string, readonly string[]>> = {
   "sends packets as root": [
     ...["ping", "ping6", "traceroute", "traceroute6", "arping", "mtr", "mtr-packet"],
-    ...["mount.nfs", "mount.cifs", "pppd"],
+    ...[
+      "mount.nfs",
+      "mount.cifs",
+      "mount.davfs",
+      "pppd",
+      "netselect",
+      "clockdiff",
+      "fping",
+      "fping6",
+    ],
+    ...["rsh", "rlogin", "rcp", "rsh-redone-rsh", "rsh-redone-rlogin", "oping", "noping"],
+    ...["tcptraceroute", "tcptraceroute.mt"],
+    ...["/usr/lib/nagios/plugins/check_icmp", "/usr/lib/nagios/plugins/check_dhcp"],
   ],
-  "sends mail for whoever asks": ["exim4", "exim", "sendmail", "postdrop", "smtpctl", "dma"],
+  "sends mail for whoever asks": [
+    "exim4",
+    "exim",
+    "sendmail",
+    "postdrop",
+    "smtpctl",
+    "dma",
+    "nullmailer-queue",
+  ],
   "gives a network of its own": [
     "firejail",
     "/usr/lib/qemu/qemu-bridge-helper",
@@ -51,6 +74,9 @@ const HELPERS: Readonly<Record<string, readonly string[]>> = {
     "/usr/lib/x86_64-linux-gnu/lxc/lxc-user-nic",
     "/usr/lib/aarch64-linux-gnu/lxc/lxc-user-nic",
     "/usr/libexec/lxc/lxc-user-nic",
+    "/usr/lib/virtualbox/VBoxHeadless",
+    "/usr/lib/virtualbox/VirtualBoxVM",
+    "/usr/lib/vmware/bin/vmware-vmx",
   ],
 };
 

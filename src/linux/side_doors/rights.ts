@@ -5,6 +5,7 @@
  * @module
  */
 import type { Warning } from "../../lock/report.ts";
+import type { Files } from "../../statements.ts";
 import type { Locked } from "./locked.ts";
 
 /** Reads what `sudo -l -U` printed. */
@@ -28,23 +29,53 @@ export function sudoNameWarnings(accounts: readonly Locked[], lines: string): Wa
   return [{
     ...(open.length === 1 ? { account: open[0]!.name } : {}),
     reason: "sudo looks any name up, as root, for whoever runs it: sudo -h NAME -l",
-    remedy: "enable again with --only-port and the proxy's port, or write the line " +
-      "'Defaults !fqdn' with visudo -f /etc/sudoers.d/names",
+    remedy: (open.some(({ onlyPorts }) =>
+        onlyPorts.length > 0
+      )
+      ? ""
+      : "enable again with --only-port and the proxy's port, or ") +
+      "write the line 'Defaults !fqdn' with visudo, behind any other that sets it",
   }];
 }
 
-/**
- * realmd looks up a domain, and asks its servers, for whoever calls it.
- *
- * @param isThere whether the bus can start it
- */
-export function realmdWarnings(accounts: readonly Locked[], isThere: boolean): Warning[] {
+/** Services that the bus starts, and that ask nobody whether the caller may: what each does for whoever calls. */
+const CALLED: Readonly<Record<string, string>> = {
+  realmd: "looks any domain up, and asks its servers",
+  PackageKit: "downloads the packages that it is told",
+};
+const fileOf = (service: string) =>
+  `/usr/share/dbus-1/system-services/org.freedesktop.${service}.service`;
+
+/** The files by which the bus starts them. */
+export const CALLED_FILES: readonly string[] = Object.keys(CALLED).map(fileOf);
+
+/** Those that are there, for accounts without ports: with them, the bus denies all calls. */
+export function calledWarnings(accounts: readonly Locked[], files: Files): Warning[] {
   const open = accounts.filter(({ onlyPorts }) => onlyPorts.length === 0);
-  if (open.length === 0 || !isThere) return [];
-  return [{
-    ...(open.length === 1 ? { account: open[0]!.name } : {}),
-    reason: "realmd looks any domain up, and asks its servers, for whoever calls it on D-Bus",
-    remedy: "enable again with --only-port and the proxy's port",
+  if (open.length === 0) return [];
+  return Object.entries(CALLED).filter(([service]) => files.has(fileOf(service)))
+    .map(([service, does]) => ({
+      ...(open.length === 1 ? { account: open[0]!.name } : {}),
+      reason: `${service} ${does} for whoever calls it on D-Bus`,
+      remedy: "enable again with --only-port and the proxy's port",
+    }));
+}
+
+/** fail2ban's socket, and the files in which its setting is overridden (jail.conf(5)). */
+export const FAIL2BAN: readonly string[] = [
+  ...["/run/fail2ban/fail2ban.sock", "/etc/fail2ban/jail.local", "/etc/fail2ban/jail.d/*"],
+];
+
+/** Where fail2ban looks up the names that stand in lines of the log, which any account may write. */
+export function fail2banWarnings(files: Files): Warning[] {
+  const [socket, ...folders] = FAIL2BAN;
+  const isOff = [...files].some(([path, { text }]) =>
+    folders.some((one) => path.startsWith(one.replace("*", ""))) && /^usedns\s*=\s*no/m.test(text)
+  );
+  return isOff || !files.has(socket!) ? [] : [{
+    reason:
+      "fail2ban looks up, as root, the names in lines of the log, which any account may write",
+    remedy: "write usedns = no below [DEFAULT] in /etc/fail2ban/jail.local",
   }];
 }
 
@@ -56,6 +87,7 @@ const GROUPS: Readonly<Record<string, string>> = {
   root: "may write what is the group root's",
   staff: "writes /usr/local, where root and others find programs first",
   docker: "starts containers that are root, in any network",
+  "nix-users": "has the Nix daemon build anything, with the network",
   podman: "starts containers that are root, in any network",
   lxd: "starts containers that are root, in any network",
   incus: "starts containers in a network of their own",
