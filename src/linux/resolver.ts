@@ -45,7 +45,8 @@ const POLICY = "D-Bus policy";
 const AT_BOOT = "access lists at boot";
 const listName = (folder: string) => `access list on ${folder}`;
 
-const policyPath = (uid: number) => `/etc/dbus-1/system.d/fishnet-${uid}.conf`;
+const POLICIES = "/etc/dbus-1/system.d";
+const policyPath = (uid: number) => `${POLICIES}/fishnet-${uid}.conf`;
 const bootPath = (uid: number) => `/etc/tmpfiles.d/fishnet-${uid}.conf`;
 
 /**
@@ -85,8 +86,9 @@ export const resolver: Kind<Machine> = {
   files: [
     BUS,
     BOOTED,
+    POLICIES,
     ...FOLDERS,
-    "/etc/dbus-1/system.d/fishnet-*.conf",
+    `${POLICIES}/fishnet-*.conf`,
     "/etc/tmpfiles.d/fishnet-*.conf",
   ],
 
@@ -183,8 +185,11 @@ function of(is: string, pieces: readonly Piece[]): { uid: number; owner: string;
   );
 }
 
-/** Both dbus-daemon and dbus-broker answer to this name; open connections are judged anew, too. */
-const RELOAD_BUS = sudo("systemctl", "reload", "dbus.service");
+/**
+ * Both dbus-daemon and dbus-broker answer to this name, and reload; open connections are judged anew, too. One
+ * that does not run yet reads its policies when it starts.
+ */
+const RELOAD_BUS = sudo("systemctl", "try-reload-or-restart", "dbus.service");
 
 /** Its undo is that of each file: what is undone last is the file. */
 const RELOAD: Step = { line: RELOAD_BUS, why: "the bus reads its policies", undo: [""] };
@@ -253,8 +258,8 @@ function setfacl(
   );
 }
 
-/** One that systemd reloads. */
-const hasBus = ({ files }: Machine) => files.has(BUS) && files.has(BOOTED);
+/** One that systemd reloads, and whose policies are where they are looked for. */
+const hasBus = ({ files }: Machine) => [BUS, BOOTED, POLICIES].every((path) => files.has(path));
 
 /** What getfacl printed, a file a part. */
 function listed(machine: Machine): string[] {
