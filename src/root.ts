@@ -4,8 +4,7 @@
  * @module
  */
 import { FishnetError } from "./errors.ts";
-import type { Answer } from "./lock/piece.ts";
-import type { Files } from "./statements.ts";
+import type { Answer, Files } from "./statements.ts";
 
 /** What a command may be given. */
 export interface AskOptions {

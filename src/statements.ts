@@ -5,7 +5,13 @@
  * @module
  */
 import { quoted } from "./lock/line.ts";
-import type { Answer } from "./lock/piece.ts";
+
+/** What one command printed, and its exit code. */
+export interface Answer {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
 
 /** One name in a folder, as it is there. */
 export interface Seen {

@@ -11,12 +11,12 @@
 import type { CommandContext } from "dax";
 import { FishnetError } from "./errors.ts";
 import { sudo } from "./lock/line.ts";
-import type { Answer, Step } from "./lock/piece.ts";
+import type { Step } from "./lock/piece.ts";
 import { MarkedOutput } from "./marked_output.ts";
 import { type Ask, type Look, type Root, UnreadableError } from "./root.ts";
 import script from "./session.pl" with { type: "text" };
 import { readAll, runInShell } from "./shell.ts";
-import { answersIn, askingScript, filesIn, statement } from "./statements.ts";
+import { type Answer, answersIn, askingScript, filesIn, statement } from "./statements.ts";
 
 /**
  * All that a child gets of an environment. Of the caller's own nothing passes: Deno refuses a child

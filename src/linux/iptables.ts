@@ -39,9 +39,8 @@ import {
   Positions,
   savedQuestions,
   savedRules,
-  type Variant,
 } from "./iptables_saved.ts";
-import { FAMILIES, type Family, type Machine } from "./machine.ts";
+import { FAMILIES, type Family, type Machine, type Variant } from "./machine.ts";
 
 /** A piece of this kind knows its layer, and one that is there the rule that it was found as. */
 interface RulePiece extends Piece {

@@ -7,8 +7,8 @@ import { FishnetError } from "../errors.ts";
 import type { Found, Piece } from "../lock/piece.ts";
 import { type Change, commandOf } from "./iptables_changes.ts";
 import { CHAIN, type Layer, layerOf, OWN_CHAINS, type OwnChain } from "./iptables_layers.ts";
-import { plainVariant, type SavedRules, savedRules, type Variant } from "./iptables_saved.ts";
-import type { Family, Machine } from "./machine.ts";
+import { plainVariant, type SavedRules, savedRules } from "./iptables_saved.ts";
+import type { Family, Machine, Variant } from "./machine.ts";
 
 /** A chain as a piece. */
 export interface ChainPiece extends Omit<Piece, "uids"> {

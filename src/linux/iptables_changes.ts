@@ -7,8 +7,7 @@
 import { feed, printed, sudo } from "../lock/line.ts";
 import type { Step } from "../lock/piece.ts";
 import type { Table } from "./iptables_layers.ts";
-import type { Variant } from "./iptables_saved.ts";
-import type { Family } from "./machine.ts";
+import type { Family, Variant } from "./machine.ts";
 
 /** What comes or goes in a table: a rule, or a chain with its rules. */
 export interface Change extends Pick<Step, "why" | "counts"> {

@@ -3,15 +3,13 @@
  *
  * @module
  */
-import type { Answer, Known, Questions } from "../lock/piece.ts";
+import type { Known, Questions } from "../lock/piece.ts";
+import type { Answer } from "../statements.ts";
 import { UnreadableError } from "../root.ts";
 import { parseIptablesSave, type Rule } from "./iptables_rules.ts";
 import { commandOf } from "./iptables_changes.ts";
 import { CHAIN } from "./iptables_layers.ts";
-import { familiesOf, type Family, type Machine } from "./machine.ts";
-
-/** One of the two programs that the plain name `iptables` may stand for. */
-export type Variant = "nft" | "legacy";
+import { familiesOf, type Family, type Machine, type Variant } from "./machine.ts";
 
 /** What one of the `iptables-save` programs printed. */
 export interface SavedRules {

@@ -5,11 +5,11 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
-import type { Answer, Kind, Known, Questions } from "../lock/piece.ts";
+import type { Kind, Known, Questions } from "../lock/piece.ts";
 import { isOf, overlap, printRange, single, UidSet } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
-import type { Files } from "../statements.ts";
+import type { Answer, Files } from "../statements.ts";
 import { type Root, UnreadableError } from "../root.ts";
 import {
   parsePasswd,

@@ -4,13 +4,16 @@
  *
  * @module
  */
-import type { Answer, Answers, Questions } from "../lock/piece.ts";
-import type { Files } from "../statements.ts";
+import type { Answers, Questions } from "../lock/piece.ts";
+import type { Answer, Files } from "../statements.ts";
 import type { Ask } from "../root.ts";
 import type { PasswdEntry, Subuid } from "./accounts.ts";
 
 /** IPv4 or IPv6. */
 export type Family = 4 | 6;
+
+/** One of the two programs that the plain name `iptables` may stand for. */
+export type Variant = "nft" | "legacy";
 
 /** Both of them. */
 export const FAMILIES: readonly Family[] = [4, 6];

@@ -10,7 +10,8 @@
  * @module
  */
 import { sudo } from "../lock/line.ts";
-import type { Answer, Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
+import type { Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
+import type { Answer } from "../statements.ts";
 import { overlap, parseRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { allUids, RANGE } from "./accounts.ts";
 import { FAMILIES, familiesOf, type Family, type Machine } from "./machine.ts";

@@ -60,13 +60,7 @@ export const sudoNames: Kind<Machine> = {
         : undone === undefined
         ? {}
         : { fault: `${undone} sets fqdn behind it`, mend: sudo("visudo", "-f", undone) };
-      return [{
-        is: SUDO_NAMES,
-        why: WHY,
-        uids: single(uid),
-        owner,
-        ...state,
-      }];
+      return [{ is: SUDO_NAMES, why: WHY, uids: single(uid), owner, ...state }];
     }),
 
   make: (pieces, machine) =>

@@ -6,7 +6,7 @@
  * @module
  */
 import type { Backend } from "../account.ts";
-import type { Files } from "../statements.ts";
+import type { Answer, Files } from "../statements.ts";
 import type { UidRange } from "./uid_range.ts";
 
 /** A lock as it is wanted: by name in a dry-run, by number where the machine was read. */
@@ -103,13 +103,6 @@ export interface Step {
 
 /** Answers of root, by the names that they were asked under. */
 export type Answers = ReadonlyMap<string, Answer>;
-
-/** What one command printed, and its exit code. */
-export interface Answer {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
 
 /** What root is asked: commands that change nothing, by a name each. */
 export type Questions = Readonly<Record<string, readonly string[]>>;

@@ -7,7 +7,7 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
-import type { Answer } from "../../src/lock/piece.ts";
+import type { Answer } from "../../src/statements.ts";
 import { sightOf, statusIn } from "../../src/lock/status.ts";
 import type { AccountStatus } from "../../src/lock/report.ts";
 import { readMachine } from "../../src/macos/machine.ts";

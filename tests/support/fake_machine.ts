@@ -6,9 +6,8 @@
  */
 import { linux } from "../../src/linux/linux.ts";
 import type { Family, Machine } from "../../src/linux/machine.ts";
-import type { Answer } from "../../src/lock/piece.ts";
 import { type Sight, sightOf } from "../../src/lock/status.ts";
-import type { Seen } from "../../src/statements.ts";
+import type { Answer, Seen } from "../../src/statements.ts";
 import { type Root, UnreadableError } from "../../src/root.ts";
 
 /**
