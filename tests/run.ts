@@ -24,7 +24,7 @@ const LONGEST = named(
 const SHORT = [
   named(...["refusals", "inspect", "audit", "persist"].map((name) => `linux/${name}`)),
   named(...["real", "report", "rules", "status"].map((name) => `macos/${name}`)),
-  named("account", "plan", "session"),
+  named("account", "plan", "session", "sources"),
 ];
 
 /** What `long` runs besides its own folder: whole files, and the older variant of iptables. */
