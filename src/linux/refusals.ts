@@ -5,7 +5,8 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import type { Holder, Holdings } from "../lock/holder.ts";
+import type { Holdings } from "../lock/holder.ts";
+import type { Freed } from "../system.ts";
 import type { Found, Lock, LockOfAccount } from "../lock/piece.ts";
 import { overlap, printRange, single, type UidRange } from "../lock/uid_range.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
@@ -33,16 +34,11 @@ export function refuse(
   refuseLog(machine, lock);
 }
 
-/**
- * Refuses to free an account of which a part would stay locked, unseen or for another.
- *
- * @param names all that are to be freed
- */
+/** Refuses to free an account of which a part would stay locked, unseen or for another. */
 export function refuseToFree(
   machine: Machine,
   holdings: Holdings,
-  holder: Holder,
-  names: readonly string[],
+  { holder, own, names }: Freed,
 ): void {
   const { name, uid } = holder;
   const [other] = holdings.othersWith(single(uid), [...holder.names, ...names]);
@@ -51,7 +47,7 @@ export function refuseToFree(
       `uid ${uid} of '${name}' is locked for '${other}', which had it: disable '${other}' instead`,
     );
   }
-  if (!mayHideTable(machine, holdings.of(holder))) return;
+  if (!mayHideTable(machine, own)) return;
   throw new FishnetError(
     `nft is not installed, so a table that may hold '${name}' cannot be read: install the package ` +
       "nftables first, or enable again, by iptables",

@@ -35,7 +35,7 @@ import {
   sudoWarnings,
 } from "./side_doors/rights.ts";
 import { connectionWarnings, proxyWarnings, relayWarnings } from "./side_doors/sockets.ts";
-import { SUDO_NAMES } from "./sudo_names.ts";
+import { SETTINGS, SUDO_NAMES } from "./sudo_names.ts";
 
 /** Beyond this many, an account is asked about only by name: `sudo -l` takes a while for each. */
 const MAX_ACCOUNTS = 20;
@@ -123,6 +123,7 @@ export async function doorWarnings(
   const endpoints = accounts.every(({ mptcpHeld }) => mptcpHeld)
     ? ""
     : await printed("ip", "mptcp", "endpoint", "show");
+  const settings = accounts.every(({ sudoHeld }) => sudoHeld) ? "" : await printed(...SETTINGS);
   const of = (word: string, name: string) =>
     may.stdout.split("\n").filter((line) => line.startsWith(`${word} ${name} `))
       .map((line) => line.slice(`${word} ${name} `.length)).join("\n");
@@ -141,7 +142,7 @@ export async function doorWarnings(
         remedy: "see ss -s, and end what holds them",
       }]
       : connectionWarnings(accounts, sockets, addresses, enabling)),
-    ...sudoNameWarnings(accounts, may.stdout),
+    ...sudoNameWarnings(accounts, settings),
     ...calledWarnings(accounts, files),
     ...fail2banWarnings(files),
     ...familyWarnings(file("/proc/net/protocols"), modules?.stdout ?? ""),

@@ -8,7 +8,7 @@
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../lock/line.ts";
 import type { Kind, Piece } from "../lock/piece.ts";
-import { single } from "../lock/uid_range.ts";
+import { single, type UidRange } from "../lock/uid_range.ts";
 import type { Files } from "../statements.ts";
 import type { Machine } from "./machine.ts";
 
@@ -25,6 +25,11 @@ const WHY = "it may not have sudo look a host name up, as root (sudo -h NAME -l)
 const pathOf = (uid: number) => `${FOLDER}/fishnet-${uid}`;
 const textOf = (name: string, uid: number) => `# fishnet:${name}\nDefaults:#${uid} !fqdn`;
 
+/** What root is asked for sudo's settings, and whether it then looks names up for others. */
+export const SETTINGS = ["sudo", "-V"] as const;
+export const looksNamesUp = (printed: string) =>
+  /^Require fully-qualified hostnames/m.test(printed);
+
 /** The setting of sudo's for each account. */
 export const sudoNames: Kind<Machine> = {
   files: [SUDOERS, `${FOLDER}/*`],
@@ -33,17 +38,15 @@ export const sudoNames: Kind<Machine> = {
   questions: ({ asked, answers }) =>
     (asked.onlyPorts ?? []).length > 0 ||
       [...answers.values()].some(({ stdout }) => LIMITED.test(stdout))
-      ? { "sudo settings": ["sudo", "-V"] }
+      ? { "sudo settings": SETTINGS }
       : {},
 
   // A dry-run shows none of it: how sudo is set, only the machine tells.
   wanted({ name: owner, uid, onlyPorts }, machine) {
     if (machine === undefined || uid === undefined || onlyPorts.length === 0) return [];
     const { answers, files } = machine;
-    const looksUp = /^Require fully-qualified hostnames/m.test(
-      answers.get("sudo settings")?.stdout ?? "",
-    );
-    return looksUp && READS.test(files.get(SUDOERS)?.text ?? "")
+    return looksNamesUp(answers.get("sudo settings")?.stdout ?? "") &&
+        READS.test(files.get(SUDOERS)?.text ?? "")
       ? [{ is: SUDO_NAMES, why: WHY, uids: single(uid), owner }]
       : [];
   },
@@ -65,14 +68,15 @@ export const sudoNames: Kind<Machine> = {
 
   make: (pieces, machine) =>
     pieces.flatMap((piece) => {
-      const [path, uid] = placeOf(piece);
+      const uid = uidOf(piece);
+      const path = pathOf(uid);
       const back = restoreFile(path, machine?.files.get(path)?.text, MODE);
       return writeFile(path, textOf(piece.owner!, uid), WHY, back, MODE);
     }),
 
   unmake: (pieces, machine) =>
     machine === undefined ? [] : pieces.map((piece) => {
-      const [path] = placeOf(piece);
+      const path = pathOf(uidOf(piece));
       const { text } = machine.files.get(path)!;
       return removeFile(path, text, "sudo is set for it as for others", MODE);
     }),
@@ -98,7 +102,4 @@ function undoneBy(path: string, files: Files): string | undefined {
 /** What is printed of a lock with ports, by either backend. */
 const LIMITED = /! --dports|^table inet fishnet_loopback /m;
 
-function placeOf({ uids }: Piece): [path: string, uid: number] {
-  const { first } = uids as { readonly first: number };
-  return [pathOf(first), first];
-}
+const uidOf = ({ uids }: Piece) => (uids as UidRange).first;

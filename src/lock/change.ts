@@ -68,10 +68,14 @@ export async function makeChange<M>(
   const freed = enabling
     ? []
     : names.map((name) => holderOf(sight, name, ", and no rule remembers it"));
-  freed.forEach((holder) => system.refuseToFree?.(machine, sight.holdings, holder, names));
+  const gone = freed.flatMap((holder) => {
+    const own = sight.holdings.of(holder);
+    system.refuseToFree?.(machine, sight.holdings, { holder, own, names });
+    return own;
+  });
   const steps = enabling
     ? stepsToEnable(there, machine, wishes)
-    : stepsToDisable(there, machine, freed.flatMap((holder) => sight.holdings.of(holder)));
+    : stepsToDisable(there, machine, gone);
   goOn();
   watcher.onPlan(steps);
   const run = { session, signals, before: there, look: async () => (await read()).there };

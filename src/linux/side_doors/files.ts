@@ -43,28 +43,14 @@ const FOLDERS = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 const HELPERS: Readonly<Record<string, readonly string[]>> = {
   "sends packets as root": [
     ...["ping", "ping6", "traceroute", "traceroute6", "arping", "mtr", "mtr-packet"],
-    ...[
-      "mount.nfs",
-      "mount.cifs",
-      "mount.davfs",
-      "pppd",
-      "netselect",
-      "clockdiff",
-      "fping",
-      "fping6",
-    ],
+    ...["mount.nfs", "mount.cifs", "mount.davfs", "pppd", "netselect", "clockdiff"],
+    ...["fping", "fping6"],
     ...["rsh", "rlogin", "rcp", "rsh-redone-rsh", "rsh-redone-rlogin", "oping", "noping"],
     ...["tcptraceroute", "tcptraceroute.mt"],
     ...["/usr/lib/nagios/plugins/check_icmp", "/usr/lib/nagios/plugins/check_dhcp"],
   ],
   "sends mail for whoever asks": [
-    "exim4",
-    "exim",
-    "sendmail",
-    "postdrop",
-    "smtpctl",
-    "dma",
-    "nullmailer-queue",
+    ...["exim4", "exim", "sendmail", "postdrop", "smtpctl", "dma", "nullmailer-queue"],
   ],
   "gives a network of its own": [
     "firejail",

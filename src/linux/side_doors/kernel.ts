@@ -8,7 +8,7 @@ import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
 import type { Files } from "../../statements.ts";
 import { isOf } from "../../lock/uid_range.ts";
-import type { Locked } from "./locked.ts";
+import { type Locked, whose } from "./locked.ts";
 
 /**
  * Families of sockets that any account may open, of which the kernel sends packets without asking a
@@ -60,7 +60,7 @@ export function mptcpWarnings(accounts: readonly Locked[], endpoints: string): W
   const open = accounts.filter(({ mptcpHeld }) => !mptcpHeld);
   if (open.length === 0 || !/\bid \d+\b/.test(endpoints)) return [];
   return [{
-    ...(open.length === 1 ? { account: open[0]!.name } : {}),
+    ...whose(open),
     reason: "MPTCP over loopback sends packets to outside, and the rule against it is not there",
     remedy: "sysctl -w net.mptcp.enabled=0, and the same line in /etc/sysctl.d",
   }];
@@ -70,8 +70,8 @@ export function mptcpWarnings(accounts: readonly Locked[], endpoints: string): W
 export const QUEUES = "/proc/net/netfilter/nfnetlink_queue";
 
 /**
- * Packets that wait for a program's word (NFQUEUE: OpenSnitch, say) before they come to the lock's rules: one whose socket
- * is closed meanwhile has no owner any more.
+ * Packets that wait for a program's word (NFQUEUE: OpenSnitch, say) before they come to the lock's
+ * rules: one whose socket is closed meanwhile has no owner any more.
  *
  * @param queues what is in {@link QUEUES}
  */
@@ -79,7 +79,7 @@ export function queueWarnings(accounts: readonly Locked[], queues: string): Warn
   const open = accounts.filter(({ backend }) => backend !== "nftables");
   if (open.length === 0 || queues.trim() === "") return [];
   return [{
-    ...(open.length === 1 ? { account: open[0]!.name } : {}),
+    ...whose(open),
     reason: "a program decides on packets in a queue: one whose socket is closed meanwhile is " +
       "nobody's when it comes to the lock",
     remedy: "enable again with --backend nftables, whose rules come first, or stop that program",
@@ -107,7 +107,7 @@ export function tunnelWarnings(accounts: readonly Locked[], files: Files): Warni
     const [, device] = /^\/sys\/class\/net\/([^/]+)\/uevent$/.exec(path) ?? [];
     if (kind === undefined || device === undefined || open.length === 0) return [];
     return [{
-      ...(open.length === 1 ? { account: open[0]!.name } : {}),
+      ...whose(open),
       reason: `the ${kind} device ${
         shown(device)
       } unpacks what is sent to its UDP port here, and passes on what is in it`,

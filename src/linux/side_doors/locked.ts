@@ -21,3 +21,8 @@ export interface Locked {
   /** Whether sudo is set to look up no name for it. */
   readonly sudoHeld: boolean;
 }
+
+/** Whose a warning is: of one account, or of nobody by name. */
+export const whose = (
+  accounts: readonly Pick<Locked, "name">[],
+): { readonly account?: string } => accounts.length === 1 ? { account: accounts[0]!.name } : {};

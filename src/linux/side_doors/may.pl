@@ -1,6 +1,5 @@
 # Tells what accounts may do through somebody else: "sudo NAME LINE" for what sudo(8) says of it, "id
-# NAME LINE" for id(1), "UID write PATH", "UID run PATH", "UID cap PATH CAPABILITIES", "no getcap", and
-# "fqdn" where sudo looks up the host names that it is given.
+# NAME LINE" for id(1), "UID write PATH", "UID run PATH", "UID cap PATH CAPABILITIES", and "no getcap".
 #
 # Arguments: "account NAME", "uid UID" for a uid without a name, "write PATH" and "run PATH". Only the
 # effective uid and the groups are changed. The real and the saved uid stay root's, so the account may
@@ -15,7 +14,6 @@ my (@ids, @write, @run, @cap);
 # It goes through its folders while the others are asked.
 my @folders = map { "/usr/$_" } qw(bin sbin local/bin local/sbin);
 my $hasGetcap = open my $getcap, '-|', 'getcap', '-r', @folders;
-my $hasSettings = open my $settings, '-|', 'sudo', '-V';
 for (@ARGV) {
   if (/^account (.+)/) {
     my $name = $1;
@@ -39,7 +37,6 @@ if ($hasGetcap) {
   }
 }
 else { print "no getcap\n" }
-if ($hasSettings) { /^Require fully-qualified hostnames/ and print "fqdn\n" while <$settings> }
 for my $id (@ids) {
   my ($uid, $gid, $groups) = $id =~ /^uid=(\d+)\S* gid=(\d+).* groups=(.*)/ or next;
   my @groups = $groups =~ /(?:^|,)(\d+)(?=[(,]|$)/g;

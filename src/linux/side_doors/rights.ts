@@ -6,7 +6,8 @@
  */
 import type { Warning } from "../../lock/report.ts";
 import type { Files } from "../../statements.ts";
-import type { Locked } from "./locked.ts";
+import { looksNamesUp } from "../sudo_names.ts";
+import { type Locked, whose } from "./locked.ts";
 
 /** Reads what `sudo -l -U` printed. */
 export function sudoWarnings(account: string, text: string): Warning[] {
@@ -21,20 +22,18 @@ export function sudoWarnings(account: string, text: string): Warning[] {
 /**
  * Where sudo looks up, as root, the host name that it is given, whoever runs it (fqdn, sudoers(5)).
  *
- * @param lines what `may.pl` found
+ * @param settings what it prints of them; nothing where no account is open
  */
-export function sudoNameWarnings(accounts: readonly Locked[], lines: string): Warning[] {
+export function sudoNameWarnings(accounts: readonly Locked[], settings: string): Warning[] {
   const open = accounts.filter(({ sudoHeld }) => !sudoHeld);
-  if (open.length === 0 || !/^fqdn$/m.test(lines)) return [];
+  if (open.length === 0 || !looksNamesUp(settings)) return [];
+  const again = open.every(({ onlyPorts }) => onlyPorts.length === 0)
+    ? "enable again with --only-port and the proxy's port, or "
+    : "";
   return [{
-    ...(open.length === 1 ? { account: open[0]!.name } : {}),
+    ...whose(open),
     reason: "sudo looks any name up, as root, for whoever runs it: sudo -h NAME -l",
-    remedy: (open.some(({ onlyPorts }) =>
-        onlyPorts.length > 0
-      )
-      ? ""
-      : "enable again with --only-port and the proxy's port, or ") +
-      "write the line 'Defaults !fqdn' with visudo, behind any other that sets it",
+    remedy: `${again}write the line 'Defaults !fqdn' with visudo, behind any other that sets it`,
   }];
 }
 
@@ -55,7 +54,7 @@ export function calledWarnings(accounts: readonly Locked[], files: Files): Warni
   if (open.length === 0) return [];
   return Object.entries(CALLED).filter(([service]) => files.has(fileOf(service)))
     .map(([service, does]) => ({
-      ...(open.length === 1 ? { account: open[0]!.name } : {}),
+      ...whose(open),
       reason: `${service} ${does} for whoever calls it on D-Bus`,
       remedy: "enable again with --only-port and the proxy's port",
     }));

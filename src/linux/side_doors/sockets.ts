@@ -6,7 +6,7 @@
 import { PROXY_PORT } from "../../account.ts";
 import type { Warning } from "../../lock/report.ts";
 import { isOf } from "../../lock/uid_range.ts";
-import type { Locked } from "./locked.ts";
+import { type Locked, whose } from "./locked.ts";
 
 /** The states of sockets without a peer. */
 const WAITING = ["LISTEN", "UNCONN"];
@@ -147,7 +147,7 @@ export function relayWarnings(
     );
     if (reaching.length === 0) return [];
     return [{
-      ...(reaching.length === 1 ? { account: reaching[0]!.name } : {}),
+      ...whose(reaching),
       reason: `${protocol} port ${port} on this machine may relay: ${RELAYS[port]}`,
       remedy: "enable again with --only-port and the proxy's port alone",
     }];
