@@ -25,7 +25,7 @@ import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
 import { recordedTries, refusedSince, type Tally } from "./log.ts";
 import { askAll, familiesOf, IPV6, type Machine } from "./machine.ts";
-import { lockTable, loopbackTable } from "./nftables.ts";
+import { hasNft, lockTable, loopbackTable } from "./nftables.ts";
 import { mayHideTable, othersAmong, refuse, refuseToFree, refuseTools } from "./refusals.ts";
 import { resolver, RESOLVERS } from "./resolver.ts";
 import { SAVED_FILES, savedNotes } from "./saved_rules.ts";
@@ -142,7 +142,7 @@ export const linux: System<Machine> = {
 
   backend(machine) {
     if (plainVariant(machine) !== undefined) return "iptables";
-    if (machine.answers.get("nft")!.exitCode !== 127) return "nftables";
+    if (hasNft(machine)) return "nftables";
     throw new FishnetError(
       "this machine has neither iptables nor nft: install the package iptables, or nftables",
     );

@@ -59,6 +59,10 @@ interface TablePiece extends Piece {
 }
 const isTable = (piece: Piece): piece is TablePiece => "tableItself" in piece;
 
+/** Whether nft is there, whatever it says. */
+export const hasNft = ({ answers }: Machine): boolean =>
+  answers.get(LOCK.question)!.exitCode !== 127;
+
 /** The table that refuses, and drops, what leaves. */
 export const lockTable: Kind<Machine> = kindOf(LOCK, (lock) => {
   const why = "both families: refuse, and drop, what leaves by a real device";

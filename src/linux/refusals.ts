@@ -8,14 +8,14 @@ import { FishnetError } from "../errors.ts";
 import type { Holdings } from "../lock/holder.ts";
 import type { Freed } from "../system.ts";
 import type { Found, Lock, LockOfAccount } from "../lock/piece.ts";
-import { overlap, printRange, single, type UidRange } from "../lock/uid_range.ts";
+import { isIn, overlap, printRange, single, type UidRange } from "../lock/uid_range.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
 import { refuseLog } from "./audit.ts";
 import { refusePersist } from "./boot/boot.ts";
 import type { Machine } from "./machine.ts";
 import type { Ask } from "../root.ts";
 import { plainVariant } from "./iptables_saved.ts";
-import { FIRST_SUBORDINATE } from "./nftables.ts";
+import { FIRST_SUBORDINATE, hasNft } from "./nftables.ts";
 import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
 
 /** @throws {FishnetError} for the first reason not to make this lock. */
@@ -58,17 +58,14 @@ export function refuseToFree(
  * Whether a lock by nftables may be there that nobody can read: without nft, where nothing tells that
  * iptables carries the lock.
  */
-export function mayHideTable({ answers }: Machine, own: readonly Found[]): boolean {
-  return answers.get("nft")!.exitCode === 127 && own.some(({ foreign }) => !foreign) &&
+export function mayHideTable(machine: Machine, own: readonly Found[]): boolean {
+  return !hasNft(machine) && own.some(({ foreign }) => !foreign) &&
     !own.some(({ says }) => says?.backend === "iptables");
 }
 
 /** Refuses a backend whose tool is not there. */
 function refuseWithoutTool({ backend }: Lock, machine: Machine): void {
-  const isThere = backend === "iptables"
-    ? plainVariant(machine) !== undefined
-    : machine.answers.get("nft")!.exitCode !== 127;
-  if (isThere) return;
+  if (backend === "iptables" ? plainVariant(machine) !== undefined : hasNft(machine)) return;
   const other = backend === "iptables" ? "nftables" : "iptables";
   throw new FishnetError(
     `${backend === "iptables" ? "iptables" : "nft"} is not installed: install the package ` +
@@ -156,12 +153,13 @@ function refuseOthers(account: PasswdEntry, { passwd, subuid }: Machine): void {
         `'${among.owner}' (${printRange(among)}): give the agent a uid of its own`,
     );
   }
-  for (const { range, whom } of othersAmong({ passwd, subuid }, account)) {
-    throw new FishnetError(
-      `refusing to lock '${name}', whose subordinate uids ${printRange(range)} ${whom}: ` +
-        `give '${name}' a range of its own in /etc/subuid`,
-    );
-  }
+  const [shared] = othersAmong({ passwd, subuid }, account);
+  if (shared === undefined) return;
+  const { range, whom } = shared;
+  throw new FishnetError(
+    `refusing to lock '${name}', whose subordinate uids ${printRange(range)} ${whom}: ` +
+      `give '${name}' a range of its own in /etc/subuid`,
+  );
 }
 
 /** The account's ranges that hold somebody else's uids, and whose. */
@@ -180,5 +178,3 @@ export function othersAmong(
     return shared === undefined ? [] : [{ range, whom: `overlap those of '${shared.owner}'` }];
   });
 }
-
-const isIn = (uid: number, { first, last }: UidRange) => first <= uid && uid <= last;

@@ -13,11 +13,15 @@ export interface UidRange {
 /** The range of one uid. */
 export const single = (uid: number): UidRange => ({ first: uid, last: uid });
 
+/** Whether a uid is one of the range. */
+export const isIn = (uid: number, { first, last }: UidRange): boolean =>
+  first <= uid && uid <= last;
+
 /** Whether a uid is an account's own, or one of its subordinate uids. */
 export const isOf = (
   { uid, ranges }: { readonly uid: number; readonly ranges: readonly UidRange[] },
   other: number,
-): boolean => other === uid || ranges.some(({ first, last }) => first <= other && other <= last);
+): boolean => other === uid || ranges.some((range) => isIn(other, range));
 
 /** The range as iptables, nft and ip print it; one uid alone is itself. */
 export function printRange({ first, last }: UidRange): string {
