@@ -86,7 +86,8 @@ export async function makeChange<M>(
   const after = steps.length === 0 ? sight : await read({ machine, kinds }).catch(async (error) => {
     throw await rolledBack(run, unreadable(error));
   });
-  const fault = steps.length === 0 ? undefined : system.verifyAfter?.(machine, after.machine);
+  const fault = signals.caught ??
+    (steps.length === 0 ? undefined : system.verifyAfter?.(machine, after.machine));
   if (fault !== undefined) throw await rolledBack(run, fault);
   await session.commit(`${kind} ${names.join(" ")}`.slice(0, 200));
   if (!enabling) {
