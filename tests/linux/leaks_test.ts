@@ -28,7 +28,7 @@ const bothFamilies = (name: string, vector: string, v4: string, v6: string): Way
 const PLAIN: Way[] = [
   ...bothFamilies("TCP", "tcp", "tcp", "ip6 and tcp"),
   ...bothFamilies("UDP", "udp", "udp", "ip6 and udp"),
-  ...bothFamilies("ping", "ping", "icmp", "icmp6 and ip6[40] == 128"),
+  ...bothFamilies("ping", "ping", "icmp[0] == 8", "icmp6 and ip6[40] == 128"),
 ];
 
 /** Reserved for documentation (RFC 5737): beyond the outside's own network, and nobody's. */
@@ -221,7 +221,7 @@ for (const { backend, variant, label } of WAYS) {
       const boundAs = (accounts: readonly string[]) => async () => {
         for (const who of accounts) await attempt(world, who, "udp_to_device", OUTSIDE_V4);
       };
-      const [control, frames] = await world.capturedEach("udp", [foreign, uids].map(boundAs));
+      const [frames, control] = await world.capturedEach("udp", [uids, foreign].map(boundAs));
       assertNotEquals(control, [], "the control");
       assertEquals(frames, []);
     });

@@ -143,7 +143,7 @@ export function worldTest(
 /** A frame of root's to this port marks the end: what came before it has been captured. */
 const MARK_PORT = 9999;
 
-/** What tcpdump sees on the outside, a frame a line. */
+/** What comes out, as tcpdump sees it on the outside, a frame a line: no answer, however late. */
 class Capture implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #frames: ReadableStreamDefaultReader<string>;
@@ -155,7 +155,7 @@ class Capture implements AsyncDisposable {
         ...[`--net=/run/netns/${outside}`, "tcpdump", "-i", "in0", "-n", "-l", "--immediate-mode"],
         // The kernel keeps some 19,000 frames until they are read, which is after the action. To
         // make room for them is what takes long: headers are enough.
-        ...["--snapshot-length=256", "--buffer-size=8192"],
+        ...["--snapshot-length=256", "--buffer-size=8192", "--direction=in"],
         `(${filter}) or (udp and dst port ${MARK_PORT})`,
       ],
       stdin: "null",
@@ -342,8 +342,8 @@ export class World implements AsyncDisposable {
   }
 
   /**
-   * Captures on the outside while an action runs, and returns the frames that
-   * match a pcap filter, as tcpdump prints them.
+   * Captures on the outside while an action runs, and returns the frames from
+   * inside that match a pcap filter, as tcpdump prints them.
    */
   async captured(filter: string, action: () => Promise<unknown>): Promise<string[]> {
     return (await this.capturedEach(filter, [action]))[0]!;
