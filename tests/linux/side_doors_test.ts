@@ -118,7 +118,7 @@ worldTest("an account with groups that lead past the lock is warned of", async (
 
 worldTest("relays on loopback are warned of, unless --only-port shuts them", async (world) => {
   const agent = await world.account();
-  const ports = [25, 1080, 8080];
+  const ports = [25, 1080, 2375, 6379, 8080, 9222, 11434];
   for (const port of ports) await serve(world, { as: "root" }, port);
   const open = await warnings(world, [await lockedAs(agent)], "may relay");
   assertEquals(
@@ -191,6 +191,14 @@ chgrp audio /run/libvirt/libvirt-sock`;
   );
 });
 
+/** Sockets that no folder of their own, or none that lasts, keeps an account from. */
+const OWN_WAY = [
+  "/run/mullvad-vpn",
+  "/run/netbird.sock",
+  "/run/snapd.socket",
+  "/run/tailscale/tailscaled.sock",
+];
+
 worldTest("who looks names up, or prints, is warned of, each with what shuts it", async (world) => {
   const agent = await world.account();
   const range = { first: world.firstUid, last: world.firstUid + 99 };
@@ -198,7 +206,7 @@ worldTest("who looks names up, or prints, is warned of, each with what shuts it"
 socket /run/nscd/socket
 socket /run/avahi-daemon/socket
 socket /run/cups/cups.sock
-socket /run/snapd.socket
+${OWN_WAY.map((path) => `socket ${path}`).join("\n")}
 `;
   const about = async (locked: Partial<Locked>, more = "") =>
     (await warnings(world, [await lockedAs(agent, locked)], "may have", machine + more))
@@ -210,19 +218,19 @@ socket /run/snapd.socket
     "/run/nscd/socket",
     "/run/systemd/resolve/io.systemd.Resolve",
   ];
-  const snapd = `/run/snapd.socket: setfacl -m u:${agent}:--- /run/snapd.socket`;
+  const others = OWN_WAY.map((path) => `${path}: setfacl -m u:${agent}:--- ${path}`);
   assertEquals(
     (await about({})).sort(),
-    [...sockets.map((path) => `${path}: ${again}`), snapd].sort(),
+    [...sockets.map((path) => `${path}: ${again}`), ...others].sort(),
   );
   const onlyPorts = [3777];
   const install = "install setfacl (the package acl)";
   assertEquals(
     (await about({ onlyPorts })).sort(),
-    [...sockets.map((path) => `${path}: ${install}`), snapd].sort(),
+    [...sockets.map((path) => `${path}: ${install}`), ...others].sort(),
   );
   const shut = `setfacl -m u:${agent}:--- /run/systemd/resolve /run/nscd /run/avahi-daemon /run/cups
-rm /run/snapd.socket`;
+rm ${OWN_WAY.join(" ")}`;
   assertEquals(await about({ onlyPorts }, shut), []);
   const take = `take the lines of ${agent} out of /etc/subuid and /etc/subgid`;
   assertEquals(

@@ -31,6 +31,11 @@ const ASKING_SOCKETS: Readonly<Record<string, string>> = {
   "/nix/var/nix/daemon-socket/socket": "the Nix daemon build anything, with the network",
   "/var/guix/daemon-socket/socket": "the Guix daemon build anything, with the network",
   "/run/snapd.socket": "snapd search its store for any words",
+  // Its LocalAPI's `dial` (`tailscale nc`) asks for no right, and goes to any address.
+  "/run/tailscale/tailscaled.sock": "Tailscale connect it to any address",
+  // Whoever may write to it may say which server or proxy is used (0666; 0766 without a group).
+  "/run/netbird.sock": "NetBird connect to a server of its choice",
+  "/run/mullvad-vpn": "Mullvad's daemon connect to a proxy of its choice",
 };
 
 /** The folders that programs are in, where the helpers are none of their own. */

@@ -123,11 +123,15 @@ const RELAYS: Readonly<Record<number, string>> = {
   53: "a DNS server, which asks other machines whatever it is asked",
   631: "CUPS, which prints to any address",
   1080: "the port of SOCKS proxies",
+  2375: "Docker, which starts a container as root, in any network",
   3128: "the port of HTTP proxies (Squid)",
+  6379: "Redis, which is told whom to follow (REPLICAOF)",
   8080: "a port of HTTP proxies",
   8118: "the port of HTTP proxies (Privoxy)",
   8888: "the port of HTTP proxies (Tinyproxy)",
   9050: "the port of SOCKS proxies (Tor)",
+  9222: "a browser that opens any page (remote debugging)",
+  11434: "Ollama, which pulls models from any host",
 };
 
 /** Services that an account reaches by loopback and that may pass things on. */
