@@ -101,7 +101,11 @@ export async function doorWarnings(
   // Without the first, the kernel asks nobody for a module (proc_sys_kernel(5)); the second forbids it.
   const autoloads = file("/proc/sys/kernel/modprobe").trim() !== "" &&
     file("/proc/sys/kernel/modules_disabled").trim() === "0";
-  const [socketList, may, modules] = await Promise.all([
+  const printed = async (...words: readonly string[]) => {
+    const { exitCode, stdout } = await ask(words);
+    return exitCode === 0 ? stdout : "";
+  };
+  const [socketList, may, modules, endpoints, settings] = await Promise.all([
     // A line for each socket, and an account may have many.
     ask(["ss", "-HtunaeS"], { seconds: 5 }),
     // `sudo -l` asks a directory service, where there is one.
@@ -110,20 +114,14 @@ export async function doorWarnings(
     autoloads
       ? ask(["modprobe", "--all", "--dry-run", "--verbose", "--", ...FAMILY_ALIASES])
       : undefined,
+    accounts.every(({ mptcpHeld }) => mptcpHeld) ? "" : printed("ip", "mptcp", "endpoint", "show"),
+    accounts.every(({ sudoHeld }) => sudoHeld) ? "" : printed(...SETTINGS),
   ]);
   const sockets = socketList.exitCode === 0 ? socketList.stdout : undefined;
-  const printed = async (...words: readonly string[]) => {
-    const { exitCode, stdout } = await ask(words);
-    return exitCode === 0 ? stdout : "";
-  };
   // With nothing held, nobody needs to know this machine's own addresses.
   const addresses = connectionWarnings(accounts, sockets ?? "", "").length === 0
     ? ""
     : await printed("ip", "-o", "addr", "show");
-  const endpoints = accounts.every(({ mptcpHeld }) => mptcpHeld)
-    ? ""
-    : await printed("ip", "mptcp", "endpoint", "show");
-  const settings = accounts.every(({ sudoHeld }) => sudoHeld) ? "" : await printed(...SETTINGS);
   const of = (word: string, name: string) =>
     may.stdout.split("\n").filter((line) => line.startsWith(`${word} ${name} `))
       .map((line) => line.slice(`${word} ${name} `.length)).join("\n");
