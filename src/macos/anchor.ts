@@ -35,7 +35,8 @@ export const rules: Pick<Kind<Machine>, "wanted" | "found" | "make" | "unmake"> 
       ...foundPieces(WHERE_FILE, (machine.rulesFile ?? "").split("\n"), machine),
       ...foundPieces(WHERE_ANCHOR, machine.loaded, machine).map((piece) => {
         const skipped = piece.is.includes("of loopback") ? loopback : outside;
-        return skipped.length === 0 ? piece : { fault: skipFault(skipped), ...piece };
+        const fault = skipped.length > 0 ? skipFault(skipped) : translationFault(machine);
+        return fault === undefined ? piece : { fault, ...piece };
       }),
     ];
   },
@@ -73,6 +74,13 @@ export const rules: Pick<Kind<Machine>, "wanted" | "found" | "make" | "unmake"> 
 export function skipFault(devices: readonly string[]): string {
   return `pf looks at no packet of ${devices.join(", ")}: ` +
     `take "set skip" out of /etc/pf.conf and restart`;
+}
+
+/** Translation comes first, and with `pass` no filter rule is asked (xnu, pf_test_rule: natpass). */
+export function translationFault({ beside }: Machine): string | undefined {
+  const rule = /^(?:nat|binat) pass\b.*/m.exec(beside)?.[0];
+  return rule && `pf's rule "${rule}" passes packets before any other is asked: ` +
+      `take "pass" out of it`;
 }
 
 /** It ends in a newline before that of echo: the quote on a line of its own makes none too long. */

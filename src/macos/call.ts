@@ -28,7 +28,7 @@ export const call: Shared = {
   found(machine) {
     const place = machine.rules.indexOf(PRINTED_CALL);
     if (place < 0) return undefined;
-    const shadow = shadowIn(machine.rules.slice(0, place), machine.called);
+    const shadow = shadowIn(machine.rules.slice(0, place), machine);
     return shadow === undefined
       ? {}
       : { fault: `before it stands "${shadow.rule}", which decides first what it passes quick` };
@@ -44,7 +44,7 @@ export const call: Shared = {
     }
     const others = rulesWithoutCall(machine);
     // Last, or right before what could pass packets past it.
-    const place = shadowIn(others, machine.called)?.place ?? others.length;
+    const place = shadowIn(others, machine)?.place ?? others.length;
     return [load(others.toSpliced(place, 0, CALL), why, machine)];
   },
   unmake(machine) {
@@ -63,10 +63,12 @@ export function rulesWithoutCall({ rules }: Machine): string[] {
 /** The first rule that may let pass at once what our anchor should judge, and where it stands. */
 function shadowIn(
   rules: readonly string[],
-  called: Machine["called"],
+  { called, below = [] }: Machine,
 ): { readonly rule: string; readonly place: number } | undefined {
   const place = rules.findIndex((rule) =>
-    PASSES_QUICK.test(rule) || calledIn([rule]).some((anchor) => mayPassQuick(called.get(anchor)))
+    PASSES_QUICK.test(rule) ||
+    calledIn([rule]).some((anchor) => mayPassQuick(called.get(anchor))) ||
+    rule === APPLES_CALL && below.some((one) => PASSES_OUT_QUICK.test(one))
   );
   if (place < 0) return undefined;
   // What is indented belongs to an anchor that is written out: `anchor "x" all {`.
@@ -77,6 +79,10 @@ function shadowIn(
 }
 
 const PASSES_QUICK = /^\s*pass\b.* quick\b/;
+
+/** It stands in macOS's own pf.conf. What Apple itself loads below it passes only what comes in. */
+export const APPLES_CALL = 'anchor "com.apple/*" all';
+const PASSES_OUT_QUICK = /^\s*pass (?!in\b).*\bquick\b/;
 
 /** Rules that pfctl did not print, or that call others, may do anything. */
 function mayPassQuick(rules: readonly string[] | undefined): boolean {

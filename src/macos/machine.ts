@@ -42,6 +42,8 @@ export interface Machine {
   readonly beside: string;
   /** The rules of the anchors that the main rules call; undefined where they cannot be told. */
   readonly called: ReadonlyMap<string, readonly string[] | undefined>;
+  /** The rules of the anchors below com.apple, where others load theirs too; undefined likewise. */
+  readonly below: readonly string[] | undefined;
   /** What is loaded in our own anchor. */
   readonly loaded: readonly string[];
   /** The interfaces that pf looks at no packet of (`set skip`). */
@@ -64,12 +66,12 @@ export interface Machine {
  * Reads the machine. pfctl ends with 0 whatever happened: a list of rules is believed when it was
  * read twice with one result, and no ioctl failed (`DIOC…` on stderr).
  *
- * @param names the accounts that the command is about
+ * @param accounts those that the command is about
  * @throws {UnreadableError} where sudo is refused, or pf's state cannot be read.
  */
 export async function readMachine(
   { ask, look }: Root,
-  names: readonly string[],
+  accounts: readonly string[],
 ): Promise<Machine> {
   const list = (words: readonly string[], missing?: RegExp) => believed(ask, words, missing);
   const files = await look([PF_CONF, RULES_FILE, TOKEN_FILE, SCRIPT_FILE, PLIST_FILE]);
@@ -79,6 +81,7 @@ export async function readMachine(
       list(["-s", "rules"]),
       list(["-s", "nat"]),
       list(["-a", ANCHOR, "-s", "rules"], NO_ANCHOR),
+      list(["-a", "com.apple", "-v", "-s", "Anchors"], NO_ANCHOR),
     ]),
     Promise.all([
       ask(["pfctl", "-s", "info"]),
@@ -108,9 +111,12 @@ export async function readMachine(
     const text = await list(["-a", name, "-s", "rules"]);
     return [name, text === undefined ? undefined : linesOf(text)] as const;
   };
-  const [anchors, people] = await Promise.all([
+  // A name a line, indented.
+  const names = lists[3]?.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  const [anchors, below, people] = await Promise.all([
     Promise.all(calledIn(rules).map(called)),
-    readAccounts(ask, names, `${rulesFile ?? ""}\n${loaded.join("\n")}`),
+    names && Promise.all(names.map((name) => list(["-a", name, "-s", "rules"], NO_ANCHOR))),
+    readAccounts(ask, accounts, `${rulesFile ?? ""}\n${loaded.join("\n")}`),
   ]);
   return {
     ...people,
@@ -118,6 +124,9 @@ export async function readMachine(
     rules,
     beside: `${nat}${dummynet.stdout}`,
     called: new Map(anchors),
+    below: below?.some((text) => text === undefined)
+      ? undefined
+      : below?.flatMap((text) => linesOf(text ?? "")),
     loaded,
     skipped: [...interfaces.stdout.matchAll(/^(\S+) \(skip\)/gm)].map(([, name]) => name!),
     tokens: tokensIn(references.stdout),
@@ -139,7 +148,7 @@ export function tokenIn(text: string | undefined): string | undefined {
 /** The anchors that rules call, in their order, but for ours and those that macOS has. */
 export function calledIn(rules: readonly string[]): string[] {
   return rules.flatMap((rule) => /^\s*anchor "([^"]+)"/.exec(rule)?.[1] ?? [])
-    .filter((name) => !name.startsWith("com.apple") && name !== ANCHOR);
+    .filter((name) => !/^com\.apple[./]/.test(name) && name !== ANCHOR);
 }
 
 /**

@@ -9,8 +9,8 @@ import type { LockOfAccount } from "../lock/piece.ts";
 import { single } from "../lock/uid_range.ts";
 import type { System } from "../system.ts";
 import { accountsOf } from "./accounts.ts";
-import { skipFault } from "./anchor.ts";
-import { PRINTED_CALL, rulesWithoutCall } from "./call.ts";
+import { skipFault, translationFault } from "./anchor.ts";
+import { APPLES_CALL, PRINTED_CALL, rulesWithoutCall } from "./call.ts";
 import { daemon } from "./daemon.ts";
 import { calledIn, type Machine, readMachine } from "./machine.ts";
 import { pf, SHARED } from "./pf.ts";
@@ -41,7 +41,7 @@ export const macos: System<Machine> = {
   refuse,
 
   notes(machine, _holdings, { names }) {
-    const place = machine.rules.indexOf(PRINTED_CALL);
+    const before = machine.rules.slice(0, Math.max(machine.rules.indexOf(PRINTED_CALL), 0));
     const isLocked = accountsOf(machine).accounts.values()
       .some(({ owner }) => names.includes(owner ?? ""));
     return [
@@ -49,7 +49,10 @@ export const macos: System<Machine> = {
         "Internet Sharing, virtual machines and some VPNs replace pf's rules: " +
         "without --persist nothing puts the lock back",
       ]),
-      ...calledIn(machine.rules.slice(0, Math.max(place, 0))).map((anchor) =>
+      ...[
+        ...calledIn(before),
+        ...(machine.below === undefined && before.includes(APPLES_CALL) ? ["com.apple/*"] : []),
+      ].map((anchor) =>
         `the anchor "${anchor}" is called before ours: what it passes quick, ours does not see`
       ),
     ];
@@ -62,6 +65,7 @@ export const macos: System<Machine> = {
   notCovered: [
     "names that mDNSResponder looks up, and requests that other system daemons make for it",
     "ping and other ICMP: pf knows no account for it",
+    "UDP by a port that another account shares (5353), or whose source is not its socket's",
     "setuid-root programs, sudo, and virtual machines, which act as another account",
     "a relay on this machine (a SOCKS or HTTP proxy), unless --only-port shuts it",
   ],
@@ -112,7 +116,8 @@ function refuse(machine: Machine, holdings: Holdings, lock: LockOfAccount): void
     );
   }
   const skipped = machine.skipped.filter((device) => device !== "lo0" || onlyPorts.length > 0);
-  if (skipped.length > 0) throw new FishnetError(skipFault(skipped));
+  const fault = skipped.length > 0 ? skipFault(skipped) : translationFault(machine);
+  if (fault !== undefined) throw new FishnetError(fault);
 }
 
 /**

@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { A, ANCHOR, B, CALL, FILE, inUse, isLocked, LINES, loaded } from "./support/in_use.ts";
 import { AGENTS, faults, SERVICE, standInTest, STOCK_PF_CONF } from "./support/stand_in.ts";
+import { STATE } from "./support/state.ts";
 
 standInTest(
   "enable puts the anchor, its call and one reference there, and disable leaves nothing",
@@ -233,6 +234,30 @@ standInTest("to disable an account opens no uid that it shares with a locked one
   await mac.applied("enable", { accounts: [A] });
   await mac.applied("disable", { accounts: ["Agent_A"] });
   assert(!await isLocked(mac, A));
+});
+
+standInTest("where others pass first below com.apple, our call goes before them", async (mac) => {
+  await mac.feed("pass out quick on en0 all\n", "pfctl", "-a", "com.apple/box/uid_502", "-f", "-");
+  const before = await mac.state();
+  const main = await mac.must("pfctl", "-s", "rules");
+  await mac.applied("enable", { accounts: [A] });
+  const call = `anchor "${ANCHOR}" all\n`;
+  assertEquals(
+    await mac.must("pfctl", "-s", "rules"),
+    main.replace('anchor "com.apple/*" all\n', (apples) => call + apples),
+  );
+  assertEquals(faults((await mac.status(A))[0]!), []);
+  await mac.applied("disable", { accounts: [A] });
+  assertEquals(await mac.state(), before);
+});
+
+standInTest("where translation passes packets before any rule, enable refuses", async (mac) => {
+  await mac.write(`${STATE}/nat`, "nat pass on utun3 inet all -> 10.0.0.1\n");
+  const before = await mac.state();
+  const { code, text } = await mac.apply("enable", { accounts: [A] });
+  assertEquals(code, 1);
+  assertStringIncludes(text, 'take "pass" out of it');
+  assertEquals(await mac.state(), before);
 });
 
 standInTest("where pf looks at no packet of an interface, enable refuses", async (mac) => {

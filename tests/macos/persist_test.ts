@@ -57,6 +57,15 @@ standInTest(
         assertEquals(await mac.state(), enabled);
       });
     }
+    await t.step("a call of our name that is none of filter rules", async () => {
+      const load = ["pfctl", "-o", "none", "-R", "-f", "-"];
+      const scrub = `scrub-${CALL} all fragment reassemble\n`;
+      await mac.feed(scrub + main.replace(`${CALL} all\n`, ""), ...load);
+      await mac.minute();
+      assertStringIncludes(await mac.must("pfctl", "-s", "rules"), `\n${CALL} all\n`);
+      await mac.feed(main, ...load);
+      assertEquals(await mac.state(), enabled);
+    });
     await t.step("pf is busy for others, three times", async () => {
       await mac.must("sh", "-c", `pfctl -a ${ANCHOR} -F rules`);
       await mac.strike("busy", 3);

@@ -46,6 +46,10 @@ const LOCKED: Readonly<Record<string, Said>> = {
   "pfctl -s rules": STOCK_RULES + CALL,
   "pfctl -s nat": 'nat-anchor "com.apple/*" all\nrdr-anchor "com.apple/*" all\n',
   "pfctl -s dummynet": 'dummynet-anchor "com.apple/*" all\n',
+  "pfctl -a com.apple -v -s Anchors":
+    "  com.apple/200.AirDrop\n  com.apple/250.ApplicationFirewall\n",
+  "pfctl -a com.apple/200.AirDrop -s rules": "pass in quick on awdl0 all flags any keep state\n",
+  "pfctl -a com.apple/250.ApplicationFirewall -s rules": "",
   "pfctl -v -s Interfaces": "en0\n\tCleared:     Thu Jan  1 00:00:00 1970\nlo0 (skip)\n",
   "pfctl -s References": `TOKENS:
 PID      Process Name                 TOKEN                    TIMESTAMP
@@ -166,6 +170,18 @@ Deno.test("macOS: whatever is missing makes it partial, and says so", async (t) 
       { "pfctl -v -s Interfaces": "en0 (skip)\n\tReferences: 3\nlo0 (skip)\n" },
       `${IN_ANCHOR}: pf looks at no packet of en0: take "set skip" out of /etc/pf.conf and restart`,
     ],
+    [
+      "somebody's rules below com.apple, where macOS calls them, pass first",
+      { "pfctl -a com.apple/250.ApplicationFirewall -s rules": "pass out quick on en0 all\n" },
+      `${CALL_PIECE}: before it stands "anchor "com.apple/*" all", ` +
+      "which decides first what it passes quick",
+    ],
+    [
+      "a translation rule passes",
+      { "pfctl -s nat": "nat pass on utun3 inet all -> 10.0.0.1\n" },
+      `${IN_ANCHOR}: pf's rule "nat pass on utun3 inet all -> 10.0.0.1" passes packets before ` +
+      'any other is asked: take "pass" out of it',
+    ],
   ];
   for (const [name, differences, fault] of rows) {
     await t.step(name, async () => {
@@ -207,6 +223,15 @@ Deno.test("macOS: a VPN's anchor above ours is noted, Apple's is not", async () 
   assertEquals(status.state, "locked");
   assertStringIncludes(status.notes!.at(-1)!, 'the anchor "mullvad" is called before ours');
   assertEquals((await judged()).notes!.length, 1);
+});
+
+Deno.test("macOS: what cannot be told of the rules below com.apple is noted", async () => {
+  for (const question of ["com.apple -v -s Anchors", "com.apple/200.AirDrop -s rules"]) {
+    const said = { stderr: "pfctl: DIOCGETRULE: Device busy\n" };
+    const status = await judged({ [`pfctl -a ${question}`]: said });
+    assertEquals(status.state, "locked");
+    assertStringIncludes(status.notes!.at(-1)!, 'the anchor "com.apple/*" is called before ours');
+  }
 });
 
 Deno.test("macOS: an anchor above ours that passes quick, or cannot be told, makes a lock partial", async () => {

@@ -47,9 +47,9 @@ loaded() {
 # fails under -R where two rules are alike, and then no rule is left and pfctl ends with 0.
 called() {
   rules=$(list) || return 1
-  case $rules in
-  *"$call"*) return 0 ;;
-  esac
+  if grep -qxF "$call all" <<end; then return 0; fi
+$rules
+end
   load "${rules:+$rules
 }$call"
   if test "$(list)" = "${rules:+$rules

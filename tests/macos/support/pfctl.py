@@ -10,7 +10,7 @@ Faults that it always has: -s ends with 0 whatever happened; -R without "-o none
 leaves no rule, and ends with 0, where two rules side by side are alike; -d ends
 everybody's references; -nv prints the call "x/*" as "/*".
 
-In its directory: "main", "nat", "dummynet" and "anchors/NAME" hold rules as they are
+In its directory: "main", "nat", "dummynet" and "anchors/NAME", with + for /, hold rules as they are
 printed, "tables" and "tokens" a name or a token a line, "enabled" is there while pf is on,
 "calls" is a log. What a test makes go wrong: a line of "fail" makes each call that contains it
 fail; "busy", "cut" and "lossy" hold the number of loads that find pf busy, of lists that are
@@ -40,6 +40,11 @@ def write(name, lines):
     os.makedirs(os.path.dirname(path(name)), exist_ok=True)
     with open(path(name), "w") as f:
         f.writelines(line + "\n" for line in lines)
+
+
+def in_anchor(name):
+    """The file of an anchor: one may be there beside those that are in it."""
+    return f"anchors/{name.replace('/', '+')}"
 
 
 def strikes(name):
@@ -164,7 +169,7 @@ def load(anchor, file, text, flags):
     if "R" in flags and strikes("lossy"):
         filters = filters[1:]
     if anchor:
-        write(f"anchors/{anchor}", filters)
+        write(in_anchor(anchor), filters)
         return
     write("main", filters + (read("sneak") if "R" in flags else []))
     write("sneak", [])
@@ -173,7 +178,7 @@ def load(anchor, file, text, flags):
         write("dummynet", found["dummynet"])
         write("tables", found["tables"])
         for name, source in found["loads"]:
-            write(f"anchors/{name}", parse(source, open(source).read())["filters"])
+            write(in_anchor(name), parse(source, open(source).read())["filters"])
 
 
 def main(argv):
@@ -213,7 +218,7 @@ def main(argv):
     if flush:
         if flush != "rules" or not anchor:
             die("the stand-in flushes the rules of an anchor only")
-        write(f"anchors/{anchor}", [])
+        write(in_anchor(anchor), [])
         print("rules cleared", file=sys.stderr)
     if file:
         print("pfctl: Use of -f option, could result in flushing of rules\n"

@@ -48,9 +48,16 @@ case "$*" in
   ;;
 "-s rules") list main ;;
 "-s nat" | "-s dummynet") if [ -e "$2" ]; then show "$2"; fi ;;
+"-a com.apple -v -s Anchors")
+  for name in anchors/com.apple+*; do
+    [ ! -e "$name" ] || echo "  ${name#anchors/}" | tr + /
+  done
+  ;;
 "-a "*" -s rules")
-  if [ -e "anchors/$2" ]; then
-    list "anchors/$2"
+  name=$2
+  case $name in */*) name=$(echo "$name" | tr / +) ;; esac
+  if [ -e "anchors/$name" ]; then
+    list "anchors/$name"
   else
     echo "pfctl: DIOCGETRULES: Invalid argument" >&2
   fi
