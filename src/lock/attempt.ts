@@ -30,6 +30,8 @@ export interface Attempt {
   readonly word?: string;
   /** Where the kernel was asked for a route: the device that it leads to. */
   readonly device?: string;
+  /** macOS: pf may have dropped it without a word. */
+  readonly silent?: boolean;
   /** HTTP on Linux: the uids of those who listen on that port. */
   readonly listeners?: readonly number[] | undefined;
 }
@@ -39,8 +41,9 @@ const SENDING = ["connect", "send"];
 
 /**
  * The words of a refusal. Linux answers so where a rule rejects or prohibits. On macOS pf answers a
- * blocked connection with a reset, and the kernel does not send a blocked datagram (EHOSTUNREACH:
- * xnu, pf_af_hook). Others may say the same: a control must get through.
+ * blocked connection with a reset, where the packet has its checksum already (xnu, pf_test_rule), and a
+ * datagram with ICMP; the sender is told nothing (ip_output). Others may say the same: a control must
+ * get through.
  */
 const REFUSALS: Readonly<Record<System, readonly string[]>> = {
   linux: ["EACCES", "EPERM"],
@@ -48,11 +51,12 @@ const REFUSALS: Readonly<Record<System, readonly string[]>> = {
 };
 
 /**
- * Whether a connection was refused or reset before it stood. One that is reset later was let through,
+ * Whether a connection was refused or reset before it stood, or ICMP refused a datagram. One that is reset later was let through,
  * and whoever listens there may do that.
  */
 export function isReset({ call, word }: Attempt): boolean {
-  return call === "connect" && (word === "ECONNREFUSED" || word === "ECONNRESET");
+  return (call === "connect" || call === "send") &&
+    (word === "ECONNREFUSED" || word === "ECONNRESET");
 }
 
 /** Reads what a try answered; `complaint` is why there is no answer. */
@@ -71,9 +75,13 @@ export function attemptOf(
     const said = answer.text ? `answered "${shown(answer.text, 80)}"` : "it went out";
     return { by, outcome: "reached", said, listeners };
   }
+  if (call === "sent") return { by, outcome: "reached", said: "it was sent", silent: true };
   const words = shown(answer.words ?? "");
   const failed = { by, call, word, listeners };
-  if (call === "wait") return { ...failed, outcome: "unanswered", said: words };
+  if (call === "wait") {
+    const silent = system === "macos";
+    return { ...failed, outcome: "unanswered", said: words, ...(silent ? { silent } : {}) };
+  }
   return SENDING.includes(call) && REFUSALS[system].includes(word)
     ? { ...failed, outcome: "refused", said: `refused at once (${words})` }
     : { ...failed, outcome: "broken", said: `${call}: ${words}` };

@@ -72,15 +72,21 @@ function refusalVerdict(own: Attempt, control: Attempt): Verdict {
   switch (own.outcome) {
     case "reached":
     case "unanswered": // a lock refuses at once: what waits for an answer was sent
-      return "failed";
+      return own.silent ? "inconclusive" : "failed";
     case "refused":
       if (control.outcome === "reached") return "proven";
       // The account has a word of its own; where nobody has a route, there is nothing to reach.
-      return control.word === "ENETUNREACH" ? "note" : "inconclusive";
+      return control.word === "ENETUNREACH" || isNowhereOnMac(own) && isNowhereOnMac(control)
+        ? "note"
+        : "inconclusive";
     case "broken":
       return "inconclusive";
   }
 }
+
+/** What macOS says where there is no route. On Linux this is no word of a refusal. */
+const isNowhereOnMac = ({ outcome, word }: Attempt) =>
+  outcome === "refused" && word === "EHOSTUNREACH";
 
 /** Judges a connection on loopback to a port that is not allowed: only a reset refuses it. */
 export function judgeReset(what: string, own: Attempt, control: Attempt): Try {

@@ -24,6 +24,8 @@ export interface Endpoint {
 /** One thing to try, whoever tries it. */
 export type What =
   | Endpoint & { readonly kind: "tcp" | "udp" }
+  /** UDP to a peer, which hears ICMP's answer: macOS tells a sender nothing of what pf drops. */
+  | Endpoint & { readonly kind: "told" }
   /** UDP by one device, whatever the routes say. */
   | Endpoint & { readonly kind: "device"; readonly device: string }
   | Endpoint & { readonly kind: "http"; readonly path: string }
@@ -37,7 +39,7 @@ export type Attempted = { readonly as: Person } & What;
 
 /** What the very call said. */
 export interface Answer {
-  /** `ok`, or the call that failed; `wait` where there was no answer in time. */
+  /** `ok`, or the call that failed; `wait` for no answer in time, `sent` where nobody said a thing. */
   readonly call: string;
   /** The name of its error (`EACCES`), and what that means. */
   readonly word?: string;

@@ -3,10 +3,10 @@
 #
 # Input, after __END__: a mark, then a try a line, of words without spaces:
 #     NUMBER UID GROUP,GROUP,... KIND HOST PORT MORE      the first group is the effective one
-# Kinds: tcp, udp; device (udp by the device MORE alone); http (GET MORE); write (may it write to MORE);
+# Kinds: tcp, udp; told (udp, to a peer, so that an ICMP answer is heard); device (udp by the device MORE alone); http (GET MORE); write (may it write to MORE);
 # bus (may it call the name MORE on the D-Bus whose socket is HOST).
-# Output: "MARK NUMBER ok HEX" with what was answered, or "MARK NUMBER CALL ERRNO words", what the very
-# call said; for http also "MARK NUMBER listen UID,UID", once or more. A try without a line did not end.
+# Output: "MARK NUMBER ok HEX" with what was answered, "MARK NUMBER sent" where nobody said anything, or
+# "MARK NUMBER CALL ERRNO words", what the very call said; for http also "MARK NUMBER listen UID,UID", once or more. A try without a line did not end.
 use strict;
 use warnings;
 use Errno qw(EINPROGRESS);
@@ -158,7 +158,7 @@ sub begin {
     my $family = $six ? AF_INET6 : AF_INET;
     my $address = inet_pton($family, $host) // return say_line($n, "address", "EINVAL", $host);
     my $to = $six ? pack_sockaddr_in6($port, $address) : pack_sockaddr_in($port, $address);
-    my $type = $kind eq "udp" || $kind eq "device" ? SOCK_DGRAM : SOCK_STREAM;
+    my $type = $kind =~ /^(?:udp|told|device)$/ ? SOCK_DGRAM : SOCK_STREAM;
     my $s;
     as($try, sub { socket $s, $family, $type, 0 }) or return failed($n, "socket");
     fcntl $s, F_SETFL, fcntl($s, F_GETFL, 0) | O_NONBLOCK or return failed($n, "fcntl");
@@ -171,8 +171,17 @@ sub begin {
             last if bind $s, $six ? pack_sockaddr_in6($own, IN6ADDR_ANY)
                 : pack_sockaddr_in($own, INADDR_ANY);
         }
-        my $sent = as($try, sub { defined send $s, "x", 0, $to });
-        return $sent ? say_line($n, "ok", "") : failed($n, "send");
+        my $isTold = $kind eq "told";
+        my $sent = as($try, sub {
+            return defined send $s, "x", 0, $to if !$isTold;
+            return connect($s, $to) && defined send $s, "x", 0;
+        });
+        return failed($n, "send") if !$sent;
+        return say_line($n, "ok", "") if !$isTold;
+        # An answer of pf's comes back over loopback, at once.
+        IO::Select->new($s)->can_read(0.3);
+        $! = unpack "i", getsockopt $s, SOL_SOCKET, SO_ERROR;
+        return $! ? failed($n, "send") : say_line($n, "sent");
     }
     $try->{socket} = $s;
     $try_of{fileno $s} = $try;

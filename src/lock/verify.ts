@@ -168,7 +168,8 @@ async function outside(
       };
     };
     const to = { host: address, port };
-    const dns = { kind: "udp", host: address, port: 53 } as const;
+    const udp = system === "macos" ? "told" : "udp";
+    const dns = { kind: udp, host: address, port: 53 } as const;
     const byDevice = { kind: "device", host: family === 6 ? MULTICAST : address, port: 9 } as const;
     const none = (who: Person) => notTried(who, "not tried: no device leads outside");
     return [
@@ -176,7 +177,7 @@ async function outside(
         ? []
         : [{ what: `${label}: a route to ${address}, asked of the kernel`, own, control: others }]),
       planned(`TCP to ${address} port ${port}`, "tcp", { kind: "tcp", ...to }),
-      planned(`UDP to ${address} port ${port}`, "udp", { kind: "udp", ...to }),
+      planned(`UDP to ${address} port ${port}`, "udp", { kind: udp, ...to }),
       planned(`DNS over UDP to ${address} port 53`, undefined, dns),
       ...(system === "macos"
         ? []
@@ -256,7 +257,12 @@ async function loopback(
     ...(isLimited
       ? [{
         what: "loopback: UDP to 127.0.0.1 port 53, as to a DNS stub",
-        asked: { kind: "udp", host: "127.0.0.1", port: 53 } as const,
+        asked: {
+          kind: system === "macos" ? "told" : "udp",
+          host: "127.0.0.1",
+          port: 53,
+        } as const,
+        judge: judgeCall,
       }]
       : []),
   ];

@@ -5,6 +5,7 @@ import { type Attempt, attemptOf, readRoute } from "../../src/lock/attempt.ts";
 import { parseAnswers } from "../../src/lock/tries.ts";
 import {
   isProven,
+  judgeCall,
   type Judged,
   judgeReach,
   judgeRefusal,
@@ -57,6 +58,30 @@ Deno.test("macOS: a reset, or a datagram that is not sent, is a refusal beside a
     assertEquals(judgeRefusal("x", own, reached).verdict, "proven");
   }
   assertEquals(judgeRefusal("x", reset, reset).verdict, "inconclusive");
+});
+
+Deno.test("macOS: silence proves nothing, since pf may drop without a word, and fails nothing either", () => {
+  const sent = failing("sent", "", "macos");
+  const told = failing("send", "ECONNREFUSED", "macos");
+  const waits = failing("wait", "ETIMEDOUT", "macos");
+  const nowhere = failing("connect", "EHOSTUNREACH", "macos");
+  const cases: [Attempt, Attempt, Verdict][] = [
+    [told, sent, "proven"],
+    [told, told, "inconclusive"],
+    [sent, sent, "inconclusive"],
+    [waits, reached, "inconclusive"],
+    [reached, reached, "failed"],
+    [nowhere, nowhere, "note"],
+    [nowhere, reached, "proven"],
+    [told, nowhere, "inconclusive"],
+  ];
+  for (const [own, control, verdict] of cases) {
+    const judged = judgeRefusal("x", own, control);
+    assertEquals(judged.verdict, verdict, JSON.stringify([own, control]));
+  }
+  assertEquals(judgeReset("x", waits, reached).verdict, "inconclusive");
+  assertEquals(judgeCall("x", told, told).verdict, "note", "nobody listens there");
+  assertEquals(judgeReach(() => false)("x", waits, reached).verdict, "failed");
 });
 
 Deno.test("a port that is not allowed on loopback: only a reset refuses, and somebody must listen", () => {

@@ -1,9 +1,12 @@
-/** What root tries with an account's effective uid, on a real bus. */
+/** What root tries with an account's effective uid, on a real bus and with real sockets. */
 import { assertEquals } from "@std/assert";
 import { attemptOf } from "../../src/lock/attempt.ts";
 import { judgeCall } from "../../src/lock/judge.ts";
 import { tryAll } from "../../src/lock/tries.ts";
+import { serve } from "../support/lock.ts";
 import { linesOf, run } from "../support/process.ts";
+import { rootBy } from "../support/root.ts";
+import { worldTest } from "../support/world.ts";
 
 const HOUSE = "org.freedesktop.DBus";
 
@@ -80,3 +83,18 @@ Deno.test({
     }
   },
 });
+
+worldTest(
+  "a datagram to a peer hears ICMP's answer, and says where there was none",
+  async (world) => {
+    await serve(world, { as: "root" }, 4001);
+    const as = { name: "daemon", uid: 1, groups: [1] };
+    const asks = ["127.0.0.1", "::1"].flatMap((host) =>
+      [4001, 4002].map((port) => ({ as, kind: "told" as const, host, port }))
+    );
+    const { answers, complaint } = await tryAll(rootBy(...world.command()).ask, asks);
+    const attempts = answers.map((answer) => attemptOf(as, answer, complaint, "macos"));
+    const [heard, refused] = ["it was sent", "refused at once (Connection refused)"];
+    assertEquals(attempts.map(({ said }) => said), [heard, refused, heard, refused]);
+  },
+);
