@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Rule } from "./iptables_rules.ts";
+import { parseRule, type Rule } from "./iptables_rules.ts";
 import type { Family } from "./machine.ts";
 
 /** What a comment of ours begins with; the account's name is the rest. */
@@ -80,7 +80,7 @@ const LIMIT: OwnChain = {
 /** Our own chains. */
 export const OWN_CHAINS = [SHUT, LIMIT];
 
-/** What one rule of a lock does: its place, its words, and how it is known again. */
+/** What one rule of a lock does: its place, and its words, by which it is known again. */
 export interface Layer {
   /** Behind the family: `DROP in mangle POSTROUTING`. */
   readonly is: string;
@@ -92,11 +92,6 @@ export interface Layer {
   /** The chain of our own that it jumps to. */
   readonly own?: OwnChain;
   readonly words: (owner: string, name: string, ports: readonly number[]) => readonly string[];
-  /** What a saved rule says that does what this layer is for, and no more than that. */
-  readonly shape: Pick<Rule, "device" | "protocol">;
-  /** Whether it names ports that are left. */
-  readonly hasPorts?: true;
-  readonly targets: readonly string[];
 }
 
 /** Sees what OUTPUT cannot. */
@@ -109,8 +104,6 @@ export const DROP: Layer = {
     ...["-m", "owner", "--uid-owner", owner, "!", "-o", "lo"],
     ...["-m", "comment", "--comment", `${MARK}${name}`, "-j", "DROP"],
   ],
-  shape: { device: "!lo" },
-  targets: ["DROP"],
 };
 
 /** Leads to what is shut on loopback, too: where it costs others least, and in time. */
@@ -125,8 +118,6 @@ const jump = (family: Family, chain: string, device?: "lo"): Layer => ({
     ...(device === undefined ? [] : ["-o", device]),
     ...["-m", "owner", "--uid-owner", owner, "-j", CHAIN],
   ],
-  shape: device === undefined ? {} : { device },
-  targets: [CHAIN],
 });
 /** Where the DROP is already: the packets of others pass no hook more. */
 const JUMP_4 = jump(4, "POSTROUTING", "lo");
@@ -146,14 +137,11 @@ const ownerless = (family: Family, except: readonly string[] = []): Layer => ({
   table: "mangle",
   chain: "POSTROUTING",
   family,
-  // As it is saved: it is known again by its text.
   words: () => [
     ...except,
     ...["!", "-o", "lo", "-m", "owner", "!", "--uid-owner", "0-65535"],
     ...["-m", "addrtype", "--dst-type", "LOCAL", "-j", "DROP"],
   ],
-  shape: {},
-  targets: [],
 });
 /** What all accounts share. */
 export const SHARED = [ownerless(4), ownerless(6, ["!", "-d", "fe80::/10"])];
@@ -168,10 +156,7 @@ export const LOOPBACK_TCP: Layer = {
     ...["-o", "lo", "-p", "tcp", "-m", "owner", "--uid-owner", owner],
     ...["-m", "multiport", "!", "--dports", ports.join(","), "-j", CHAIN],
   ],
-  shape: { device: "lo", protocol: "tcp" },
   own: LIMIT,
-  hasPorts: true,
-  targets: [CHAIN],
 };
 
 /** `--only-port`: all else. */
@@ -184,8 +169,6 @@ export const LOOPBACK_OTHER: Layer = {
   words: (
     owner,
   ) => ["-o", "lo", "!", "-p", "tcp", "-m", "owner", "--uid-owner", owner, "-j", CHAIN],
-  shape: { device: "lo", protocol: "!tcp" },
-  targets: [CHAIN],
 };
 
 /** The reference page's own rule. */
@@ -195,31 +178,30 @@ export const REFUSE: Layer = {
   table: "filter",
   chain: "OUTPUT",
   words: (owner) => ["-m", "owner", "--uid-owner", owner, "!", "-o", "lo", "-j", "REJECT"],
-  shape: { device: "!lo" },
-  targets: ["REJECT", "DROP"],
 };
 
 /** What every lock has, for all its uids. */
 export const BASE = [DROP, JUMP_4, JUMP_6];
 /** What `--only-port` adds. */
 export const LIMITS = [LOOPBACK_TCP, LOOPBACK_OTHER];
-const LAYERS = [...BASE, ...LIMITS, REFUSE];
 
-/** Those that all accounts share, by the text that they are saved as. */
-const SHARED_TEXTS: ReadonlyMap<string, Layer> = new Map(
-  SHARED.map((layer) => {
-    const { table, chain, words } = layer;
-    return [`${table} -A ${chain} ${words("", "", []).join(" ")}`, layer];
-  }),
-);
+const LAYERS = [...BASE, ...LIMITS, REFUSE, ...SHARED];
 
-/** The layer that a saved rule is of, whosever it is. */
+/** Their rules, as they would be saved for some account; made when they are first asked for. */
+let saved: readonly Rule[] | undefined;
+
+/** The layer that a saved rule is of, whosever it is: it says what the layer's own does, no more. */
 export function layerOf(rule: Rule): Layer | undefined {
-  if (rule.narrower) return SHARED_TEXTS.get(`${rule.table} ${rule.text}`);
-  if (rule.owner === undefined) return undefined;
-  return LAYERS.find(({ table, chain, shape, hasPorts = false, targets }) =>
-    rule.table === table && rule.chain === chain && targets.includes(rule.target ?? "") &&
-    rule.device === shape.device && rule.protocol === shape.protocol &&
-    (rule.otherThanPorts !== undefined) === hasPorts
+  saved ??= LAYERS.map(({ table, chain, words }) =>
+    parseRule(table, ["-A", chain, ...words("0", "", [1])].join(" "))
   );
+  const place = saved.findIndex((own, i) => {
+    if (rule.table !== own.table || rule.chain !== own.chain) return false;
+    if (rule.narrower || own.narrower) return rule.text === own.text;
+    return rule.owner !== undefined &&
+      rule.device === own.device && rule.protocol === own.protocol &&
+      (rule.otherThanPorts === undefined) === (own.otherThanPorts === undefined) &&
+      (rule.target === own.target || LAYERS[i] === REFUSE && rule.target === "DROP");
+  });
+  return LAYERS[place];
 }

@@ -47,7 +47,8 @@ export function parseIptablesSave(text: string): { rules: Rule[]; chains: Set<st
   return { rules, chains };
 }
 
-function parseRule(table: string, text: string): Rule {
+/** One rule, as it is saved: `-A CHAIN …`. */
+export function parseRule(table: string, text: string): Rule {
   const [, chain = "", ...words] = splitWords(text);
   type Writable = { -readonly [K in keyof Rule]: Rule[K] };
   const rule: Writable = { table, chain, text, words, narrower: false };
