@@ -5,8 +5,7 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import type { Holdings } from "../lock/holder.ts";
-import type { Freed } from "../system.ts";
+import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Found, Lock, LockOfAccount } from "../lock/piece.ts";
 import { isIn, overlap, printRange, single, type UidRange } from "../lock/uid_range.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
@@ -19,17 +18,10 @@ import { FIRST_SUBORDINATE, hasNft } from "./nftables.ts";
 import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
 
 /** @throws {FishnetError} for the first reason not to make this lock. */
-export function refuse(
-  machine: Machine,
-  holdings: Holdings,
-  lock: LockOfAccount,
-): void {
-  refuseWithoutTool(lock, machine);
-  refuseUnclear(lock, machine);
-  refuseOthers(lock, machine);
-  refuseOtherName(lock, holdings);
-  refuseWithoutLoopback(lock, machine);
-  refuseLowRanges(lock);
+export function refuse(machine: Machine, holdings: Holdings, lock: LockOfAccount): void {
+  const why = withoutTool(lock, machine) ?? unclear(lock, machine) ?? ofOthers(lock, machine) ??
+    otherName(lock, holdings) ?? cutOffLoopback(lock, machine) ?? lowRanges(lock);
+  if (why !== undefined) throw new FishnetError(why);
   if (lock.persist) refusePersist(machine);
   refuseLog(machine, lock);
 }
@@ -38,7 +30,8 @@ export function refuse(
 export function refuseToFree(
   machine: Machine,
   holdings: Holdings,
-  { holder, own, names }: Freed,
+  holder: Holder,
+  names: readonly string[],
 ): void {
   const { name, uid } = holder;
   const [other] = holdings.othersWith(single(uid), [...holder.names, ...names]);
@@ -47,7 +40,7 @@ export function refuseToFree(
       `uid ${uid} of '${name}' is locked for '${other}', which had it: disable '${other}' instead`,
     );
   }
-  if (!mayHideTable(machine, own)) return;
+  if (!mayHideTable(machine, holdings.of(holder))) return;
   throw new FishnetError(
     `nft is not installed, so a table that may hold '${name}' cannot be read: install the package ` +
       "nftables first, or enable again, by iptables",
@@ -63,62 +56,54 @@ export function mayHideTable(machine: Machine, own: readonly Found[]): boolean {
     !own.some(({ says }) => says?.backend === "iptables");
 }
 
-/** Refuses a backend whose tool is not there. */
-function refuseWithoutTool({ backend }: Lock, machine: Machine): void {
+/** A backend whose tool is not there. */
+function withoutTool({ backend }: Lock, machine: Machine): string | undefined {
+  const [tool, other] = backend === "iptables" ? ["iptables", "nftables"] : ["nft", "iptables"];
   if (backend === "iptables" ? plainVariant(machine) !== undefined : hasNft(machine)) return;
-  const other = backend === "iptables" ? "nftables" : "iptables";
-  throw new FishnetError(
-    `${backend === "iptables" ? "iptables" : "nft"} is not installed: install the package ` +
-      `${backend}, or use --backend ${other}`,
-  );
+  return `${tool} is not installed: install the package ${backend}, or use --backend ${other}`;
 }
 
-/** Refuses a line of /etc/subuid that may mean another range to whoever reads it next. */
-function refuseUnclear(account: PasswdEntry, { subuid }: Machine): void {
+/** A line of /etc/subuid that may mean another range to whoever reads it next. */
+function unclear(account: PasswdEntry, { subuid }: Machine): string | undefined {
   const [line] = unclearLines(subuid, account);
-  if (line === undefined) return;
-  throw new FishnetError(
-    `/etc/subuid has a line for '${account.name}' that is no range, ${JSON.stringify(line)}: ` +
-      `write ${account.name}:FIRST:COUNT there, in decimal numbers`,
-  );
+  return line && `/etc/subuid has a line for '${account.name}' that is no range, ` +
+      `${JSON.stringify(line)}: write ${account.name}:FIRST:COUNT there, in decimal numbers`;
 }
 
-/** Refuses uids that are locked for another name: disabling that one would open part of this one. */
-function refuseOtherName({ name, uid, ranges = [] }: LockOfAccount, holdings: Holdings): void {
-  const refuse = (range: UidRange, what: string, is: string, it: string) => {
+/** Uids that are locked for another name: disabling that one would open part of this one. */
+function otherName(
+  { name, uid, ranges = [] }: LockOfAccount,
+  holdings: Holdings,
+): string | undefined {
+  const own = [
+    { range: single(uid), what: `uid ${uid}`, is: "is", it: "it" },
+    ...ranges.map((range) => (
+      { range, what: `the subordinate uids ${printRange(range)}`, is: "are", it: "them" }
+    )),
+  ];
+  for (const { range, what, is, it } of own) {
     const [other] = holdings.othersWith(range, [name]);
-    if (other === undefined) return;
-    throw new FishnetError(
-      `${what} of '${name}' ${is} locked already, for '${other}', which had ${it}: ` +
-        `disable '${other}' first`,
-    );
-  };
-  refuse(single(uid), `uid ${uid}`, "is", "it");
-  for (const range of ranges) {
-    refuse(range, `the subordinate uids ${printRange(range)}`, "are", "them");
+    if (other === undefined) continue;
+    return `${what} of '${name}' ${is} locked already, for '${other}', which had ${it}: ` +
+      `disable '${other}' first`;
   }
+  return undefined;
 }
 
-/** Refuses where the kernel would ask our routing rule before it finds this machine's own addresses. */
-function refuseWithoutLoopback({ name }: PasswdEntry, machine: Machine): void {
+/** The kernel would ask our routing rule before it finds this machine's own addresses. */
+function cutOffLoopback({ name }: PasswdEntry, machine: Machine): string | undefined {
   const [cut] = withoutLoopback(machine);
-  if (cut === undefined) return;
-  throw new FishnetError(
-    `refusing to lock '${name}', which would cut it off loopback as well: ip -${cut.family} rule ` +
-      `has no 'from all lookup local' before ${ROUTING_PREFERENCE}; add it there with ${cut.mend}`,
-  );
+  return cut && `refusing to lock '${name}', which would cut it off loopback as well: ` +
+      `ip -${cut.family} rule has no 'from all lookup local' before ${ROUTING_PREFERENCE}; ` +
+      `add it there with ${cut.mend}`;
 }
 
-/** Refuses ranges that the rules of nftables would not look for. */
-function refuseLowRanges({ name, backend, ranges }: Lock): void {
+/** Ranges that the rules of nftables would not look for. */
+function lowRanges({ name, backend, ranges }: Lock): string | undefined {
   const low = ranges?.find(({ first }) => first < FIRST_SUBORDINATE);
   if (backend !== "nftables" || low === undefined) return;
-  throw new FishnetError(
-    `the subordinate uids ${
-      printRange(low)
-    } of '${name}' lie among ordinary uids, where nftables ` +
-      "does not look for them: use --backend iptables",
-  );
+  return `the subordinate uids ${printRange(low)} of '${name}' lie among ordinary uids, where ` +
+    "nftables does not look for them: use --backend iptables";
 }
 
 /** Refuses an nft that cannot read our table: `reset tcp option` came with 1.0.3. */
@@ -135,31 +120,24 @@ export async function refuseTools(ask: Ask, locks: readonly Lock[]): Promise<voi
   );
 }
 
-/** Refuses a lock that would cut off root, or another account. */
-function refuseOthers(account: PasswdEntry, { passwd, subuid }: Machine): void {
+/** A lock that would cut off root, or another account. */
+function ofOthers(account: PasswdEntry, { passwd, subuid }: Machine): string | undefined {
   const { name, uid } = account;
+  const refusing = `refusing to lock '${name}', `;
   const namesake = passwd.find((other) => other.uid === uid && other.name !== name);
   if (namesake !== undefined) {
-    throw new FishnetError(
-      `refusing to lock '${name}', which shares uid ${uid} with '${namesake.name}': ` +
-        "give the agent a uid of its own",
-    );
+    return `${refusing}which shares uid ${uid} with '${namesake.name}': ` +
+      "give the agent a uid of its own";
   }
   const own = subordinateRanges(subuid, account);
   const among = subuid.ranges.find((other) => !own.includes(other) && isIn(uid, other));
   if (among !== undefined) {
-    throw new FishnetError(
-      `refusing to lock '${name}', whose uid ${uid} is one of the subordinate uids of ` +
-        `'${among.owner}' (${printRange(among)}): give the agent a uid of its own`,
-    );
+    return `${refusing}whose uid ${uid} is one of the subordinate uids of '${among.owner}' ` +
+      `(${printRange(among)}): give the agent a uid of its own`;
   }
   const [shared] = othersAmong({ passwd, subuid }, account);
-  if (shared === undefined) return;
-  const { range, whom } = shared;
-  throw new FishnetError(
-    `refusing to lock '${name}', whose subordinate uids ${printRange(range)} ${whom}: ` +
-      `give '${name}' a range of its own in /etc/subuid`,
-  );
+  return shared && `${refusing}whose subordinate uids ${printRange(shared.range)} ` +
+      `${shared.whom}: give '${name}' a range of its own in /etc/subuid`;
 }
 
 /** The account's ranges that hold somebody else's uids, and whose. */
