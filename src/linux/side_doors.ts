@@ -67,15 +67,13 @@ export async function sideDoors(
 
 /** Undefined for an account that was deleted. */
 function lockedOf(account: AccountStatus, machine: Machine): Locked | undefined {
-  const { name, uid, onlyPorts, backend, pieces } = account;
+  const { name, uid, backend, pieces } = account;
   const entry = machine.passwd.find((known) => known.name === name && known.uid === uid);
   if (entry === undefined) return undefined;
   const mptcp = pieces.filter((piece) => piece.name.includes(SHUTS));
   return {
-    name,
+    ...account,
     uid: entry.uid,
-    onlyPorts,
-    ...(backend === undefined ? {} : { backend }),
     ranges: subordinateRanges(machine.subuid, entry),
     // With nftables, the table has it or is not there.
     mptcpHeld: mptcp.every(({ present }) => present) &&

@@ -111,21 +111,13 @@ export function judgeReach(
   isOwn: (uid: number) => boolean,
 ): (what: string, own: Attempt, control: Attempt) => Try {
   return (what, own, control) => {
-    if ([own, control].some(({ listeners }) => listeners?.some(isOwn))) {
-      return note(
-        what,
-        "reached",
-        `${own.by} itself listens there: whether it reaches a proxy is open`,
-      );
-    }
-    // It may listen for so short a time that nobody sees it.
-    if (own.outcome === "reached" && own.listeners?.length === 0) {
-      return note(
-        what,
-        "reached",
-        "it was answered, but nobody was seen to listen there: who it was is open",
-      );
-    }
+    const open = [own, control].some(({ listeners }) => listeners?.some(isOwn))
+      ? `${own.by} itself listens there: whether it reaches a proxy is open`
+      // It may listen for so short a time that nobody sees it.
+      : own.outcome === "reached" && own.listeners?.length === 0
+      ? "it was answered, but nobody was seen to listen there: who it was is open"
+      : undefined;
+    if (open !== undefined) return note(what, "reached", open);
     if (isReset(own) && isReset(control)) return nobodyListens(what, "reached", control);
     const verdict = own.outcome === "reached"
       ? "proven"

@@ -11,6 +11,7 @@
 import type { System } from "../account.ts";
 import type { Look, Root } from "../root.ts";
 import { type Attempt, attemptOf, type Family, resolve, routeOf } from "./attempt.ts";
+import type { Holder } from "./holder.ts";
 import {
   isProven,
   judgeCall,
@@ -23,18 +24,12 @@ import {
   type Verification,
   type Way,
 } from "./judge.ts";
-import type { LockState } from "./report.ts";
-import { isOf, type UidRange } from "./uid_range.ts";
+import type { AccountStatus } from "./report.ts";
+import { isOf } from "./uid_range.ts";
 import { type Attempted, type Endpoint, type Person, tryAll, type What } from "./tries.ts";
 
 /** The account that is verified, with what `status` says of it. */
-export interface Verified extends Person {
-  readonly state: LockState;
-  /** Its subordinate uids. */
-  readonly ranges: readonly UidRange[];
-  /** The TCP ports that loopback is limited to; none means that all of it is open. */
-  readonly onlyPorts: readonly number[];
-}
+export type Verified = Person & Pick<AccountStatus, "state" | "onlyPorts"> & Pick<Holder, "ranges">;
 
 /** What to try, and through whom. */
 export interface VerifyOptions {

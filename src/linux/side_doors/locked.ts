@@ -3,19 +3,12 @@
  *
  * @module
  */
-import type { Backend } from "../../account.ts";
-import type { UidRange } from "../../lock/uid_range.ts";
+import type { Holder } from "../../lock/holder.ts";
+import type { AccountStatus } from "../../lock/report.ts";
 
 /** An account of which something of a lock is there. */
-export interface Locked {
-  readonly name: string;
-  readonly uid: number;
-  /** Its subordinate uids. */
-  readonly ranges: readonly UidRange[];
-  /** The TCP ports that loopback is limited to; none leaves all of it open. */
-  readonly onlyPorts: readonly number[];
-  /** Which rule set carries its lock. */
-  readonly backend?: Backend;
+export interface Locked
+  extends Pick<AccountStatus, "name" | "onlyPorts" | "backend">, Pick<Holder, "uid" | "ranges"> {
   /** Whether the rule is in force that keeps MPTCP's subflows from leaving this machine. */
   readonly mptcpHeld: boolean;
   /** Whether sudo is set to look up no name for it. */
