@@ -7,7 +7,7 @@
 import type { There } from "./holder.ts";
 import type { Action, Asked, Found, Kind, Lock, LockOptions, Piece, Step } from "./piece.ts";
 import type { System } from "../system.ts";
-import { joined } from "./steps.ts";
+import { feed } from "./line.ts";
 import { overlap, UidSet } from "./uid_range.ts";
 
 /** How a piece that is wanted stands; a piece that is there and has no effect says why. */
@@ -186,4 +186,27 @@ function piecesOf<M>(kind: Kind<M>, locks: readonly Lock[], machine?: M): Piece[
 /** The first of each that have the same key. */
 function distinct<T>(all: readonly T[], keyOf: (one: T) => unknown): T[] {
   return [...Map.groupBy(all, keyOf).values()].map(([first]) => first!);
+}
+
+/** The same commands, those that one call can carry out in a row joined; their undo goes backwards. */
+function joined(steps: readonly Step[]): Step[] {
+  const wordsOf = ({ batch }: Step) => batch?.words.join(" ");
+  const rows: Step[][] = [];
+  for (const step of steps) {
+    const row = rows.at(-1);
+    if (step.batch !== undefined && row !== undefined && wordsOf(row[0]!) === wordsOf(step)) {
+      row.push(step);
+    } else rows.push([step]);
+  }
+  return rows.map((row) => {
+    const first = row[0]!;
+    if (row.length === 1) return first;
+    const batches = row.map(({ batch }) => batch!);
+    const { words } = first.batch!;
+    return {
+      line: feed(batches.map(({ text }) => text).join("\n"), ...words),
+      why: [...new Set(row.map(({ why }) => why))].join("; "),
+      undo: [feed(batches.map(({ undo }) => undo).toReversed().join("\n"), ...words)],
+    };
+  });
 }

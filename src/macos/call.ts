@@ -10,9 +10,8 @@
 import { FishnetError } from "../errors.ts";
 import { feed, quoted, sudo } from "../lock/line.ts";
 import type { Step } from "../lock/piece.ts";
-import { calledIn, type Machine } from "./machine.ts";
+import { calledIn, type Machine, type Shared } from "./machine.ts";
 import { ANCHOR } from "./rules.ts";
-import type { Shared } from "./shared.ts";
 
 const CALL = `anchor "${ANCHOR}"`;
 

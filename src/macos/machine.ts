@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Piece, Step } from "../lock/piece.ts";
 import { type Ask, type Root, UnreadableError } from "../root.ts";
 import { ANCHOR, RULES_FILE } from "./rules.ts";
 
@@ -60,6 +61,17 @@ export interface Machine {
   readonly pfConfIsLink: boolean;
   /** launchd knows the LaunchDaemon. */
   readonly jobIsKnown: boolean;
+}
+
+/**
+ * One of the things that hold every account in pf, and that all of them share: found whole, with a
+ * fault, or not at all; without a machine, nothing is there.
+ */
+export interface Shared {
+  readonly piece: Pick<Piece, "is" | "why">;
+  found(machine: Machine): { readonly fault?: string } | undefined;
+  make(machine?: Machine): Step[];
+  unmake(machine?: Machine): Step[];
 }
 
 /**

@@ -7,9 +7,8 @@ import { FishnetError } from "../errors.ts";
 import { restoreFile } from "../lock/file.ts";
 import { feed, sudo } from "../lock/line.ts";
 import type { Step } from "../lock/piece.ts";
-import { type Machine, PF_CONF } from "./machine.ts";
+import { type Machine, PF_CONF, type Shared } from "./machine.ts";
 import { ANCHOR, RULES_FILE } from "./rules.ts";
-import type { Shared } from "./shared.ts";
 
 const CALL = `anchor "${ANCHOR}"`;
 const LOAD = `load anchor "${ANCHOR}" from "${RULES_FILE}"`;

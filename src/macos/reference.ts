@@ -6,8 +6,7 @@
  */
 import { restoreFile } from "../lock/file.ts";
 import { sudo } from "../lock/line.ts";
-import { type Machine, TOKEN_FILE, tokenIn } from "./machine.ts";
-import type { Shared } from "./shared.ts";
+import { type Machine, type Shared, TOKEN_FILE, tokenIn } from "./machine.ts";
 
 /** Which root alone may read. */
 const EMPTY_FILE = sudo("install", "-m", "600", "/dev/null", TOKEN_FILE);
