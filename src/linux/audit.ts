@@ -58,13 +58,7 @@ export const audit: Kind<Machine> = {
   }),
 
   wanted(lock) {
-    if (!lock.log) return [];
-    return allUids(lock).flatMap((uids) => {
-      const words = rulesFor(lock.name, uids);
-      return RULES.map(({ is, why }, i): RulePiece => (
-        { is, why, uids, owner: lock.name, words: words[i]! }
-      ));
-    });
+    return lock.log ? allUids(lock).flatMap((uids) => rulesFor(lock.name, uids)) : [];
   },
 
   found(machine) {
@@ -113,12 +107,13 @@ export function staysRecorded(machine: Machine, name: string): string[] {
     : [];
 }
 
-/** The words of every rule for these uids, behind `-a always,exit`. */
-export function rulesFor(name: string, uids: Uids): string[][] {
-  return RULES.map(({ arch, calls, error }) => [
-    ...["-F", `arch=${arch}`, "-S", calls, ...uidWords(uids, name)],
-    ...["-F", `exit=-${error}`, "-k", KEY + name],
-  ]);
+/** Every rule for these uids. */
+export function rulesFor(name: string, uids: Uids): RulePiece[] {
+  return RULES.map(({ is, why, arch, calls, error }) => {
+    const those = ["-F", `arch=${arch}`, "-S", calls, ...uidWords(uids, name)];
+    const words = [...those, "-F", `exit=-${error}`, "-k", KEY + name];
+    return { is, why, uids, owner: name, words };
+  });
 }
 
 /**

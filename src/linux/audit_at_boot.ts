@@ -6,7 +6,7 @@
  */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../lock/line.ts";
-import type { Found, Kind, Piece, Step } from "../lock/piece.ts";
+import type { Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange } from "../lock/uid_range.ts";
 import { allUids } from "./accounts.ts";
 import { KEY, readRule, RULES_FOLDER, rulesFor } from "./audit.ts";
@@ -35,7 +35,7 @@ export const auditAtBoot: Kind<Machine> = {
       why: WHY,
       uids,
       owner: lock.name,
-      lines: rulesFor(lock.name, uids).map(lineOf),
+      lines: linesOf(lock.name, uids),
     }));
   },
 
@@ -59,7 +59,8 @@ export const auditAtBoot: Kind<Machine> = {
       : edit(pieces, machine, (lines, mine) => lines.filter((line) => !mine.includes(line))),
 };
 
-const lineOf = (words: readonly string[]) => ["-a always,exit", ...words].join(" ");
+const linesOf = (owner: string, uids: Uids) =>
+  rulesFor(owner, uids).map(({ words }) => ["-a always,exit", ...words].join(" "));
 
 const fileOf = (owner: string) => `${RULES_FOLDER}/${KEY}${owner}.rules`;
 
@@ -83,7 +84,7 @@ function piecesOf(owner: string, lines: readonly string[]): (LinesPiece & Found)
   return [...Map.groupBy(rules, ({ uids }) => printRange(uids)).values()].map((group) => {
     const [{ uids }] = group as [typeof group[0]];
     const there = group.map(({ line }) => line);
-    const whole = rulesFor(owner, uids).map(lineOf).every((line) => there.includes(line));
+    const whole = linesOf(owner, uids).every((line) => there.includes(line));
     return {
       is: IS,
       why: WHY,
