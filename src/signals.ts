@@ -5,19 +5,20 @@
  */
 /** Notes the first signal that asks the program to stop, instead of dying of it half-way. */
 export class SignalTrap implements Disposable {
-  static readonly #signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   readonly #stopped = Promise.withResolvers<void>();
-  readonly #listeners = SignalTrap.#signals.map((signal) => ({
-    signal,
-    listener: () => {
-      this.caught ??= `stopped by ${signal}`;
-      this.#stopped.resolve();
-    },
-  }));
   /** What happened, once there was a signal. */
   caught: string | undefined;
   /** Resolves with the first signal. */
   readonly stopped: Promise<void> = this.#stopped.promise;
+
+  readonly #removals = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((signal) => {
+    const listener = () => {
+      this.caught ??= `stopped by ${signal}`;
+      this.#stopped.resolve();
+    };
+    Deno.addSignalListener(signal, listener);
+    return () => Deno.removeSignalListener(signal, listener);
+  });
 
   /**
    * Waits a moment for a signal. Ctrl-C goes to the whole terminal, and a command that died of it
@@ -29,11 +30,7 @@ export class SignalTrap implements Disposable {
     clearTimeout(timer);
   }
 
-  constructor() {
-    for (const { signal, listener } of this.#listeners) Deno.addSignalListener(signal, listener);
-  }
-
   [Symbol.dispose](): void {
-    for (const { signal, listener } of this.#listeners) Deno.removeSignalListener(signal, listener);
+    this.#removals.forEach((remove) => remove());
   }
 }

@@ -47,11 +47,7 @@ export class Session implements AsyncDisposable, Root {
   readonly #stderr: MarkedOutput;
   /** It cannot be guessed and stands in no argument, so nobody else's text can end an answer. */
   readonly #mark = crypto.randomUUID();
-  readonly #asked: {
-    readonly words: readonly string[];
-    readonly resolve: (answer: Answer) => void;
-    readonly reject: (error: unknown) => void;
-  }[] = [];
+  readonly #asked: (PromiseWithResolvers<Answer> & { readonly words: readonly string[] })[] = [];
   /** The wait for another run's lock was given up. */
   #isWaiting = false;
   /** A plan is to be carried out, and its shell is not loaded yet. */
@@ -111,11 +107,9 @@ export class Session implements AsyncDisposable, Root {
   /** Runs one command that changes nothing; those that are asked at once are asked together. */
   readonly ask: Ask = (words, { input, seconds } = {}) => {
     if (input !== undefined || seconds !== undefined) return this.#run(words, "", input, seconds);
-    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-    if (this.#asked.push({ words, resolve, reject }) === 1) {
-      queueMicrotask(() => this.#askTogether());
-    }
-    return promise;
+    const answer = Promise.withResolvers<Answer>();
+    if (this.#asked.push({ words, ...answer }) === 1) queueMicrotask(() => this.#askTogether());
+    return answer.promise;
   };
 
   /** One shell for many commands: it starts each in half of the time that perl would take. */

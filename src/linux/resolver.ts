@@ -261,13 +261,10 @@ function setfacl(
 /** One that systemd reloads, and whose policies are where they are looked for. */
 const hasBus = ({ files }: Machine) => [BUS, BOOTED, POLICIES].every((path) => files.has(path));
 
-/** What getfacl printed, a file a part. */
-function listed(machine: Machine): string[] {
-  return `\n${machine.answers.get("resolver lists")?.stdout ?? ""}`.split("\n# file: ").slice(1);
-}
-
-function foldersOf(machine: Machine): Folder[] {
-  return listed(machine).flatMap((text) => {
+/** What getfacl printed, a folder a part. */
+function foldersOf({ answers }: Machine): Folder[] {
+  const listed = `\n${answers.get("resolver lists")?.stdout ?? ""}`.split("\n# file: ").slice(1);
+  return listed.flatMap((text) => {
     const path = text.split("\n")[0]!;
     if (!FOLDERS.includes(path)) return [];
     const match = (pattern: RegExp) => pattern.exec(text)?.[1] ?? "";

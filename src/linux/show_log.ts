@@ -24,9 +24,11 @@ export async function showLog(
 ): Promise<number> {
   await using session = await opening;
   const { ask } = session;
-  const recorded = await accountsWithLog(session, query.accounts);
-  const silent = query.accounts.find((name) => !recorded.includes(name));
-  if (recorded.length === 0 || silent !== undefined) {
+  const { there } = sightOf(linux, await linux.read(session, query.accounts));
+  const pieces = there.flatMap(({ found }) => found).filter(({ says }) => says?.log);
+  const recorded = new Set(pieces.flatMap(({ owner }) => owner ?? []));
+  const silent = query.accounts.find((name) => !recorded.has(name));
+  if (recorded.size === 0 || silent !== undefined) {
     throw new FishnetError(
       silent === undefined
         ? "no account's tries are recorded: lock one with --log"
@@ -44,14 +46,4 @@ export async function showLog(
     if (next === undefined || next.done) return 0;
     show(next.value);
   }
-}
-
-/** The accounts that are locked with `--log`. */
-async function accountsWithLog(
-  session: Session,
-  names: readonly string[],
-): Promise<readonly string[]> {
-  const { there } = sightOf(linux, await linux.read(session, names));
-  const pieces = there.flatMap(({ found }) => found).filter(({ says }) => says?.log === true);
-  return [...new Set(pieces.flatMap(({ owner }) => owner ?? []))];
 }
