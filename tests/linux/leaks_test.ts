@@ -62,6 +62,12 @@ async function waysOf(world: World): Promise<Way[]> {
   ];
 }
 
+/**
+ * Where the controls of the open connections lead: what one sends when the other end closes comes
+ * whenever that does, and is told from the locked account's by the port.
+ */
+const OTHERS_PORT = 4001;
+
 /** An open connection of an account: what is written to it, and what the kernel still sends. */
 interface Held {
   writeAndExit(): Promise<void>;
@@ -71,9 +77,10 @@ async function hold(
   world: World,
   account: string,
   address: string,
+  port = PORT,
   vector = "hold",
 ): Promise<Held> {
-  const child = world.start(world.commandAs(account, ...probe(vector, address)), {
+  const child = world.start(world.commandAs(account, ...probe(vector, address, port)), {
     stdin: "piped",
   });
   const lines = linesOf(child.stdout);
@@ -157,7 +164,7 @@ for (const { backend, variant, label } of WAYS) {
     const agent = await world.account();
     const other = await world.account();
     const { own: uids, foreign } = await subordinate(world, agent);
-    await serve(world, "outside");
+    for (const port of [PORT, OTHERS_PORT]) await serve(world, "outside", port);
     await world.must("sysctl", "-qw", "net.ipv4.tcp_syncookies=2");
     await serve(world, { as: agent }, 5000);
     await serve(world, { as: other }, 5001);
@@ -167,7 +174,7 @@ for (const { backend, variant, label } of WAYS) {
       await hold(world, agent, OUTSIDE_V4),
       await hold(world, agent, OUTSIDE_V6),
     ];
-    const heldByOther = await hold(world, other, OUTSIDE_V4);
+    const heldByOther = await hold(world, other, OUTSIDE_V4, OTHERS_PORT);
     const fromEach = (accounts: readonly string[]) => async () => {
       for (const account of accounts) {
         for (const [, vector, address] of PLAIN) await attempt(world, account, vector, address);
@@ -251,14 +258,13 @@ for (const { backend, variant, label } of WAYS) {
     });
 
     await t.step("a connection open before enable: write, then exit", async () => {
-      const filter = `tcp dst port ${PORT}`;
       assertNotEquals(
-        await world.captured(filter, () => heldByOther.writeAndExit()),
+        await world.captured(`tcp dst port ${OTHERS_PORT}`, () => heldByOther.writeAndExit()),
         [],
         "control",
       );
       const writeAndExit = () => Promise.all(held.map((connection) => connection.writeAndExit()));
-      assertEquals(await world.captured(filter, writeAndExit), []);
+      assertEquals(await world.captured(`tcp dst port ${PORT}`, writeAndExit), []);
     });
 
     for (const [family, address] of [["IPv4", INSIDE_V4], ["IPv6", INSIDE_V6]] as const) {
@@ -355,20 +361,21 @@ for (const { backend, variant, label } of WAYS) {
     async (world, t) => {
       const agent = await world.account();
       const other = await world.account();
-      await serve(world, "outside");
+      for (const port of [PORT, OTHERS_PORT]) await serve(world, "outside", port);
       await world.must("sysctl", "-qw", "net.ipv4.tcp_syncookies=2");
       const [held, control] = [
-        await hold(world, agent, OUTSIDE_V4, "hold_on_device"),
-        await hold(world, other, OUTSIDE_V4, "hold_on_device"),
+        await hold(world, agent, OUTSIDE_V4, PORT, "hold_on_device"),
+        await hold(world, other, OUTSIDE_V4, OTHERS_PORT, "hold_on_device"),
       ];
       await change(world, "enable", agent, backend);
       // Measured on Linux 6.18: iptables' owner needs a live socket, nftables stops both.
       const asMeasured = backend === "iptables" ? assertNotEquals : assertEquals;
 
       await t.step("a connection bound to a device before enable, to a neighbour", async () => {
-        const filter = `tcp dst port ${PORT}`;
-        assertNotEquals(await world.captured(filter, () => control.writeAndExit()), [], "control");
-        asMeasured(await world.captured(filter, () => held.writeAndExit()), []);
+        const sent = (port: number, connection: Held) =>
+          world.captured(`tcp dst port ${port}`, () => connection.writeAndExit());
+        assertNotEquals(await sent(OTHERS_PORT, control), [], "control");
+        asMeasured(await sent(PORT, held), []);
       });
 
       await t.step("a listener bound to a device, under syncookies, to a neighbour", async () => {
