@@ -165,6 +165,9 @@ for (const { backend, variant, label } of WAYS) {
     const other = await world.account();
     const { own: uids, foreign } = await subordinate(world, agent);
     for (const port of [PORT, OTHERS_PORT]) await serve(world, "outside", port);
+    // As World.create() does: what waits for this neighbour's answer may leave when nobody looks any more.
+    const met = await attempt(world, "root", "link_local_tcp", await linkLocalOf(world));
+    assertEquals(met.stdout, "answered\n");
     await world.must("sysctl", "-qw", "net.ipv4.tcp_syncookies=2");
     await serve(world, { as: agent }, 5000);
     await serve(world, { as: other }, 5001);
