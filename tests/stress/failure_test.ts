@@ -180,7 +180,7 @@ worldTest("100 SIGKILLs at random moments: each leaves all or nothing", async (w
   const states: Record<string, string> = { unlocked: await world.state() };
   const start = performance.now();
   await change(world, "enable", agent, "iptables");
-  const duration = performance.now() - start;
+  let duration = performance.now() - start;
   states.locked = await world.state();
   const seen = { locked: 0, unlocked: 0 };
   for (let i = 0; i < 100; i++) {
@@ -194,6 +194,7 @@ worldTest("100 SIGKILLs at random moments: each leaves all or nothing", async (w
       stdout: "null",
       stderr: "null",
     }).spawn();
+    const begin = performance.now();
     const moment = duration * (0.2 + Math.random());
     const timer = setTimeout(() => {
       try {
@@ -202,8 +203,10 @@ worldTest("100 SIGKILLs at random moments: each leaves all or nothing", async (w
         if (!(error instanceof TypeError)) throw error; // it has ended by itself in this very moment
       }
     }, moment);
-    await child.status;
+    const { success } = await child.status;
     clearTimeout(timer);
+    // How long a run takes changes with what else the machine does: none that ends may be too long now.
+    duration = success ? performance.now() - begin : duration * 1.02;
     await world.settled();
     const state = await world.state();
     const which = (["locked", "unlocked"] as const).find((one) => states[one] === state);
