@@ -7,6 +7,7 @@ import { worldTest } from "../support/world.ts";
 
 const CTRL_C = "\x03";
 const PROMPT = "password for [^:]*:";
+const STEP = "\\[fishnet\\]\\S* (sudo|echo) ";
 const COLOUR = new RegExp("\x1b\\[[0-9;]*m", "g");
 const plain = (shown: string) => shown.replace(COLOUR, "");
 
@@ -45,11 +46,13 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
     assertEquals(await world.state(), unlocked);
   });
 
-  // What comes behind the last command takes long enough for a hand to be quicker: what is committed stays.
+  // What comes behind the last command waits for the hand, and a moment for the signal: what is committed stays.
   const slow = await Deno.makeTempDir();
+  const pressed = `${slow}/pressed`;
+  const wait = `until [ -e ${pressed} ]; do sleep 0.05; done; sleep 1`;
   const tools = {
     ip6tables: `case "$*" in *"-I OUTPUT "*) >${slow}/last ;; esac`,
-    ip: `case "$*" in *"rule show") [ ! -e ${slow}/last ] || { rm ${slow}/last; sleep 1; } ;; esac`,
+    ip: `case "$*" in *"rule show") [ ! -e ${slow}/last ] || { rm ${slow}/last; ${wait}; } ;; esac`,
   };
   for (const [tool, before] of Object.entries(tools)) {
     const script = `#!/bin/sh\n${before}\nexec /usr/sbin/${tool} "$@"\n`;
@@ -60,13 +63,14 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
       await operator.allow("NOPASSWD: ALL", `secure_path="${slow}:/usr/sbin:/usr/bin:/sbin:/bin"`);
       const answers = Array.from(
         { length: step },
-        (_, i) => ["\\[fishnet\\]\\S* (sudo|echo) ", i + 1 === step ? CTRL_C : ""] as const,
+        (_, i) => i + 1 === step ? [STEP, CTRL_C, pressed] as const : [STEP, ""] as const,
       );
       const { code, shown, seconds } = await operator.onTerminal(answers, enable);
       assertEquals(await world.state(), unlocked, shown);
       assertEquals(code, 1, shown);
       assert(plain(shown).includes("[fishnet] stopped by SIGINT\r\nnothing was changed"), shown);
       assert(seconds < 5, `${seconds} s`);
+      await Deno.remove(pressed);
     });
   }
   await Deno.remove(slow, { recursive: true });

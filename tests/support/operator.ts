@@ -71,9 +71,12 @@ export class Operator implements AsyncDisposable {
     return run(["setsid", "--wait", ...this.#command({}, args)]);
   }
 
-  /** Runs the program on a terminal; each pattern that shows up is answered, in turn. */
+  /**
+   * Runs the program on a terminal; each pattern that shows up is answered, in turn, and a file made
+   * then, where one is named.
+   */
   async onTerminal(
-    answers: readonly (readonly [pattern: string, text: string])[],
+    answers: readonly (readonly [pattern: string, text: string, note?: string])[],
     args: readonly string[],
     env: Readonly<Record<string, string>> = {},
     columns = 80,

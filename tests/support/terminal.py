@@ -2,8 +2,8 @@
 
     terminal.py COLUMNS ANSWERS COMMAND...
 
-The terminal is COLUMNS wide. ANSWERS is a JSON list of [PATTERN, TEXT]: each is awaited in turn, and answered once. Prints one
-JSON document: the exit code (negative for a signal), all that the terminal showed, and the seconds
+The terminal is COLUMNS wide. ANSWERS is a JSON list of [PATTERN, TEXT]: each is awaited in turn, and answered once. A third
+item is a file that is made when it has been. Prints one JSON document: the exit code (negative for a signal), all that the terminal showed, and the seconds
 from the last answer to the end. A command that has not ended after 60 seconds is killed.
 """
 
@@ -48,7 +48,7 @@ while True:
     while answers and (found := re.search(answers[0][0], shown[seen:])):
         seen += found.end()
         at_prompt = found.group().startswith("password")
-        last = answers.pop(0)[1]
+        _, last, *note = answers.pop(0)
         if last == HANG_UP:
             os.close(terminal)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -56,5 +56,7 @@ while True:
             sys.exit()
         os.write(terminal, last.encode())
         start = time.monotonic()
+        for file in note:
+            open(file, "w").close()
 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 print(json.dumps({"code": code, "shown": shown, "seconds": time.monotonic() - start}))
