@@ -73,7 +73,7 @@ export const iptables: Kind<Machine> = {
     return [
       ...OWN_CHAINS.filter((own) => layers.some((layer) => layer.own === own))
         .flatMap((own) => families.map((family) => chainPiece(own, family))),
-      ...SHARED.flatMap((layer) => pieces(layer)),
+      ...SHARED.filter(({ forLimits }) => !forLimits || limited).flatMap((layer) => pieces(layer)),
       ...allUids(lock).flatMap((uids) => layers.flatMap((layer) => pieces(layer, uids))),
       ...pieces(REFUSE, ownUids(lock)),
     ];
@@ -94,7 +94,8 @@ export const iptables: Kind<Machine> = {
       };
       return [
         ...chains,
-        ...[["filter", "OUTPUT"], ["mangle", "OUTPUT"], ["mangle", "POSTROUTING"]]
+        ...["filter OUTPUT", "mangle INPUT", "mangle OUTPUT", "mangle POSTROUTING"]
+          .map((place) => place.split(" "))
           .flatMap(([table, name]) => shadows.withShadows(table!, name!))
           // A chain of somebody's may have a target's name.
           .filter(({ rule: { table, target } }) =>
@@ -167,11 +168,18 @@ function rulePiece(
     is: nameOf(family, layer, onlyPorts),
     why: `IPv${family}: ${layer.why}`,
     ...(uids === undefined ? {} : { uids, owner: name }),
+    ...servesOf(layer),
     layer,
     family,
     ports: onlyPorts,
   };
 }
+
+/** What accounts share by ports alone serves those that have ports. */
+const servesOf = ({ forLimits }: Layer): Pick<Piece, "serves"> =>
+  forLimits === undefined ? {} : {
+    serves: (piece) => "layer" in piece && LIMITS.includes(piece.layer as Layer),
+  };
 
 function wordsOf(piece: RulePiece): readonly string[] {
   const { layer, uids, owner = "", ports } = piece;
@@ -234,6 +242,7 @@ function foundRule(
     ...(rule.comment?.startsWith(MARK) ? { owner: rule.comment.slice(MARK.length) } : {}),
     ...(fault === undefined ? {} : { fault }),
     ...(isOurs ? {} : { foreign: true }),
+    ...servesOf(layer),
     says: {
       backend: "iptables",
       ...(layer === LOOPBACK_TCP ? { onlyPorts: rule.otherThanPorts ?? [] } : {}),

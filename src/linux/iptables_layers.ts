@@ -28,16 +28,20 @@ export type Table = "mangle" | "filter";
 
 /**
  * The kernel's answer to a source that is not this machine's would leave, as nobody's, with what was
- * sent in it. Of IPv4, the kernel itself takes no such source (ip_route_output_key). A link-local
- * address of another device counts as local here, and is none where the answer goes: be it the source,
- * or what is answered to it, by the device of the other end.
+ * sent in it. Of IPv4 the kernel itself takes none (ip_route_output_key), but that of a device in a
+ * VRF. A link-local address of another device counts as local here, and is none where the answer goes:
+ * be it the source, or what is answered to it, by the device of the other end. A source of this
+ * machine's may be gone when the other end answers, as it lapses (RFC 4862) or a VPN ends: to ::1,
+ * where everybody's is ::1, no other is needed.
  */
-const noForeignSource = (family: Family) =>
-  family === 4 ? [] : [
-    `-A ${CHAIN} -m addrtype ! --src-type LOCAL -j DROP`,
+const noForeignSource = (family: Family) => [
+  `-A ${CHAIN} -m addrtype ! --src-type LOCAL -j DROP`,
+  ...(family === 4 ? [] : [
+    `-A ${CHAIN} ! -s ::1/128 -d ::1/128 -j DROP`,
     `-A ${CHAIN} -s fe80::/10 -o lo -j DROP`,
     `-A ${CHAIN} -d fe80::/10 -o lo -j DROP`,
-  ];
+  ]),
+];
 
 /** In the name of each piece that shuts MPTCP, among others. */
 export const SHUTS = `${CHAIN} in mangle`;
@@ -46,7 +50,7 @@ export const SHUTS = `${CHAIN} in mangle`;
 const SHUT: OwnChain = {
   is: `chain ${SHUTS}`,
   why: "no SCTP (it asks for its routes without a uid), no MPTCP (the kernel would open a second " +
-    "path, off this machine, by itself), no foreign source (of IPv4 the kernel itself takes none)",
+    "path, off this machine, by itself), no foreign source",
   table: "mangle",
   rules: (family) => [
     ...noForeignSource(family),
@@ -91,6 +95,8 @@ export interface Layer {
   readonly family?: Family;
   /** The chain of our own that it jumps to. */
   readonly own?: OwnChain;
+  /** It is of no uid, and there as long as an account has ports. */
+  readonly forLimits?: true;
   readonly words: (owner: string, name: string, ports: readonly number[]) => readonly string[];
 }
 
@@ -143,8 +149,44 @@ const ownerless = (family: Family, except: readonly string[] = []): Layer => ({
     ...["-m", "addrtype", "--dst-type", "LOCAL", "-j", "DROP"],
   ],
 });
-/** What all accounts share. */
-export const SHARED = [ownerless(4), ownerless(6, ["!", "-d", "fe80::/10"])];
+/**
+ * Any account can leave a packet of nobody's on loopback that is sent again when its source is this
+ * machine's no more: the kernel's reset to it would leave. IPv4 sends none again from such a source.
+ */
+const lapsed: Layer = {
+  is: "DROP of ownerless packets from elsewhere in mangle POSTROUTING",
+  why:
+    "drop what is on loopback, has no owner, and comes from an address that was this machine's: " +
+    "the kernel's answer would leave",
+  table: "mangle",
+  chain: "POSTROUTING",
+  family: 6,
+  words: () => [
+    ...["-o", "lo", "-m", "owner", "!", "--uid-owner", "0-65535"],
+    ...["-m", "addrtype", "!", "--src-type", "LOCAL", "-j", "DROP"],
+  ],
+};
+
+/**
+ * A neighbour may send, over IPv6, what claims to come from this machine itself: then the account's own
+ * datagrams to that port are replies. Of IPv4 the kernel takes none (fib_validate_source).
+ */
+const masked: Layer = {
+  is: "DROP of what claims to be from here in mangle INPUT",
+  why: "drop what comes by a real device from an address of this machine: what the account sends " +
+    "there would be a reply",
+  table: "mangle",
+  chain: "INPUT",
+  family: 6,
+  forLimits: true,
+  words: () => [
+    ...["!", "-i", "lo", "!", "-p", "tcp"],
+    ...["-m", "addrtype", "--src-type", "LOCAL", "--dst-type", "LOCAL", "-j", "DROP"],
+  ],
+};
+
+/** What accounts share. */
+export const SHARED = [ownerless(4), ownerless(6, ["!", "-d", "fe80::/10"]), lapsed, masked];
 
 /** `--only-port`: its TCP. */
 export const LOOPBACK_TCP: Layer = {

@@ -47,6 +47,9 @@ export function parseIptablesSave(text: string): { rules: Rule[]; chains: Set<st
   return { rules, chains };
 }
 
+/** The matches that say nothing but by their options. */
+const PLAIN_MATCHES = ["owner", "comment", "multiport"];
+
 /** One rule, as it is saved: `-A CHAIN …`. */
 export function parseRule(table: string, text: string): Rule {
   const [, chain = "", ...words] = splitWords(text);
@@ -63,6 +66,9 @@ export function parseRule(table: string, text: string): Rule {
     seen.add(option);
     switch (option) {
       case "-m":
+        // Some match without an option of their own (frag, rt, hbh: ip6tables-extensions(8)).
+        if (!PLAIN_MATCHES.includes(value)) rule.narrower = true;
+        break;
       case "--reject-with":
         break;
       case "-o":

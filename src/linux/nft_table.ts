@@ -47,7 +47,7 @@ export function parseTable(text: string): Table {
 
 /** Older versions of nft write `icmpx type …`, and all of them numbers where there is no /etc/protocols. */
 const inOurWords = (rule: string) =>
-  rule.replace("icmpx type ", "icmpx ").replace("l4proto 6 ", "l4proto tcp ")
+  rule.replace("icmpx type ", "icmpx ").replace(/l4proto (!= )?6 /, "l4proto $1tcp ")
     .replace("l4proto 132 ", "l4proto sctp ");
 
 /** Elements are separated by commas, and lines may break after one. A comment may hold either. */

@@ -56,7 +56,11 @@ export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }:
     const isLast = leading.every((owner) => saved.includes(owner));
     const parts = [
       ...(saved.length === 0 ? [] : [`/(--uid-owner|skuid) (${saved.join("|")}) /d`]),
-      ...(saved.length > 0 && isLast ? ["/! --uid-owner 0-65535 /d;/^(:|-A )fishnet /d"] : []),
+      ...(saved.length > 0 && isLast
+        ? [
+          "/! --uid-owner 0-65535 /d;/^-A INPUT ! -i lo ! -p tcp -m addrtype /d;/^(:|-A )fishnet /d",
+        ]
+        : []),
       ...(hasTable ? ["/^table inet fishnet/,/^}/d"] : []),
     ];
     if (parts.length === 0) return [];

@@ -137,9 +137,10 @@ async function byHand(
       const six = tool === "ip6tables";
       const noForeign = async (...table: readonly string[]) => {
         for (
-          const match of six
-            ? ["-m addrtype ! --src-type LOCAL", "-s fe80::/10 -o lo", "-d fe80::/10 -o lo"]
-            : []
+          const match of [
+            "-m addrtype ! --src-type LOCAL",
+            ...(six ? ["! -s ::1 -d ::1", "-s fe80::/10 -o lo", "-d fe80::/10 -o lo"] : []),
+          ]
         ) {
           await ipt(...table, "-A", "fishnet", ...match.split(" "), "-j", "DROP");
         }
@@ -150,6 +151,19 @@ async function byHand(
         ...["-t", "mangle", "-I", "POSTROUTING", "1", ...except, "!", "-o", "lo", "-m", "owner"],
         ...["!", "--uid-owner", "0-65535", "-m", "addrtype", "--dst-type", "LOCAL", "-j", "DROP"],
       );
+      if (six) {
+        await ipt(
+          ...["-t", "mangle", "-I", "POSTROUTING", "1", "-o", "lo", "-m", "owner"],
+          ...["!", "--uid-owner", "0-65535", "-m", "addrtype", "!", "--src-type", "LOCAL"],
+          ...["-j", "DROP"],
+        );
+      }
+      if (six && ports.length > 0) {
+        await ipt(
+          ...["-t", "mangle", "-I", "INPUT", "1", "!", "-i", "lo", "!", "-p", "tcp", "-m"],
+          ...["addrtype", "--src-type", "LOCAL", "--dst-type", "LOCAL", "-j", "DROP"],
+        );
+      }
       await noForeign("-t", "mangle");
       await ipt("-t", "mangle", "-A", "fishnet", "-p", "sctp", "-j", "DROP");
       await ipt(

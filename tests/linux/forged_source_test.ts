@@ -5,7 +5,7 @@
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { attempt, change, WAYS } from "../support/lock.ts";
 import { linesOf } from "../support/process.ts";
-import { INSIDE_V6, PYTHON, worldTest } from "../support/world.ts";
+import { INSIDE_V4, INSIDE_V6, PYTHON, worldTest } from "../support/world.ts";
 
 /** Somebody's service on every address. */
 const LISTEN = `import socket, sys
@@ -87,6 +87,23 @@ for (const { backend, variant, label } of WAYS) {
       assertEquals(await resets(agent, 9057), []);
       await world.must("ip", "link", "del", "d0");
       await world.must("ip", "neigh", "del", source, "dev", "out0");
+    });
+
+    await t.step("over IPv4, the address of a device in a VRF, say, is such a source", async () => {
+      await change(world, "enable", agent, backend);
+      await world.must(..."ip link add d2 type veth peer name d3".split(" "));
+      await world.must(..."ip addr add 192.0.2.1/32 dev d2".split(" "));
+      for (const end of ["d2", "d3"]) await world.must("ip", "link", "set", end, "up");
+      // What a VRF has in a table of its own is missing in this one.
+      await world.must(..."ip route del local 192.0.2.1 table local".split(" "));
+      const answers = (who: string) =>
+        world.captured(
+          "dst host 192.0.2.1",
+          () => attempt(world, who, "foreign_v4", INSIDE_V4, 9),
+        );
+      assertNotEquals(await answers(other), []);
+      assertEquals(await answers(agent), []);
+      await world.must("ip", "link", "del", "d2");
     });
 
     await t.step("disable leaves everything as it was", async () => {

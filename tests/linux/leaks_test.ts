@@ -5,7 +5,7 @@
  */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { lockIn } from "../support/inside.ts";
-import { attempt, change, PORT, probe, serve, WAYS } from "../support/lock.ts";
+import { attempt, change, PORT, probe, sentAgain, serve, WAYS } from "../support/lock.ts";
 import { linesOf, must, run } from "../support/process.ts";
 import {
   INSIDE_V4,
@@ -97,18 +97,6 @@ async function hold(
       await sentAgain(world);
     },
   };
-}
-
-/** Waits until the kernel has tried again to send for orphaned sockets, or has none left. */
-async function sentAgain(world: World): Promise<void> {
-  const tried = /timer:\((on|persist),[^,]*,[1-9]/; // ss(8): the third is retransmissions
-  let orphans: string[] = [];
-  for (let polls = 0; polls < 100; polls++) {
-    orphans = (await world.must("ss", "-Htno", "state", "fin-wait-1")).trim().split("\n");
-    if (orphans.every((line) => line === "" || tried.test(line))) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`the kernel has not sent again for 5 seconds: ${orphans.join("\n")}`);
 }
 
 /**

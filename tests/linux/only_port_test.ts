@@ -1,10 +1,49 @@
 /** `--only-port`: loopback too is limited to the named TCP ports. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { attempt, change, serve, WAYS } from "../support/lock.ts";
-import { INSIDE_V4, INSIDE_V6, worldTest } from "../support/world.ts";
+import { linesOf, must } from "../support/process.ts";
+import { INSIDE_V4, INSIDE_V6, PYTHON, worldTest } from "../support/world.ts";
 
 const OWN_ADDRESSES = ["127.0.0.1", "::1", INSIDE_V4, INSIDE_V6];
 const STUB = "127.0.0.53";
+
+/** For each line of its input, sends to a port from one of its own; says what it hears there. */
+const TALKER = `
+import errno, socket, sys, threading
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind(("${INSIDE_V6}", 5555))
+def hear():
+    while True: print(s.recv(99).decode().strip(), flush=True)
+threading.Thread(target=hear, daemon=True).start()
+print("listening", flush=True)
+for line in sys.stdin:
+    try:
+        s.sendto(b"x", ("${INSIDE_V6}", 5300))
+        print("sent", flush=True)
+    except OSError as error:
+        print(errno.errorcode[error.errno], flush=True)
+`;
+
+/** Sends a datagram to that port from outside: as itself, or as if it came from the other port. */
+const OUTSIDE = `
+import socket, struct, sys
+own, mac, text = sys.argv[1], sys.argv[2], sys.argv[3].encode()
+if mac == "-":
+    socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(text, (own, 5555))
+else:
+    address = socket.inet_pton(socket.AF_INET6, own)
+    datagram = struct.pack("!HHHH", 5300, 5555, 8 + len(text), 0) + text
+    pseudo = address + address + struct.pack("!II", len(datagram), 17) + datagram
+    pseudo += bytes(len(pseudo) % 2)
+    total = sum(struct.unpack("!%dH" % (len(pseudo) // 2), pseudo))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    datagram = datagram[:6] + struct.pack("!H", ~total & 0xffff or 0xffff) + datagram[8:]
+    header = struct.pack("!IHBB", 6 << 28, len(datagram), 17, 64) + address + address
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    s.bind(("in0", 0))
+    here = s.getsockname()[4]
+    s.send(bytes.fromhex(mac.replace(":", "")) + here + bytes.fromhex("86dd") + header + datagram)
+`;
 
 for (const { backend, variant, label } of WAYS) {
   worldTest(`${label}: loopback limited to the proxy's port`, async (world, t) => {
@@ -125,6 +164,46 @@ for (const { backend, variant, label } of WAYS) {
       assertEquals(await connect(other, 9061), "answered\n", "the control");
       assertMatch(await connect(agent, 9062), /^ECONNREFUSED after/);
       assertMatch(await connect(`${world.firstUid + 7}`, 9063), /^ECONNREFUSED after/);
+    },
+    variant,
+  );
+
+  worldTest(
+    `${label}: a datagram from outside in this machine's name opens no port of it`,
+    async (world) => {
+      const agent = await world.account();
+      const other = await world.account();
+      await serve(world, { as: other }, 5300);
+      await change(world, "enable", agent, backend, "--only-port", "3777");
+      const mac = /link\/ether (\S+)/.exec(
+        await world.must("ip", "-o", "link", "show", "out0"),
+      )![1]!;
+      const send = (text: string, as: string) =>
+        must("ip", "netns", "exec", world.outside, PYTHON, "-c", OUTSIDE, INSIDE_V6, as, text);
+      /** What an account is told as it sends, and what it hears after these datagrams. */
+      const talk = async (who: string, before: () => Promise<unknown>, count: number) => {
+        const talker = world.start(world.commandAs(who, PYTHON, "-uc", TALKER), { stdin: "piped" });
+        const lines = linesOf(talker.stdout);
+        const input = talker.stdin.getWriter();
+        const heard: (string | undefined)[] = [(await lines.read()).value];
+        await before();
+        for (let i = 0; i < count; i++) heard.push((await lines.read()).value);
+        await input.write(new TextEncoder().encode("now\n"));
+        heard.push((await lines.read()).value);
+        await input.close();
+        await lines.cancel();
+        await talker.status;
+        return heard;
+      };
+      const both = async () => {
+        await send("masked", mac);
+        await send("plain", "-");
+      };
+      assertEquals(await talk(other, () => both(), 1), ["listening", "plain", "sent"]);
+      assertEquals(await talk(agent, () => both(), 1), ["listening", "plain", "EPERM"]);
+      await change(world, "disable", agent, backend);
+      const open = ["listening", "masked", "plain", "sent"];
+      assertEquals(await talk(agent, () => both(), 2), open, "the control");
     },
     variant,
   );

@@ -7,6 +7,9 @@ import { assertEquals, assertNotEquals } from "@std/assert";
 import { attempt, change, serve, WAYS } from "../support/lock.ts";
 import { INSIDE_V4, INSIDE_V6, worldTest } from "../support/world.ts";
 
+/** As in `probe.py`. */
+const LAPSING = "fd77::7";
+
 /** How `probe.py` has it send, and to which of this machine's addresses. */
 const TRIES = [
   ["time_wait", INSIDE_V4],
@@ -20,14 +23,17 @@ for (const { backend, variant, label } of WAYS) {
     const agent = await world.account();
     const other = await world.account();
     // Known neighbours, so that nothing waits for one, or is asked for again, when the lock comes.
-    for (const address of ["127.1.2.3", "127.1.2.7"]) {
+    for (const address of ["127.1.2.3", "127.1.2.7", INSIDE_V6, LAPSING]) {
       const neighbour = [address, "lladdr", "02:00:00:00:00:09", "dev", "out0", "nud", "permanent"];
       await world.must("ip", "neigh", "add", ...neighbour);
     }
     const before = await world.state();
     /** The frames outside that are for an address that no other machine has. */
     const out = (who: string, [vector, address]: typeof TRIES[number]) =>
-      world.captured("net 127.0.0.0/8 or dst host ::1", () => attempt(world, who, vector, address));
+      world.captured(
+        `net 127.0.0.0/8 or (tcp and dst host ${INSIDE_V6})`,
+        () => attempt(world, who, vector, address),
+      );
 
     await t.step("without a lock it does", async () => {
       for (const way of TRIES.slice(0, 3)) assertNotEquals(await out(agent, way), [], way.join());

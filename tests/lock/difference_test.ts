@@ -6,7 +6,14 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import type { LockOptions } from "../../src/lock/piece.ts";
 import { statusIn } from "../../src/lock/status.ts";
-import { LOCKED, ownerless, type Printed, shut, sightWith } from "../support/fake_machine.ts";
+import {
+  LAPSED,
+  LOCKED,
+  ownerless,
+  type Printed,
+  shut,
+  sightWith,
+} from "../support/fake_machine.ts";
 import {
   disableSteps,
   enableSteps,
@@ -83,7 +90,7 @@ const CASES: readonly Case[] = [
     there: change("ip6tables", "mangle", [":fishnet - [0:0]", ...shut(6)]),
     back: change("ip6tables", "mangle", [
       ":fishnet - [0:0]",
-      ...shut(6).with(3, "-A fishnet -j ACCEPT"),
+      ...shut(6).with(4, "-A fishnet -j ACCEPT"),
     ]),
   },
   {
@@ -208,6 +215,7 @@ function lockedRules(
     ],
     [jump(verb, six, "1001", at(" 1"))],
     [`${verb} POSTROUTING${at(" 1")} ${ownerless(six === "" ? 4 : 6)}`],
+    ...(six === "" ? [] : [[`${verb} POSTROUTING${at(" 1")} ${LAPSED}`]]),
     verb === "-D"
       ? ["-F fishnet", "-X fishnet"]
       : [":fishnet - [0:0]", ...shut(six === "" ? 4 : 6)],
@@ -245,7 +253,7 @@ for (const { name, found, wanted, there, back } of CASES) {
 Deno.test("a rule that leads into an empty chain limits nothing, whatever another variant has", async () => {
   const limits = "-A OUTPUT -o lo -p tcp -m owner --uid-owner 1001 -m multiport ! --dports 3777 " +
     "-j fishnet\n-A OUTPUT -o lo ! -p tcp -m owner --uid-owner 1001 -j fishnet\n";
-  const chain =
+  const chain = "-A fishnet -m addrtype ! --src-type LOCAL -j DROP\n" +
     "-A fishnet -p tcp -m tcp --tcp-flags SYN,ACK SYN -j REJECT --reject-with tcp-reset\n" +
     "-A fishnet -m conntrack --ctdir REPLY -j RETURN\n" +
     "-A fishnet -p tcp -j REJECT --reject-with tcp-reset\n" +
@@ -278,6 +286,19 @@ Deno.test("a chain of somebody's with a target's name may accept, and is no targ
   assertEquals(await stateOf({ ...LOCKED, "iptables-nft-save": rejecting }), "locked");
   const shadow = rejecting.replace("*filter\n", `*filter\n${chain("REJECT")}`);
   assertEquals(await stateOf({ ...LOCKED, "iptables-nft-save": shadow }), "partial");
+});
+
+Deno.test("a match that has no option of its own makes a rule narrower", async () => {
+  for (const match of ["frag", "rt", "hbh"]) {
+    const narrow = saved(
+      "ip6tables-nft-save",
+      /(?=-m owner --uid-owner 1001 -j REJECT)/,
+      `-m ${match} `,
+    );
+    assertEquals(await stateOf(narrow), "partial", match);
+  }
+  const twice = saved("ip6tables-nft-save", /(?=-m owner --uid-owner 1001 -j REJECT)/, "-m owner ");
+  assertEquals(await stateOf(twice), "locked", "the control");
 });
 
 Deno.test("a rule that nft wrote, and iptables-save prints in part, may accept", async () => {

@@ -94,8 +94,9 @@ export async function sightWith(printed: Printed): Promise<Sight<Machine>> {
 
 /** What our chain in mangle holds, as it is saved. */
 export const shut = (family: Family) => [
+  "-A fishnet -m addrtype ! --src-type LOCAL -j DROP",
   ...(family === 4 ? [] : [
-    "-A fishnet -m addrtype ! --src-type LOCAL -j DROP",
+    "-A fishnet ! -s ::1/128 -d ::1/128 -j DROP",
     "-A fishnet -s fe80::/10 -o lo -j DROP",
     "-A fishnet -d fe80::/10 -o lo -j DROP",
   ]),
@@ -107,6 +108,9 @@ export const shut = (family: Family) => [
 export const ownerless = (family: Family) =>
   `${family === 4 ? "" : "! -d fe80::/10 "}! -o lo -m owner ! --uid-owner 0-65535 ` +
   "-m addrtype --dst-type LOCAL -j DROP";
+
+/** For IPv6. */
+export const LAPSED = "-o lo -m owner ! --uid-owner 0-65535 -m addrtype ! --src-type LOCAL -j DROP";
 
 /** What iptables-save prints of a lock of `agent` without options. */
 function savedLock(family: Family): string {
@@ -121,7 +125,7 @@ function savedLock(family: Family): string {
 -A ${jump} -m owner --uid-owner 1001 -j fishnet
 -A POSTROUTING ! -o lo -m owner --uid-owner 1001 -m comment --comment "fishnet:agent" -j DROP
 -A POSTROUTING ${ownerless(family)}
-${shut(family).join("\n")}
+${family === 4 ? "" : `-A POSTROUTING ${LAPSED}\n`}${shut(family).join("\n")}
 COMMIT
 *filter
 :INPUT ACCEPT [0:0]

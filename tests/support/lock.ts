@@ -81,3 +81,15 @@ export async function serve(
   assertEquals((await lines.read()).value, "listening");
   lines.releaseLock();
 }
+
+/** Waits until the kernel has tried again to send for orphaned sockets, or has none left. */
+export async function sentAgain(world: World): Promise<void> {
+  const tried = /timer:\((on|persist),[^,]*,[1-9]/; // ss(8): the third is retransmissions
+  let orphans: string[] = [];
+  for (let polls = 0; polls < 100; polls++) {
+    orphans = (await world.must("ss", "-Htno", "state", "fin-wait-1")).trim().split("\n");
+    if (orphans.every((line) => line === "" || tried.test(line))) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`the kernel has not sent again for 5 seconds: ${orphans.join("\n")}`);
+}

@@ -108,6 +108,7 @@ def as_reply(address, port):
 
 
 FORGED = "2001:db8::bad"  # of documentation (RFC 3849); inside, a default route leads there
+LAPSING = "fd77::7"
 
 
 def forged(kind, address, port, protocol=0):
@@ -138,6 +139,53 @@ def forged_tcp(address, port):
 
 def forged_ping(address, port):
     return forged(socket.SOCK_DGRAM, address, port, socket.IPPROTO_ICMPV6)
+
+
+def foreign_v4(address, port):
+    """The same over IPv4, where the kernel takes the address of any device, be it in a VRF."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.IPPROTO_IP, 15, 1)
+        s.bind(("192.0.2.1", 0))
+        s.sendto(b"SECRET", (address, port))
+    return "sent"
+
+
+def until_gone(address):
+    """Waits until it is this machine's no more, five seconds at most."""
+    digits = socket.inet_pton(socket.AF_INET6, address).hex()
+    for _ in range(500):
+        with open("/proc/net/if_inet6") as file:
+            if digits not in file.read():
+                return
+        time.sleep(0.01)
+
+
+def lapsing(address, port):
+    """Connects from an address that goes, and has the other end say something then."""
+    with socket.socket(socket.AF_INET6) as s:
+        s.settimeout(0.5)
+        s.bind((LAPSING, 0))
+        s.connect((address, port))
+        s.send(b"SECRET")
+        until_gone(LAPSING)
+        time.sleep(0.2)
+    return "sent"
+
+
+def lapsing_orphan(address, port):
+    """Leaves data of nobody's on loopback, from an address that goes, for an end that is gone."""
+    server = socket.create_server((address, port), family=socket.AF_INET6)
+    client = socket.socket(socket.AF_INET6)
+    client.bind((LAPSING, 0))
+    client.connect((address, port))
+    accepted, _ = server.accept()
+    until_gone(LAPSING)
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    accepted.close()
+    server.close()
+    client.send(b"S")
+    client.close()
+    return "sent"
 
 
 def link_local_of_d0():
@@ -180,7 +228,7 @@ def pair(address):
     client = socket.socket(family_of(address))
     server.bind((address, 0))
     server.listen(1)
-    client.bind(("::1" if ":" in address else "127.1.2.3", 0))
+    client.bind((address if ":" in address else "127.1.2.3", 0))
     client.connect(server.getsockname())
     accepted, _ = server.accept()
     return server, client, accepted

@@ -133,15 +133,20 @@ own_chain() { [ "$(echo "$listed" | grep "^-A fishnet ")" = "$1" ] || changes=":
 # The tables of the family $1: first that where packets leave. Each rule is as iptables lists it, and goes on top of
 # its chain.
 lock_family() {
-  if [ "$1" = 4 ]; then tool=iptables icmp=icmp foreign="" except=""; else
+  foreign="-A fishnet -m addrtype ! --src-type LOCAL -j DROP$newline"
+  if [ "$1" = 4 ]; then tool=iptables icmp=icmp except=""; else
     tool=ip6tables icmp=icmp6 except="! -d fe80::/10 "
-    foreign="-A fishnet -m addrtype ! --src-type LOCAL -j DROP$newline-A fishnet -s fe80::/10 -o lo -j DROP$newline"
+    foreign="$foreign-A fishnet ! -s ::1/128 -d ::1/128 -j DROP$newline-A fishnet -s fe80::/10 -o lo -j DROP$newline"
     foreign="$foreign-A fishnet -d fe80::/10 -o lo -j DROP$newline"
   fi
   if list mangle; then
     own_chain "$foreign-A fishnet -p sctp -j DROP
 -A fishnet -p tcp -m tcp --tcp-flags SYN SYN -j TCPOPTSTRIP --strip-options 30"
     rule POSTROUTING "$except! -o lo -m owner ! --uid-owner 0-65535 -m addrtype --dst-type LOCAL -j DROP"
+    if [ "$1" = 6 ]; then
+      rule POSTROUTING "-o lo -m owner ! --uid-owner 0-65535 -m addrtype ! --src-type LOCAL -j DROP"
+      [ -z "$commas" ] || rule INPUT "! -i lo ! -p tcp -m addrtype --src-type LOCAL --dst-type LOCAL -j DROP"
+    fi
     for range in $uid $ranges; do
       owner="-m owner --uid-owner $range"
       rule POSTROUTING "! -o lo $owner -m comment --comment ${quote}fishnet:$name$quote -j DROP"
@@ -287,9 +292,10 @@ guard() {
   table="$table; delete ${table%% {*}; ${table%?} set held { type uid; flags interval;"
   table="$table elements = { $(echo "${parts# }" | tr " " ,) }; };"
   table="$table chain post { type filter hook postrouting priority 200; oif != lo meta skuid @held drop;"
-  table="$table $own meta nfproto ipv6 fib saddr type != local drop;"
+  table="$table $own fib saddr type != local drop; $own ip6 saddr != ::1 ip6 daddr ::1 drop;"
   table="$table $own ip6 saddr fe80::/10 drop; $own ip6 daddr fe80::/10 drop;"
   table="$table $own meta l4proto sctp drop; $own tcp option mptcp exists drop; $limits"
+  table="$table oif lo meta skuid <= 4294967294 accept; oif lo meta nfproto ipv6 fib saddr type != local drop;"
   echo "$table oif lo accept; meta skuid <= 65535 accept; ip6 daddr fe80::/10 accept; fib daddr type local drop; }; }"
 }
 
