@@ -3,7 +3,7 @@
  * then answered on loopback, to a connection that an account made from it, leaves by the real device.
  */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { attempt, change, probe, sentAgain, WAYS } from "../support/lock.ts";
+import { attempt, change, probe, sentAgain, serve, WAYS } from "../support/lock.ts";
 import { linesOf } from "../support/process.ts";
 import { INSIDE_V6, PYTHON, type World, worldTest } from "../support/world.ts";
 
@@ -95,15 +95,10 @@ for (const { backend, variant, label } of WAYS) {
     await t.step(
       "to ::1 from ::1, and to an own address, connections stand as before",
       async () => {
-        const server = world.start(world.commandAs(other, PYTHON, "-c", LATE, "::", `${HELD}`));
-        const lines = linesOf(server.stdout);
-        assertEquals((await lines.read()).value, "listening");
+        await serve(world, { as: other }, HELD);
         for (const address of ["::1", INSIDE_V6]) {
-          const { code, stdout } = await attempt(world, agent, "meet", address, HELD);
-          assertEquals(code, 0, stdout);
+          assertEquals((await attempt(world, agent, "tcp", address, HELD)).stdout, "answered\n");
         }
-        server.kill("SIGKILL");
-        await lines.cancel();
       },
     );
 
