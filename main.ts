@@ -104,7 +104,7 @@ async function dryRun(command: Changing): Promise<void> {
   }
 }
 
-async function change(command: Changing): Promise<void> {
+async function change(command: Changing): Promise<number> {
   const { SignalTrap } = await import("./src/signals.ts");
   using signals = new SignalTrap();
   const { opening } = await startSession();
@@ -122,7 +122,6 @@ async function change(command: Changing): Promise<void> {
       onPlan: ({ length }) => {
         if (json) return;
         output.printLines(() => [`Firewall ${kind}: applying ${length} command(s)`]);
-        if (length === 0) output.printOutcome([text.NOTHING_TO_DO[kind]]);
       },
       onStep: ({ line, why }) => {
         if (!json) output.printCommand(line, command.explain ? why : undefined);
@@ -133,9 +132,13 @@ async function change(command: Changing): Promise<void> {
   );
   const notCovered = kind === "enable" ? system.notCovered : [];
   const changed = steps.length > 0;
+  const isWhole = accounts.every(({ state }) => state === "locked");
   if (json) {
     const backend = accounts[0]?.backend;
-    printPlan(command, steps, { backend, applied: true, changed, warnings, notCovered });
+    const states = kind === "enable"
+      ? { accounts: accounts.map(({ name, uid, state }) => ({ name, uid, state })) }
+      : {};
+    printPlan(command, steps, { backend, applied: true, changed, ...states, warnings, notCovered });
   } else {
     const outcome = kind === "disable"
       ? text.disableOutcome(command.accounts, changed)
@@ -143,10 +146,12 @@ async function change(command: Changing): Promise<void> {
     const hint = kind === "disable"
       ? []
       : [text.proxyHint(accounts.flatMap(({ onlyPorts }) => onlyPorts))];
-    output.printOutcome([...outcome, ...stays, ...hint]);
+    const nothing = changed || !isWhole ? [] : [text.NOTHING_TO_DO[kind]];
+    output.printOutcome([...nothing, ...outcome, ...stays, ...hint]);
     output.printLines(() => [`Firewall ${kind}: complete.`]);
   }
   output.printWarnings(warnings, notCovered);
+  return isWhole ? 0 : NOT_LOCKED;
 }
 
 function printPlan(
@@ -221,6 +226,7 @@ async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
   const lost = await showLog(command, (refusals) => {
     count += refusals.length;
     if (refusals.length > 0) output.printLines(() => linesOf(refusals));
+    return !output.isUnread();
   }, opening);
   if (lost > 0) output.printOutcome([text.lossLine(lost)]);
   if (count === 0 && !command.follow) output.printOutcome(["nothing was refused in that time"]);

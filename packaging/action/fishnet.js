@@ -30,7 +30,11 @@ function fishnet(...args) {
       ...["run", "--quiet", "--no-prompt", "--frozen", "--allow-run=sudo", "--allow-env=USER"],
       ...[join(ROOT, "main.ts"), "firewall", ...args],
     ],
-    { stdio: ["ignore", "pipe", "inherit"], encoding: "utf8" },
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+      encoding: "utf8",
+      env: { ...process.env, DENO_NO_UPDATE_CHECK: "1" },
+    },
   );
   if (error) throw error;
   return { status, stdout };

@@ -24,10 +24,16 @@ const ARGUMENTS = [
   join(__dirname, "main.js"),
 ];
 
-/** Nobody's environment may add to what Deno is told above, nor lay compiled code in its way. */
-const environment = Object.fromEntries(
-  Object.entries(process.env).filter(([name]) => !/^(DENO|NODE|V8)_/.test(name)),
-);
+/**
+ * Nobody's environment may add to what Deno is told above, nor lay compiled code in its way. Deno
+ * itself asks nobody whether there is a newer one.
+ */
+const environment = {
+  ...Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(DENO|NODE|V8)_/.test(name)),
+  ),
+  DENO_NO_UPDATE_CHECK: "1",
+};
 
 function denoBinary() {
   const system = SYSTEMS[`${process.platform}-${process.arch}`];

@@ -139,6 +139,12 @@ function colourFor(to: typeof Deno.stdout): void {
 }
 
 let lost = false;
+let gone = false;
+
+/** Whether nobody reads standard output any more. */
+export function isUnread(): boolean {
+  return gone;
+}
 
 /** Whether something could not be printed, to a full disk, say: then the exit code is not 0. */
 export function isIncomplete(): boolean {
@@ -154,7 +160,10 @@ function write(to: typeof Deno.stdout, lines: readonly string[]): void {
   try {
     for (let sent = 0; sent < bytes.length;) sent += to.writeSync(bytes.subarray(sent));
   } catch (error) {
-    if (error instanceof Deno.errors.BrokenPipe) return;
+    if (error instanceof Deno.errors.BrokenPipe) {
+      gone ||= to === Deno.stdout;
+      return;
+    }
     const first = !lost;
     lost = true;
     if (first && to !== Deno.stderr && error instanceof Error) {

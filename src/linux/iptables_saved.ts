@@ -26,21 +26,23 @@ export const LEGACY_TABLES = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables
 /** What root is asked: the rules of both variants, by the plain name where the other one is missing. */
 export function savedQuestions({ files, answers }: Known): Questions {
   const plain = plainVariant({ answers });
-  const isGone = ["iptables", "4 nft"].every((name) => answers.get(name)?.exitCode === 127);
+  const isGone = (...names: readonly string[]) =>
+    names.every((name) => answers.get(name)?.exitCode === 127);
   const questions = familiesOf(files).flatMap((family) => {
     const save = (variant?: Variant) => [`${commandOf(family, variant)}-save`];
     const hasLegacy = files.get(LEGACY_TABLES[family === 4 ? 0 : 1])?.text.trim();
     const variants: Variant[] = hasLegacy ? ["nft", "legacy"] : ["nft"];
-    const isMissing = plain && answers.get(`${family} ${plain}`)?.exitCode === 127;
+    const isMissing = plain && isGone(`${family} ${plain}`);
+    const isBlind = isGone(`${family} nft`, plain ? `${family} plain` : "iptables");
     return [
       ...variants.map((variant) => [`${family} ${variant}`, save(variant)]),
       ...(isMissing ? [[`${family} plain`, save()]] : []),
+      ...(isBlind
+        ? [[`${family} by nft`, ["nft", "list", "table", family === 4 ? "ip" : "ip6", "mangle"]]]
+        : []),
     ];
   });
-  return {
-    ...Object.fromEntries(questions),
-    ...(isGone ? { "mangle by nft": ["nft", "list", "table", "ip", "mangle"] } : {}),
-  };
+  return Object.fromEntries(questions);
 }
 
 const read = new WeakMap<Machine, readonly SavedRules[]>();
@@ -48,9 +50,11 @@ const read = new WeakMap<Machine, readonly SavedRules[]>();
 /** The rules of both variants and families, parsed once for a reading. */
 export function savedRules(machine: Machine): readonly SavedRules[] {
   const { families, answers } = machine;
-  if (answers.get("mangle by nft")?.stdout.includes(`\tchain ${CHAIN} {`)) {
+  for (const family of families) {
+    if (!answers.get(`${family} by nft`)?.stdout.includes(`\tchain ${CHAIN} {`)) continue;
     throw new UnreadableError(
-      "iptables is not installed, and rules that it made are there: install the package iptables",
+      `${commandOf(family)} is not installed, and rules that it made are there: ` +
+        "install the package iptables",
     );
   }
   const saved = read.get(machine) ??

@@ -121,6 +121,7 @@ export const resolver: Kind<Machine> = {
           uids: single(uid),
           ...(owner === undefined ? {} : { owner }),
           ...(text === `${whole}\n` ? {} : { fault: `${path} says something else` }),
+          says: { onlyPorts: [] }, // it had some
         }];
       }),
       ...folders.flatMap(({ path, named }) =>

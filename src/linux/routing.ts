@@ -172,7 +172,10 @@ export function parseRoutingRules(text: string): RoutingRule[] {
 function rulesOf({ answers }: Machine, family: Family): readonly RoutingRule[] {
   const answer = answers.get(`rule${family}`)!;
   if (answer.exitCode !== 0) {
-    throw new UnreadableError(`the routing rules could not be read: ${answer.stderr.trim()}`);
+    const why = answer.exitCode === 127
+      ? "ip is not installed: install the package iproute2"
+      : answer.stderr.trim();
+    throw new UnreadableError(`the routing rules could not be read: ${why}`);
   }
   const rules = parsed.get(answer) ?? parseRoutingRules(answer.stdout);
   parsed.set(answer, rules);
@@ -188,24 +191,36 @@ function ownRanges(machine: Machine, family: Family): UidRange[] {
   );
 }
 
+/** Where a rule is moved that stood before ours. */
+const BEHIND = ROUTING_PREFERENCE + 1;
+
 function foundIn(rules: readonly RoutingRule[], family: Family): Found[] {
   const routes: RoutingRule[] = [];
+  // What has been moved before may come again.
+  const behind = new Set(
+    rules.filter(({ preference }) => preference === BEHIND).map(({ text }) => text),
+  );
   return rules.flatMap((rule) => {
     const { uids, preference } = rule;
     if (rule.mayRoute) routes.push(rule);
     if (!rule.prohibits || uids === undefined) return [];
-    const shadow = routes.find((other) => other.uids === undefined || overlap(other.uids, uids));
+    const shadows = routes.filter((other) => other.uids === undefined || overlap(other.uids, uids));
     const ip = `sudo ip -${family} rule`;
+    const moved = new Set(shadows.map(({ text }) => text)).difference(behind);
     return [{
       is: nameOf(family),
       why: WHY,
       uids,
       divisible: true as const,
       ...(preference === ROUTING_PREFERENCE ? {} : { foreign: true as const }),
-      ...(shadow === undefined ? {} : {
-        fault: `shadowed by an earlier rule: ${shadow.preference}: ${shadow.text}`,
-        mend: `${ip} add pref ${ROUTING_PREFERENCE + 1} ${shadow.text} && ` +
-          `${ip} del pref ${shadow.preference} ${shadow.text}`,
+      ...(shadows.length === 0 ? {} : {
+        fault: `shadowed by an earlier rule: ${
+          shadows.map(({ preference, text }) => `${preference}: ${text}`).join(", ")
+        }`,
+        mend: [
+          ...[...moved].map((text) => `${ip} add pref ${BEHIND} ${text}`),
+          ...shadows.map(({ preference, text }) => `${ip} del pref ${preference} ${text}`),
+        ].join(" && "),
       }),
     }];
   });

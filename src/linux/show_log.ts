@@ -12,14 +12,16 @@ import { followLog, lostRecords, type Query, readLog } from "./log.ts";
 import type { Refusal } from "../lock/report.ts";
 
 /**
- * Shows what was refused, and with `follow` what is from now on, until a signal.
+ * Shows what was refused, and with `follow` what is from now on, until a signal, or until nobody
+ * reads it any more.
  *
+ * @param show says whether to go on
  * @returns how many records of the audit were lost since the machine was started; 0 with `follow`
  * @throws {FishnetError} where nothing is recorded, or the log cannot be read.
  */
 export async function showLog(
   query: Query & { readonly follow: boolean },
-  show: (refusals: readonly Refusal[]) => void,
+  show: (refusals: readonly Refusal[]) => boolean,
   opening: Promise<Session>,
 ): Promise<number> {
   await using session = await opening;
@@ -43,7 +45,6 @@ export async function showLog(
   const batches = followLog(ask, query);
   while (true) {
     const next = await Promise.race([batches.next(), signals.stopped]);
-    if (next === undefined || next.done) return 0;
-    show(next.value);
+    if (next === undefined || next.done || !show(next.value)) return 0;
   }
 }

@@ -85,7 +85,7 @@ function lockedOf(account: AccountStatus, machine: Machine): Locked | undefined 
 /**
  * The same for accounts as they are locked.
  *
- * @param enabling warns of a proxy that does not listen as well
+ * @param enabling warns of a proxy that does not listen as well where it is not the only port
  */
 export async function doorWarnings(
   { ask, look }: Root,
@@ -124,7 +124,10 @@ export async function doorWarnings(
     may.stdout.split("\n").filter((line) => line.startsWith(`${word} ${name} `))
       .map((line) => line.slice(`${word} ${name} `.length)).join("\n");
   return [
-    ...(enabling && sockets !== undefined ? proxyWarnings(accounts, sockets) : []),
+    ...(sockets === undefined ? [] : proxyWarnings(
+      accounts.filter(({ onlyPorts }) => enabling || onlyPorts.length > 0),
+      sockets,
+    )),
     ...asked.flatMap(({ name }) => [
       ...sudoWarnings(name, of("sudo", name)),
       ...groupWarnings(name, of("id", name)),

@@ -63,7 +63,8 @@ export const sudoNames: Kind<Machine> = {
         : undone === undefined
         ? {}
         : { fault: `${undone} sets fqdn behind it`, mend: sudo("visudo", "-f", undone) };
-      return [{ is: SUDO_NAMES, why: WHY, uids: single(uid), owner, ...state }];
+      const says = { onlyPorts: [] }; // it had some
+      return [{ is: SUDO_NAMES, why: WHY, uids: single(uid), owner, says, ...state }];
     }),
 
   make: (pieces, machine) =>

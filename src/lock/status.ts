@@ -120,10 +120,15 @@ export function optionWords({ onlyPorts = [], ...flags }: Asked): string[] {
 export const disableLine = (name: string) =>
   `fishnet firewall disable --agent-user ${name} --apply`;
 
-/** The call that makes a lock. */
-function enableLine(lock: Lock): string {
+/**
+ * The call that makes a lock.
+ *
+ * @param hadPorts what stands for them, where nothing says which: it cannot be pasted as it is
+ */
+function enableLine(lock: Lock, hadPorts: boolean): string {
   const backend = lock.backend === "nftables" ? ["--backend nftables"] : [];
-  const words = [...backend, ...optionWords(lock), "--apply"];
+  const ports = hadPorts && lock.onlyPorts.length === 0 ? ["--only-port PORT"] : [];
+  const words = [...backend, ...ports, ...optionWords(lock), "--apply"];
   return `fishnet firewall enable --agent-user ${lock.name} ${words.join(" ")}`;
 }
 
@@ -142,7 +147,8 @@ function judge<M>(
     return { ...NO_LOCK, name, uid, state: "unlocked", notes: told };
   }
   const lock = lockOf(sight, holder, own);
-  const remedy = exists ? enableLine(lock) : disable;
+  const hadPorts = own.some(({ says, foreign }) => says?.onlyPorts !== undefined && !foreign);
+  const remedy = exists ? enableLine(lock, hadPorts) : disable;
   const anew = `${disable} removes them, then ${remedy}`;
   const notes = [
     ...(exists ? [] : [`the account no longer exists, its rules do: ${disable} removes them`]),

@@ -78,6 +78,12 @@ worldTest("what the tool of a lock made is not taken for gone with the tool", as
     assertStringIncludes(stdout + stderr, "iptables is not installed, and rules that it made are");
     assertEquals(await world.state(), locked);
   }
+  for (const action of ["status", "disable"]) {
+    const apply = action === "status" ? [] : ["--apply"];
+    const six = await without("/usr/sbin/ip6tables*", world, action, ...account, ...apply);
+    assertEquals([six.code, await world.state()], [action === "status" ? 3 : 1, locked]);
+    assertStringIncludes(six.stdout + six.stderr, "ip6tables is not installed, and rules that it");
+  }
   // Of both, none is left to see the rules with.
   const blind = await without(`${IPTABLES} ${NFT}`, world, "disable", ...account, "--apply");
   assertEquals([blind.code, await world.state()], [1, locked], blind.stderr);

@@ -16,6 +16,7 @@ import {
   INSIDE_V4,
   OUTSIDE_V4,
   OUTSIDE_V6,
+  program,
   PYTHON,
   whyNoWorld,
   type World,
@@ -427,6 +428,17 @@ logTest("--follow shows what is tried from now on, once", async (world) => {
   await tried(4);
   ports.push(...(await next).value!.map(({ port }: Refusal) => port));
   assertEquals(ports, [2, 3, 4]);
+  // Who follows ends when nobody reads it any more.
+  const words = [...program(), "firewall", "log", "--agent-user", agent, "--follow"];
+  const piped = world.start(world.command("sh", "-c", '"$@" | head -1', "sh", ...words));
+  let isOver = false;
+  const over = piped.status.finally(() => isOver = true);
+  for (let port = 5; !isOver && port < 1000; port++) {
+    await tried(port);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  assert(isOver, "it ended");
+  await over;
   await change(world, "disable", agent, "nftables");
 });
 

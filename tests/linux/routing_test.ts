@@ -116,3 +116,39 @@ worldTest(
     assertEquals(dropped, 0);
   },
 );
+
+worldTest(
+  "rules that stand before ours are moved, all of them, as often as they come",
+  async (world) => {
+    const agent = await world.account();
+    await change(world, "enable", agent, "iptables");
+    const status = async () => {
+      const words = ["firewall", "status", "--agent-user", agent, "--json"];
+      return JSON.parse((await world.fishnet(...words)).stdout).accounts[0];
+    };
+    for (let times = 0; times < 2; times++) {
+      for (const preference of ["5", "6"]) {
+        await world.must("ip", "rule", "add", "pref", preference, "lookup", "main");
+      }
+      const enable = ["firewall", "enable", "--agent-user", agent, "--apply"];
+      const { code, stderr } = await world.fishnet(...enable);
+      assertEquals(code, 3, "enable does not mend it, and says so");
+      assert(
+        stderr.includes("not whole (partial)") && !stderr.includes("already in force"),
+        stderr,
+      );
+      const { stdout } = await world.fishnet(...enable, "--json");
+      assertEquals(JSON.parse(stdout).accounts.map(({ state }: { state: string }) => state), [
+        "partial",
+      ]);
+      const { pieces } = await status();
+      const [fault] = pieces.filter(({ present }: { present: boolean }) => !present);
+      assertEquals(
+        fault.detail,
+        "shadowed by an earlier rule: 5: from all lookup main, 6: from all lookup main",
+      );
+      await world.must("sh", "-ec", fault.remedy.replaceAll("sudo ", ""));
+      assertEquals((await status()).state, "locked");
+    }
+  },
+);

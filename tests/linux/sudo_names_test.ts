@@ -172,3 +172,18 @@ worldTest("however sudoers names the folder, the file in it is read", async (wor
     await change(world, "disable", ...args);
   }
 });
+
+worldTest("where the ports went with the rules, the remedy asks for them", async (world) => {
+  const agent = await world.account();
+  const account = ["--agent-user", agent];
+  const enable = ["firewall", "enable", ...account, "--backend", "nftables", "--apply"];
+  assertEquals((await world.fishnet(...enable, "--only-port", "3777")).code, 0);
+  await world.must("nft", "flush", "ruleset");
+  const { stdout } = await world.fishnet("firewall", "status", ...account, "--json");
+  const [{ pieces }] = JSON.parse(stdout).accounts;
+  const { remedy } = pieces.find(({ present }: { present: boolean }) => !present);
+  assertMatch(remedy, /^fishnet firewall enable .* --only-port PORT --apply$/);
+  const pasted = await world.fishnet(...remedy.split(" ").slice(1));
+  assertEquals(pasted.code, 1, "nothing is loosened by pasting it");
+  assertEquals((await world.fishnet("firewall", "disable", ...account, "--apply")).code, 0);
+});

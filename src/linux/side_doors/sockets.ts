@@ -170,7 +170,7 @@ export function proxyWarnings(accounts: readonly Locked[], sockets: string): War
       account: account.name,
       reason: `${there.length === 0 ? "nothing" : "only itself"} listens on port ` +
         `${wanted.join(" or ")} of this machine`,
-      remedy: "start the proxy there, or the agent reaches nothing at all",
+      remedy: "start the proxy there: without it the agent reaches nothing outside",
     }];
   });
 }

@@ -6,6 +6,6 @@ cache=$share/cache
 [ "$(id -u)" -eq 0 ] || cache=${HOME:-/nonexistent}/.cache/fishnet-firewall
 set -- "$share/node_modules/fishnet-firewall/main.js" "$@"
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin USER="${USER:-}" TERM="${TERM:-dumb}" \
-  ${NO_COLOR:+NO_COLOR=1} DENO_DIR="$cache" \
+  ${NO_COLOR:+NO_COLOR=1} DENO_DIR="$cache" DENO_NO_UPDATE_CHECK=1 \
   "$share/deno" run --quiet --no-prompt --no-config --no-lock --no-remote --deny-import \
   --node-modules-dir=manual --no-code-cache --allow-run=sudo --allow-env=USER "$@"
