@@ -118,7 +118,7 @@ worldTest("an account with groups that lead past the lock is warned of", async (
 
 worldTest("relays on loopback are warned of, unless --only-port shuts them", async (world) => {
   const agent = await world.account();
-  const ports = [25, 1080, 2375, 6379, 8080, 9222, 11434];
+  const ports = [25, 1080, 2375, 3142, 6379, 6600, 8080, 9090, 9222, 11434];
   for (const port of ports) await serve(world, { as: "root" }, port);
   const open = await warnings(world, [await lockedAs(agent)], "may relay");
   assertEquals(
@@ -193,6 +193,8 @@ chgrp audio /run/libvirt/libvirt-sock`;
 
 /** Sockets that no folder of their own, or none that lasts, keeps an account from. */
 const OWN_WAY = [
+  "/run/libvirt/libvirt-sock-ro",
+  "/run/mpd/socket",
   "/run/mullvad-vpn",
   "/run/netbird.sock",
   "/run/snapd.socket",

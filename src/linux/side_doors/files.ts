@@ -30,6 +30,11 @@ const ASKING_SOCKETS: Readonly<Record<string, string>> = {
   "/run/tor/socks": "Tor pass on anything",
   "/nix/var/nix/daemon-socket/socket": "the Nix daemon build anything, with the network",
   "/var/guix/daemon-socket/socket": "the Guix daemon build anything, with the network",
+  "/run/mpd/socket": "mpd open any address",
+  // Everybody may write to it, and say which machine to look at.
+  "/run/libvirt/libvirt-sock-ro": "libvirt connect to any address",
+  "/run/libvirt/virtqemud-sock-ro": "libvirt connect to any address",
+  "/run/libvirt/virtproxyd-sock-ro": "libvirt connect to any address",
   "/run/snapd.socket": "snapd search its store for any words",
   // Its LocalAPI's `dial` (`tailscale nc`) asks for no right, and goes to any address.
   "/run/tailscale/tailscaled.sock": "Tailscale connect it to any address",
@@ -51,9 +56,12 @@ const HELPERS: Readonly<Record<string, readonly string[]>> = {
     ...["mount.nfs", "mount.cifs", "mount.davfs", "pppd", "netselect", "clockdiff"],
     ...["fping", "fping6"],
     ...["rsh", "rlogin", "rcp", "rsh-redone-rsh", "rsh-redone-rlogin", "oping", "noping"],
-    ...["tcptraceroute", "tcptraceroute.mt"],
+    ...["tcptraceroute", "tcptraceroute.mt", "inetutils-traceroute"],
+    ...["ndisc6", "rdisc6", "rltraceroute6", "tracert6", "tcptraceroute6"],
+    ...["netkit-rsh", "netkit-rlogin", "netkit-rcp", "uucp", "uux", "/usr/lib/uucp/uucico"],
     ...["/usr/lib/nagios/plugins/check_icmp", "/usr/lib/nagios/plugins/check_dhcp"],
   ],
+  "asks DNS, and who it names, as root": ["ksu"],
   "sends mail for whoever asks": [
     ...["exim4", "exim", "sendmail", "postdrop", "smtpctl", "dma", "nullmailer-queue"],
   ],
