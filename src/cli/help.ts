@@ -167,6 +167,8 @@ const NOTES: Readonly<Partial<Record<FirewallCommand, readonly Block[]>>> = {
   enable: [
     "What the options ask for is added to the lock that is there, without opening it; what they " +
     "don't name stays.",
+    "Exit codes, with --apply: 0 locked; 3 what there was to do is done, and an account is not " +
+    "fully locked: status says why; 1 an error.",
   ],
   disable: [
     "With --apply it finds what is there: no option of the enable has to be given again. A dry-run " +
