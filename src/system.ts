@@ -17,6 +17,13 @@ export interface Again<M> {
   readonly kinds: readonly Kind<M>[];
 }
 
+/** An account that is to be freed, what it has, and the names of all that are to be freed with it. */
+export interface Freed {
+  readonly holder: Holder;
+  readonly own: readonly Found[];
+  readonly names: readonly string[];
+}
+
 /** One system; `M` is what is read of a machine with it. */
 export interface System<M> {
   /** The kinds of pieces, in the order in which they are made. */
@@ -42,8 +49,8 @@ export interface System<M> {
   backend?(machine: M): Backend;
   /** @throws {FishnetError} for the first reason not to make this lock, before anything changes. */
   refuse(machine: M, holdings: Holdings, lock: LockOfAccount): void;
-  /** @throws {FishnetError} where a disable of these names would leave a part of one's lock. */
-  refuseToFree?(machine: M, holdings: Holdings, holder: Holder, names: readonly string[]): void;
+  /** @throws {FishnetError} where a disable would leave a part of the account's lock. */
+  refuseToFree?(machine: M, holdings: Holdings, freed: Freed): void;
   /** @throws {FishnetError} where a tool that the locks need is too old. */
   refuseTools?(ask: Ask, locks: readonly Lock[]): Promise<void>;
   /** What is worth knowing of an account's lock, and changes no state, beside what status knows. */

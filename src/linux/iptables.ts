@@ -57,6 +57,14 @@ interface FoundRule extends Found {
 const nameOf = (family: Family, layer: Layer, ports: readonly number[]) =>
   `IPv${family}: ${layer.is}${layer === LOOPBACK_TCP ? ` ${ports.join(", ")}` : ""}`;
 
+/** The base chains that rules of ours stand in. */
+const PLACES = [
+  ["filter", "OUTPUT"],
+  ["mangle", "INPUT"],
+  ["mangle", "OUTPUT"],
+  ["mangle", "POSTROUTING"],
+] as const;
+
 /** The rules of the iptables backend, and the chains of our own that they lead to. */
 export const iptables: Kind<Machine> = {
   questions: savedQuestions,
@@ -94,9 +102,7 @@ export const iptables: Kind<Machine> = {
       };
       return [
         ...chains,
-        ...["filter OUTPUT", "mangle INPUT", "mangle OUTPUT", "mangle POSTROUTING"]
-          .map((place) => place.split(" "))
-          .flatMap(([table, name]) => shadows.withShadows(table!, name!))
+        ...PLACES.flatMap(([table, name]) => shadows.withShadows(table, name))
           // A chain of somebody's may have a target's name.
           .filter(({ rule: { table, target } }) =>
             target === CHAIN || !saved.chains.has(`${table} ${target}`)

@@ -229,21 +229,21 @@ export const LIMITS = [LOOPBACK_TCP, LOOPBACK_OTHER];
 
 const LAYERS = [...BASE, ...LIMITS, REFUSE, ...SHARED];
 
-/** Their rules, as they would be saved for some account; made when they are first asked for. */
-let saved: readonly Rule[] | undefined;
+/** Each with its rule, as it would be saved for some account; made when they are first asked for. */
+let saved: readonly { readonly layer: Layer; readonly own: Rule }[] | undefined;
 
 /** The layer that a saved rule is of, whosever it is: it says what the layer's own does, no more. */
 export function layerOf(rule: Rule): Layer | undefined {
-  saved ??= LAYERS.map(({ table, chain, words }) =>
-    parseRule(table, ["-A", chain, ...words("0", "", [1])].join(" "))
-  );
-  const place = saved.findIndex((own, i) => {
+  saved ??= LAYERS.map((layer) => {
+    const { table, chain, words } = layer;
+    return { layer, own: parseRule(table, ["-A", chain, ...words("0", "", [1])].join(" ")) };
+  });
+  return saved.find(({ layer, own }) => {
     if (rule.table !== own.table || rule.chain !== own.chain) return false;
     if (rule.narrower || own.narrower) return rule.text === own.text;
     return rule.owner !== undefined &&
       rule.device === own.device && rule.protocol === own.protocol &&
       (rule.otherThanPorts === undefined) === (own.otherThanPorts === undefined) &&
-      (rule.target === own.target || LAYERS[i] === REFUSE && rule.target === "DROP");
-  });
-  return LAYERS[place];
+      (rule.target === own.target || layer === REFUSE && rule.target === "DROP");
+  })?.layer;
 }

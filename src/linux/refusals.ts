@@ -5,7 +5,8 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import type { Holder, Holdings } from "../lock/holder.ts";
+import type { Holdings } from "../lock/holder.ts";
+import type { Freed } from "../system.ts";
 import type { Found, Lock, LockOfAccount } from "../lock/piece.ts";
 import { isIn, overlap, printRange, single, type UidRange } from "../lock/uid_range.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
@@ -30,8 +31,7 @@ export function refuse(machine: Machine, holdings: Holdings, lock: LockOfAccount
 export function refuseToFree(
   machine: Machine,
   holdings: Holdings,
-  holder: Holder,
-  names: readonly string[],
+  { holder, own, names }: Freed,
 ): void {
   const { name, uid } = holder;
   const [other] = holdings.othersWith(single(uid), [...holder.names, ...names]);
@@ -40,7 +40,7 @@ export function refuseToFree(
       `uid ${uid} of '${name}' is locked for '${other}', which had it: disable '${other}' instead`,
     );
   }
-  if (!mayHideTable(machine, holdings.of(holder))) return;
+  if (!mayHideTable(machine, own)) return;
   throw new FishnetError(
     `nft is not installed, so a table that may hold '${name}' cannot be read: install the package ` +
       "nftables first, or enable again, by iptables",

@@ -51,8 +51,8 @@ const REFUSALS: Readonly<Record<System, readonly string[]>> = {
 };
 
 /**
- * Whether a connection was refused or reset before it stood, or ICMP refused a datagram. One that is reset later was let through,
- * and whoever listens there may do that.
+ * Whether a connection was refused or reset before it stood, or ICMP refused a datagram. One that is
+ * reset later was let through, and whoever listens there may do that.
  */
 export function isReset({ call, word }: Attempt): boolean {
   return (call === "connect" || call === "send") &&
@@ -79,8 +79,7 @@ export function attemptOf(
   const words = shown(answer.words ?? "");
   const failed = { by, call, word, listeners };
   if (call === "wait") {
-    const silent = system === "macos";
-    return { ...failed, outcome: "unanswered", said: words, ...(silent ? { silent } : {}) };
+    return { ...failed, outcome: "unanswered", said: words, silent: system === "macos" };
   }
   return SENDING.includes(call) && REFUSALS[system].includes(word)
     ? { ...failed, outcome: "refused", said: `refused at once (${words})` }

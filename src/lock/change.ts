@@ -69,8 +69,9 @@ export async function makeChange<M>(
     ? []
     : names.map((name) => holderOf(sight, name, ", and no rule remembers it"));
   const gone = freed.flatMap((holder) => {
-    system.refuseToFree?.(machine, sight.holdings, holder, names);
-    return sight.holdings.of(holder);
+    const own = sight.holdings.of(holder);
+    system.refuseToFree?.(machine, sight.holdings, { holder, own, names });
+    return own;
   });
   const steps = enabling
     ? stepsToEnable(there, machine, wishes)

@@ -123,7 +123,7 @@ export const disableLine = (name: string) =>
 /**
  * The call that makes a lock.
  *
- * @param hadPorts what stands for them, where nothing says which: it cannot be pasted as it is
+ * @param hadPorts whether it is to have some: where nothing says which, it cannot be pasted as it is
  */
 function enableLine(lock: Lock, hadPorts: boolean): string {
   const backend = lock.backend === "nftables" ? ["--backend nftables"] : [];

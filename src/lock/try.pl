@@ -3,10 +3,12 @@
 #
 # Input, after __END__: a mark, then a try a line, of words without spaces:
 #     NUMBER UID GROUP,GROUP,... KIND HOST PORT MORE      the first group is the effective one
-# Kinds: tcp, udp; told (udp, to a peer, so that an ICMP answer is heard); device (udp by the device MORE alone); http (GET MORE); write (may it write to MORE);
+# Kinds: tcp, udp; told (udp, to a peer, so that an ICMP answer is heard); device (udp by the device
+# MORE alone); http (GET MORE); write (may it write to MORE);
 # bus (may it call the name MORE on the D-Bus whose socket is HOST).
 # Output: "MARK NUMBER ok HEX" with what was answered, "MARK NUMBER sent" where nobody said anything, or
-# "MARK NUMBER CALL ERRNO words", what the very call said; for http also "MARK NUMBER listen UID,UID", once or more. A try without a line did not end.
+# "MARK NUMBER CALL ERRNO words", what the very call said; for http also "MARK NUMBER listen UID,UID",
+# once or more. A try without a line did not end.
 use strict;
 use warnings;
 use Errno qw(EINPROGRESS);

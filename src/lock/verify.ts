@@ -129,6 +129,9 @@ async function familiesOf(look: Look, system: System, targets: Targets): Promise
   return devices?.text.split("\n").some(isOutside) ? [4, 6] : [4];
 }
 
+/** How a datagram is tried: so that what refuses it is heard. */
+const datagram = (system: System) => system === "macos" ? "told" : "udp";
+
 async function outside(
   account: Verified,
   families: readonly Family[],
@@ -163,8 +166,7 @@ async function outside(
       };
     };
     const to = { host: address, port };
-    const udp = system === "macos" ? "told" : "udp";
-    const dns = { kind: udp, host: address, port: 53 } as const;
+    const dns = { kind: datagram(system), host: address, port: 53 } as const;
     const byDevice = { kind: "device", host: family === 6 ? MULTICAST : address, port: 9 } as const;
     const none = (who: Person) => notTried(who, "not tried: no device leads outside");
     return [
@@ -172,7 +174,7 @@ async function outside(
         ? []
         : [{ what: `${label}: a route to ${address}, asked of the kernel`, own, control: others }]),
       planned(`TCP to ${address} port ${port}`, "tcp", { kind: "tcp", ...to }),
-      planned(`UDP to ${address} port ${port}`, "udp", { kind: udp, ...to }),
+      planned(`UDP to ${address} port ${port}`, "udp", { kind: datagram(system), ...to }),
       planned(`DNS over UDP to ${address} port 53`, undefined, dns),
       ...(system === "macos"
         ? []
@@ -252,11 +254,7 @@ async function loopback(
     ...(isLimited
       ? [{
         what: "loopback: UDP to 127.0.0.1 port 53, as to a DNS stub",
-        asked: {
-          kind: system === "macos" ? "told" : "udp",
-          host: "127.0.0.1",
-          port: 53,
-        } as const,
+        asked: { kind: datagram(system), host: "127.0.0.1", port: 53 } as const,
         judge: judgeCall,
       }]
       : []),

@@ -119,15 +119,15 @@ export async function readMachine(
   const text = (path: string) => files.get(path)?.text;
   const [pfConf, rulesFile, plistFile] = [text(PF_CONF), text(RULES_FILE), text(PLIST_FILE)];
   if (pfConf?.includes("\ufffd")) throw new UnreadableError(`${PF_CONF} is not UTF-8: correct it`);
-  const called = async (name: string) => {
-    const text = await list(["-a", name, "-s", "rules"]);
-    return [name, text === undefined ? undefined : linesOf(text)] as const;
+  const rulesIn = async (name: string, missing?: RegExp) => {
+    const text = await list(["-a", name, "-s", "rules"], missing);
+    return text === undefined ? undefined : linesOf(text);
   };
   // A name a line, indented.
-  const names = lists[3]?.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  const names = lists[3] === undefined ? undefined : linesOf(lists[3]).map((line) => line.trim());
   const [anchors, below, people] = await Promise.all([
-    Promise.all(calledIn(rules).map(called)),
-    names && Promise.all(names.map((name) => list(["-a", name, "-s", "rules"], NO_ANCHOR))),
+    Promise.all(calledIn(rules).map(async (name) => [name, await rulesIn(name)] as const)),
+    names && Promise.all(names.map((name) => rulesIn(name, NO_ANCHOR))),
     readAccounts(ask, accounts, `${rulesFile ?? ""}\n${loaded.join("\n")}`),
   ]);
   return {
@@ -136,9 +136,7 @@ export async function readMachine(
     rules,
     beside: `${nat}${dummynet.stdout}`,
     called: new Map(anchors),
-    below: below?.some((text) => text === undefined)
-      ? undefined
-      : below?.flatMap((text) => linesOf(text ?? "")),
+    below: below?.every((rules) => rules !== undefined) ? below.flat() : undefined,
     loaded,
     skipped: [...interfaces.stdout.matchAll(/^(\S+) \(skip\)/gm)].map(([, name]) => name!),
     tokens: tokensIn(references.stdout),

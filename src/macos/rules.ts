@@ -37,11 +37,13 @@ const RANGES_IN_A_RULE = 3;
  * `user` matches TCP and UDP alone; `proto` and `port 1:65535` keep the rule off other people's
  * fragments, which have no ports (pf.conf(5), and xnu's pf.c). `on ! lo0` rather than addresses:
  * this machine's own addresses go over lo0 too, and an address would make the rule speak of one
- * family only. `return` answers UDP by ICMP, and TCP by a reset where the checksum is there already
- * (pf_check_proto_cksum): on lo0, and where the network card makes it, a connection waits in vain. ICMP
- * (`return-icmp`) is no cure for IPv4: pf hands it on with a "don't fragment" that icmp_error takes for
- * a fragment, by reading. There is no pass rule: one would make states, and cut connections without any. On
+ * family only. There is no pass rule: one would make states, and cut connections without any. On
  * loopback only the packet that opens a connection is judged, so the account's own servers answer.
+ *
+ * `return` answers UDP by ICMP, and TCP by a reset where the checksum is there already
+ * (pf_check_proto_cksum): on lo0, and where the network card makes it, a connection waits in vain.
+ * `return-icmp` is no cure for IPv4, by reading: pf hands the packet on with a "don't fragment" that
+ * icmp_error takes for a fragment.
  */
 export function writtenRules({ uid, owner, base, onlyPorts }: AccountRules): string[] {
   return [

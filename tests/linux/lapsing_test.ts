@@ -64,11 +64,10 @@ for (const { backend, variant, label } of WAYS) {
       const lines = linesOf(service.stdout);
       assertEquals((await lines.read()).value, "listening");
       lines.releaseLock();
-      const frames = await world.captured(outwards(port), async () => {
+      return await world.captured(outwards(port), async () => {
         if (!await whileItGoes(world, who, "lapsing", "::1", port)) service.kill("SIGKILL");
         await service.status;
       });
-      return frames;
     };
 
     /** The resets of nobody's to it, for what nobody has left to send. */

@@ -201,11 +201,11 @@ for (const { backend, variant, label } of WAYS) {
         await send("masked", mac);
         await send("plain", "-");
       };
-      assertEquals(await talk(other, () => both(), 1), ["listening", "plain", "sent"]);
-      assertEquals(await talk(agent, () => both(), 1), ["listening", "plain", "EPERM"]);
+      assertEquals(await talk(other, both, 1), ["listening", "plain", "sent"]);
+      assertEquals(await talk(agent, both, 1), ["listening", "plain", "EPERM"]);
       await change(world, "disable", agent, backend);
       const open = ["listening", "masked", "plain", "sent"];
-      assertEquals(await talk(agent, () => both(), 2), open, "the control");
+      assertEquals(await talk(agent, both, 2), open, "the control");
     },
     variant,
   );
