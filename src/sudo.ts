@@ -235,6 +235,10 @@ function whyNot(said: string): string {
     return "this sudo has no -b: sudo 1.8 is needed, or sudo-rs 0.2.12";
   }
   if (/\bperl\b.*not found/.test(said)) return "perl is not installed: install it";
+  if (/\b(terminal|password) is required/.test(said)) {
+    return "sudo asks for a password, and there is no terminal: run it in one, or let this user use " +
+      "sudo without a password";
+  }
   return said.trim().replace(/\s*\n\s*/g, "; ") || "sudo ended at once";
 }
 

@@ -58,7 +58,8 @@ function joinValues(
   for (let i = 0; i < args.length; i++) {
     const arg = args[i]!;
     if (!arg.startsWith("-") || arg === "--") {
-      throw new FishnetError(`unexpected argument '${arg}'`);
+      const advice = arg === "--" ? "" : ": an account is named by --agent-user";
+      throw new FishnetError(`unexpected argument '${arg}'${advice}`);
     }
     const option = arg.split("=", 1)[0]!;
     const name = known.find((name) => option === `--${name}`);

@@ -94,15 +94,14 @@ const LEVELS: Readonly<Record<Exclude<Topic, FirewallCommand>, readonly Block[]>
       lines: [
         ["0", "done, or the dry-run was shown"],
         ["1", "an error: nothing was changed, or the message says what is left"],
-        ["3", "status or verify found the account not fully locked"],
+        ["3", "status or verify found the account not fully locked, or enable left it so"],
       ],
     },
     {
       title: "All or nothing",
       lines: [
-        "A step that fails, or Ctrl-C, undoes the ones before it. enable twice is enable once; " +
-        "disable without an enable is no error. Two runs at once wait for one another. After " +
-        "kill -9, run it again.",
+        "A failed step, Ctrl-C or kill -9 undoes the steps before it. enable twice is enable once; " +
+        "disable without an enable is no error. Two runs at once wait for one another.",
       ],
     },
     {

@@ -22,7 +22,7 @@ export function proxyHint(onlyPorts: readonly number[]): string {
 }
 
 /** Where the limits of every packet filter are said in full. */
-export const LIMITS_HINT = "its limits: fishnet firewall status --explain, or man fishnet-firewall";
+export const LIMITS_HINT = "its limits: fishnet firewall status --explain";
 
 /** A warning in one line: whose, why, and what to do. */
 export function warningText({ account, reason, remedy }: Warning): string {

@@ -9,7 +9,7 @@ import { UnreadableError } from "../root.ts";
 import { parseIptablesSave, type Rule } from "./iptables_rules.ts";
 import { commandOf } from "./iptables_changes.ts";
 import { CHAIN } from "./iptables_layers.ts";
-import { familiesOf, type Family, type Machine, type Variant } from "./machine.ts";
+import { familiesOf, type Family, type Machine, unread, type Variant } from "./machine.ts";
 
 /** What one of the `iptables-save` programs printed. */
 export interface SavedRules {
@@ -75,7 +75,8 @@ export function savedRules(machine: Machine): readonly SavedRules[] {
 const NOT_IN_KERNEL = /do you need to insmod|not supported/;
 
 /** @throws {UnreadableError} where the rules are not to be had: none printed is not none there. */
-function textIn({ exitCode, stdout, stderr }: Answer, family: Family, variant: Variant): string {
+function textIn(answer: Answer, family: Family, variant: Variant): string {
+  const { exitCode, stdout, stderr } = answer;
   const command = commandOf(family, variant);
   const incompatible = /table [`'](\S+)' is incompatible/i.exec(stdout + stderr);
   if (incompatible !== null) {
@@ -86,9 +87,7 @@ function textIn({ exitCode, stdout, stderr }: Answer, family: Family, variant: V
   }
   if (exitCode === 0) return stdout;
   if (exitCode === 127 || NOT_IN_KERNEL.test(stderr)) return "";
-  throw new UnreadableError(
-    `${command}-save failed (exit status ${exitCode}): ${stderr.trim().split("\n").at(-1) ?? ""}`,
-  );
+  throw unread(`${command}-save failed`, answer, stderr.trim().split("\n").at(-1)!);
 }
 
 /** What the plain name `iptables` stands for; undefined where there is none. */

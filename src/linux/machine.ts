@@ -6,7 +6,7 @@
  */
 import type { Answers, Questions } from "../lock/piece.ts";
 import type { Answer, Files } from "../statements.ts";
-import type { Ask } from "../root.ts";
+import { type Ask, UnreadableError } from "../root.ts";
 import type { PasswdEntry, Subuid } from "./accounts.ts";
 
 /** IPv4 or IPv6. */
@@ -34,6 +34,14 @@ export interface Machine {
   readonly subuid: Subuid;
   /** A kernel without IPv6 has none to lock. */
   readonly families: readonly Family[];
+}
+
+/** What could not be read, and what its tool said; in a container root may lack the right to it. */
+export function unread(what: string, { exitCode }: Answer, said: string): UnreadableError {
+  const cure = said.includes("you must be root")
+    ? "; root may not do that in this container: start it with --cap-add NET_ADMIN"
+    : "";
+  return new UnreadableError(`${what} (exit status ${exitCode}): ${said}${cure}`);
 }
 
 /** Asks all of it at once. */

@@ -12,9 +12,8 @@ import { FishnetError } from "../errors.ts";
 import { feed, printed, sudo } from "../lock/line.ts";
 import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange, type UidRange, UidSet } from "../lock/uid_range.ts";
-import { UnreadableError } from "../root.ts";
 import { allUids, ownerWord, ownUids, subordinateUids } from "./accounts.ts";
-import type { Machine } from "./machine.ts";
+import { type Machine, unread } from "./machine.ts";
 import { defectOf, parseTable, type Table } from "./nft_table.ts";
 import lockText from "./table_fishnet.nft" with { type: "text" };
 import loopbackText from "./table_fishnet_loopback.nft" with { type: "text" };
@@ -260,11 +259,11 @@ function elementStep(verb: "create" | "delete", piece: ElementPiece, uids: strin
  * @throws {UnreadableError} where nft fails otherwise: a listing that failed is not an empty one.
  */
 function listingOf({ name, question }: OurTable, { answers }: Machine): string | undefined {
-  const { exitCode, stdout, stderr } = answers.get(question)!;
+  const answer = answers.get(question)!;
+  const { exitCode, stdout, stderr } = answer;
   if (exitCode === 0) return stdout.trimEnd();
   if (exitCode === 127 || /^Error: No such file or directory|not supported/m.test(stderr)) {
     return undefined;
   }
-  const said = stderr.trim().split("\n")[0];
-  throw new UnreadableError(`nft could not list ${name} (exit status ${exitCode}): ${said}`);
+  throw unread(`nft could not list ${name}`, answer, stderr.trim().split("\n", 1)[0]!);
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import { sightOf } from "../lock/status.ts";
+import { holderOf, sightOf } from "../lock/status.ts";
 import { SignalTrap } from "../signals.ts";
 import type { Session } from "../sudo.ts";
 import { linux } from "./linux.ts";
@@ -17,7 +17,8 @@ import type { Refusal } from "../lock/report.ts";
  *
  * @param show says whether to go on
  * @returns how many records of the audit were lost since the machine was started; 0 with `follow`
- * @throws {FishnetError} where nothing is recorded, or the log cannot be read.
+ * @throws {FishnetError} for an account that does not exist, or where nothing is recorded, or the log
+ * cannot be read.
  */
 export async function showLog(
   query: Query & { readonly follow: boolean },
@@ -26,10 +27,11 @@ export async function showLog(
 ): Promise<number> {
   await using session = await opening;
   const { ask } = session;
-  const { there } = sightOf(linux, await linux.read(session, query.accounts));
-  const pieces = there.flatMap(({ found }) => found).filter(({ says }) => says?.log);
+  const sight = sightOf(linux, await linux.read(session, query.accounts));
+  const pieces = sight.there.flatMap(({ found }) => found).filter(({ says }) => says?.log);
   const recorded = new Set(pieces.flatMap(({ owner }) => owner ?? []));
   const silent = query.accounts.find((name) => !recorded.has(name));
+  if (silent !== undefined) holderOf(sight, silent);
   if (recorded.size === 0 || silent !== undefined) {
     throw new FishnetError(
       silent === undefined

@@ -33,7 +33,11 @@ export function lostAtReboot(accounts: readonly AccountStatus[]): Warning[] {
   if (account === undefined) return broken;
   const those = `the locks of ${someOf(names, 5)} are gone after a reboot`;
   const what = others.length === 0 ? { account, reason } : { reason: those };
-  return [...broken, { ...what, remedy: "run enable again with --persist", urgency: -1 }];
+  return [...broken, {
+    ...what,
+    remedy: "run enable again with --persist, or after each start",
+    urgency: -1,
+  }];
 }
 
 /** A lock that is not whole although its plan was carried out: something else lets pass. */

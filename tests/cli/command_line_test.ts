@@ -130,7 +130,10 @@ Deno.test("what the parser could only guess at is refused", () => {
     [["firewall", "enable", "--agent-user"], "--agent-user needs a value"],
     [["firewall", "enable", "--agent-user", "--apply"], "--agent-user needs a value"],
     [["firewall", "enable", "--apply=false"], "--apply takes no value"],
-    [["firewall", "enable", "agent"], "unexpected argument 'agent'"],
+    [
+      ["firewall", "enable", "agent"],
+      "unexpected argument 'agent': an account is named by --agent-user",
+    ],
     [["firewall", "enable", "--", "x"], "unexpected argument '--'"],
     [
       ["firewall", "enable", "--backend", "iptables", "--backend", "nftables"],

@@ -116,6 +116,25 @@ worldTest(
   },
 );
 
+worldTest(
+  "a container that may not change its packet filter is told what it lacks",
+  async (world) => {
+    const name = await world.account();
+    const args = ["firewall", "enable", "--agent-user", name, "--apply"];
+    const { code, stderr } = await world.exec(
+      ...["capsh", "--drop=cap_net_admin", "--", "-c", '"$0" "$@"'],
+      ...program(),
+      ...args,
+    );
+    assertEquals(code, 1);
+    assertStringIncludes(
+      stderr,
+      "Operation not permitted (you must be root); root may not do that",
+    );
+    assertStringIncludes(stderr, "start it with --cap-add NET_ADMIN");
+  },
+);
+
 worldTest("a search path of sudo's without the tools hides none of them", async (world) => {
   const name = await world.account();
   const account = ["--agent-user", name];

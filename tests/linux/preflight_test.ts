@@ -51,6 +51,9 @@ worldTest("enable and disable refuse, and change nothing", async (world, t) => {
     const why = /account 'no_such_one' does not exist: create it/;
     await refused(world, why, "enable", "no_such_one");
     await refused(world, /'no_such_one' does not exist, and no rule/, "disable", "no_such_one");
+    const log = await world.fishnet("firewall", "log", "--agent-user", "no_such_one");
+    assertEquals(log.code, 1);
+    assertEquals(log.stderr, "[fishnet] the account 'no_such_one' does not exist\n");
   });
 
   await t.step("one account keeps the others from being locked", async () => {

@@ -67,7 +67,7 @@ worldTest("enable and status print what an account may do through somebody else"
     const { stderr } = await change(world, "enable", agent, "iptables");
     assertStringIncludes(
       stderr,
-      `[fishnet] warning: ${agent}: the lock is gone after a reboot; run enable again with --persist\n`,
+      `[fishnet] warning: ${agent}: the lock is gone after a reboot; run enable again with --persist, or after each start\n`,
     );
     assertStringIncludes(stderr, `warning: ${agent}: may use sudo`);
     const { code, stdout } = await world.fishnet(
