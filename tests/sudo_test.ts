@@ -233,7 +233,8 @@ sessionTest("SIGKILL while a command runs, whose answer nobody reads: all is und
     Array.fromAsync(child.stdout.pipeThrough(new TextDecoderStream())),
     child.status,
   ]);
-  assertEquals([said.join(""), success], ["changed\n", false]);
+  // Where another run is under way on this machine, it waits for that first.
+  assertEquals([said.join("").replace("waiting\n", ""), success], ["changed\n", false]);
   await must("flock", "-w", "60", "/etc/sudoers", "true");
   assertEquals(await exists(file), false);
   await must("rm", "-rf", folder);
@@ -248,7 +249,9 @@ sessionTest(
     const start = () => started(`${folder}/run.ts`);
     const first = start();
     const said = linesOf(first.stdout);
-    assertEquals((await said.read()).value, "changed");
+    const isFirst = (await said.read()).value;
+    // Where another run is under way on this machine, it waits for that first.
+    assertEquals(isFirst === "waiting" ? (await said.read()).value : isFirst, "changed");
     assert(await exists(file));
 
     // Another run is told at once that it waits, and goes on when the first has undone all.

@@ -438,7 +438,7 @@ for (const backend of ["iptables", "nftables"]) {
       assertEquals((await held.read()).value, "held");
       held.releaseLock();
       script.watch();
-      const end = Date.now() + 20_000;
+      const end = Date.now() + 120_000;
       while ((await world.exec("nft", "list", "table", "inet", "fishnet_guard")).code !== 0) {
         assert(Date.now() < end, "no guard");
       }

@@ -18,7 +18,7 @@ const LATE = `
 import socket, sys, time
 s = socket.create_server((sys.argv[1], int(sys.argv[2])), family=socket.AF_INET6)
 print("listening", flush=True)
-s.settimeout(5)
+s.settimeout(60)
 c, _ = s.accept()
 said = c.recv(99)
 while "${"fd77".padEnd(31, "0")}7" in open("/proc/net/if_inet6").read(): time.sleep(0.01)
@@ -40,7 +40,7 @@ async function whileItGoes(
   const over = child.status.then(() => isOver = true);
   const established = ["ss", "-Htn", "state", "established", "src", `[${LAPSING}]`];
   let isConnected = false;
-  for (let polls = 0; polls < 200 && !isOver && !isConnected; polls++) {
+  while (!isOver && !isConnected) {
     isConnected = (await world.must(...established)) !== "";
   }
   await world.must("ip", "addr", "del", `${LAPSING}/64`, "dev", "out0");

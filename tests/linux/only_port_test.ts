@@ -66,10 +66,14 @@ for (const { backend, variant, label } of WAYS) {
       const control = await attempt(world, other, vector, address, port);
       assertEquals(control.stdout, "answered\n", "the control");
       for (const uid of accounts) {
-        const { stdout } = await attempt(world, uid, vector, address, port);
-        const [, took] =
-          /^E(?:CONNREFUSED|ACCES|PERM|HOSTUNREACH) after ([0-9.]+) ms/.exec(stdout) ?? [];
-        assert(took !== undefined && Number(took) < 500, `${uid} ${vector} ${address}: ${stdout}`);
+        // A machine with much to do may keep who tries waiting; what waits by itself does so each time.
+        for (let tries = 1, took = Infinity; took >= 500; tries++) {
+          const { stdout } = await attempt(world, uid, vector, address, port);
+          const [, said] =
+            /^E(?:CONNREFUSED|ACCES|PERM|HOSTUNREACH) after ([0-9.]+) ms/.exec(stdout) ?? [];
+          took = Number(said);
+          assert(took < 500 || took >= 500 && tries < 10, `${uid} ${vector} ${address}: ${stdout}`);
+        }
       }
     };
     const allowed = async (account: string, address: string, port: number) => {

@@ -86,10 +86,10 @@ export async function serve(
 export async function sentAgain(world: World): Promise<void> {
   const tried = /timer:\((on|persist),[^,]*,[1-9]/; // ss(8): the third is retransmissions
   let orphans: string[] = [];
-  for (let polls = 0; polls < 100; polls++) {
+  for (let polls = 0; polls < 600; polls++) {
     orphans = (await world.must("ss", "-Htno", "state", "fin-wait-1")).trim().split("\n");
     if (orphans.every((line) => line === "" || tried.test(line))) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  throw new Error(`the kernel has not sent again for 5 seconds: ${orphans.join("\n")}`);
+  throw new Error(`the kernel has not sent again for half a minute: ${orphans.join("\n")}`);
 }

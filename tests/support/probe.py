@@ -18,7 +18,7 @@ import time
 
 MPTCP = 262  # IPPROTO_MPTCP, linux/in.h
 UDPLITE = 136  # RFC 3828
-TIMEOUT = 3.0  # a refusal takes milliseconds; what takes this long hangs
+TIMEOUT = 20.0  # a refusal takes milliseconds; what takes this long hangs
 
 
 def family_of(address):
@@ -355,7 +355,7 @@ def hold_on_device(address, port):
 def listen_on_device(_address, port):
     """Serves one connection on a device's addresses: says so, greets, and exits."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.settimeout(TIMEOUT)
+        listener.settimeout(60)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"out0\0")
         listener.bind(("", port))
         listener.listen()

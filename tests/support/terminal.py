@@ -3,7 +3,7 @@
     terminal.py COLUMNS ANSWERS COMMAND...
 
 The terminal is COLUMNS wide. ANSWERS is a JSON list of [PATTERN, TEXT]: each is awaited in turn, and answered once. A third
-item is a file that is made when it has been. Prints one JSON document: the exit code (negative for a signal), all that the terminal showed, and the seconds
+item is a file that is made, with the command's process id in it, when it has been. Prints one JSON document: the exit code (negative for a signal), all that the terminal showed, and the seconds
 from the last answer to the end. A command that has not ended after 60 seconds is killed.
 """
 
@@ -57,6 +57,8 @@ while True:
         os.write(terminal, last.encode())
         start = time.monotonic()
         for file in note:
-            open(file, "w").close()
+            with open(file + ".new", "w") as out:
+                out.write(f"{child}\n")
+            os.rename(file + ".new", file)
 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 print(json.dumps({"code": code, "shown": shown, "seconds": time.monotonic() - start}))

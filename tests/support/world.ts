@@ -365,14 +365,14 @@ export class World implements AsyncDisposable {
 
   /**
    * The same for what is sent a while after the action, by a timer of the kernel or by another
-   * process: waits for the first frame, 20 seconds at most.
+   * process: waits for the first frame, a minute at most.
    */
   async capturedLater(filter: string, action: () => Promise<unknown>): Promise<string[]> {
     await using capture = await Capture.start(this.outside, filter);
     await action();
     const first = capture.next();
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const waited = new Promise((resolve) => timer = setTimeout(resolve, 20_000));
+    const waited = new Promise((resolve) => timer = setTimeout(resolve, 60_000));
     await Promise.race([first, waited]);
     clearTimeout(timer);
     return await this.#upToNow(capture, first);
