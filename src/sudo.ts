@@ -236,8 +236,8 @@ function whyNot(said: string): string {
   }
   if (/\bperl\b.*not found/.test(said)) return "perl is not installed: install it";
   if (/\b(terminal|password) is required/.test(said)) {
-    return "sudo asks for a password, and there is no terminal: run it in one, or let this user use " +
-      "sudo without a password";
+    return "sudo: a password is required, and there is no terminal to ask for it: run this in one, " +
+      "or let this user use sudo without a password";
   }
   return said.trim().replace(/\s*\n\s*/g, "; ") || "sudo ended at once";
 }

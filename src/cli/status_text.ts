@@ -96,7 +96,9 @@ function faults({ name, pieces }: AccountStatus): string[] {
 function remedies({ name, pieces }: AccountStatus): string[] {
   const commands = [...new Set(pieces.filter(isFault).flatMap(({ remedy }) => remedy ?? []))];
   if (commands.length === 0) return [];
-  return [`${shown(name)}: to mend:`, ...commands.map((one) => `  ${bold(shown(one, Infinity))}`)];
+  // A text in one goes on where its line begins.
+  const lines = commands.flatMap((one) => `  ${one}`.split("\n"));
+  return [`${shown(name)}: to mend:`, ...lines.map((line) => bold(shown(line, Infinity)))];
 }
 
 function notesOf({ name, notes }: AccountStatus): string[] {

@@ -5,7 +5,7 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
-import type { Kind, Known, Questions } from "../lock/piece.ts";
+import type { Found, Kind, Known, Questions } from "../lock/piece.ts";
 import { isOf, overlap, printRange, single, UidSet } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
@@ -124,7 +124,18 @@ export const linux: System<Machine> = {
         names.delete(name);
       }
     }
-    return [...names].sort().flatMap((name) => linux.holder(machine, holdings, name) ?? []);
+    const holdersOf = (some: Iterable<string>) =>
+      [...some].sort().flatMap((name) => linux.holder(machine, holdings, name) ?? []);
+    const known = new UidSet(
+      holdersOf(names).flatMap((holder) => holdings.uids(holder).ranges),
+    );
+    // And whose subordinate uids a rule that tells no name holds, and nobody else's lock.
+    for (const entry of machine.passwd) {
+      const free = subordinateRanges(machine.subuid, entry).flatMap((own) => known.without(own));
+      const isHeld = ({ uids }: Found) => free.some((range) => overlap(range, uids!));
+      if (free.length > 0 && holdings.unowned.some(isHeld)) names.add(entry.name);
+    }
+    return holdersOf(names);
   },
 
   leftOver(machine, holdings) {

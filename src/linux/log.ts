@@ -243,7 +243,8 @@ function endpointOf(saddr: string): Endpoint | "other" {
   if (bytes === undefined) return "other";
   const view = new DataView(bytes.buffer);
   const family = bytes.length < 4 ? 0 : view.getUint16(0, true);
-  if (family === 2 && bytes.length >= 8) {
+  // UDP takes an address of no family for one of IPv4 (udp_sendmsg).
+  if ((family === 2 || family === 0) && bytes.length >= 8) {
     return { address: bytes.subarray(4, 8).join("."), port: view.getUint16(2) };
   }
   if (family === 10 && bytes.length >= 24) {

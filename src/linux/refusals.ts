@@ -36,8 +36,11 @@ export function refuseToFree(
   const { name, uid } = holder;
   const [other] = holdings.othersWith(single(uid), [...holder.names, ...names]);
   if (other !== undefined) {
+    const uids = holdings.uidsOf(name);
+    const swapped = machine.passwd.some((one) => one.name === other && uids.includes(one.uid));
     throw new FishnetError(
-      `uid ${uid} of '${name}' is locked for '${other}', which had it: disable '${other}' instead`,
+      `uid ${uid} of '${name}' is locked for '${other}', which had it: ` +
+        (swapped ? "disable both in one call" : `disable '${other}' instead`),
     );
   }
   if (!mayHideTable(machine, own)) return;

@@ -91,13 +91,21 @@ function isReplaced({ says, foreign }: Found, lock: LockOptions, asked: Asked): 
   return says.onlyPorts !== undefined && (asked.onlyPorts ?? []).length > 0;
 }
 
-/** The commands that take away all that is there of accounts, whatever it is. */
+/**
+ * The commands that take away all that is there of accounts, whatever it is.
+ *
+ * @param staying locks that may lack what they share with it, and will need it
+ */
 export function stepsToDisable<M>(
   there: readonly There<M>[],
   machine: M,
   own: readonly Found[],
+  staying: readonly Lock[] = [],
 ): Step[] {
-  const balances = there.map((one) => ({ ...one, wanted: [] }));
+  const balances = there.map((one) => ({
+    ...one,
+    wanted: piecesOf(one.kind, staying, machine),
+  }));
   return joined(takeAway(balances, machine, own.filter(({ foreign }) => !foreign)));
 }
 

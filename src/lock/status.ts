@@ -87,8 +87,10 @@ export function lockOf<M>(
     : nft > ipt
     ? "nftables"
     : "iptables";
-  const ports = says.filter((one) => one.backend === undefined || one.backend === told)
-    .flatMap(({ onlyPorts }) => onlyPorts ?? []);
+  const portsOf = (some: typeof says) => some.flatMap(({ onlyPorts }) => onlyPorts ?? []);
+  // Where the other backend limits alone, its limit is the account's.
+  const ofTold = portsOf(says.filter(({ backend }) => backend === undefined || backend === told));
+  const ports = ofTold.length > 0 ? ofTold : portsOf(says);
   const has = (option: "persist" | "sessions" | "log") =>
     asked[option] || says.some((one) => one[option] === true);
   return {
@@ -163,15 +165,15 @@ function judge<M>(
     );
   const faults = (system.faults?.(machine, holder) ?? [])
     .map(({ is, fault, mend }) => ({ name: is, present: false, detail: fault, remedy: mend }));
-  // Of an account that is gone, nothing is missing.
-  const pieces = [...statuses(system.kinds.filter(({ goesLast }) => !goesLast)), ...faults]
-    .filter(({ present, detail }) => exists || present || detail !== undefined);
+  const all = [...statuses(system.kinds.filter(({ goesLast }) => !goesLast)), ...faults];
+  // What an account that is gone has no more, nobody is to mend.
+  const pieces = all.filter(({ present, detail }) => exists || present || detail !== undefined);
   const atBoot = statuses(system.kinds.filter(({ goesLast }) => goesLast));
   const faulty = lock.persist ? atBoot.filter(({ present }) => !present) : [];
   return {
     name,
     uid,
-    state: pieces.every(({ present }) => present) ? "locked" : "partial",
+    state: all.every(({ present }) => present) ? "locked" : "partial",
     pieces,
     survivesReboot: lock.persist && faulty.length === 0,
     ...(faulty.length === 0 ? {} : {
@@ -203,10 +205,15 @@ function statusOf(
 }
 
 /** Pieces that nobody's name goes with, a row for the same uids: only removing all of them is left. */
-function leftOverStatuses<M>({ system, machine, holdings, there }: Sight<M>): AccountStatus[] {
+function leftOverStatuses<M>(sight: Sight<M>): AccountStatus[] {
+  const { system, machine, holdings, there } = sight;
   const left = system.leftOver(machine, holdings);
   if (left.length === 0) return [];
-  const remedy = stepsToDisable(there, machine, left).map(({ line }) => line).join(" && ");
+  // Their own remedies may be run first: what those make must stay.
+  const staying = system.holders(machine, holdings).filter(({ exists }) => exists)
+    .map((holder) => lockOf(sight, holder, holdings.of(holder)));
+  const remedy = stepsToDisable(there, machine, left, staying).map(({ line }) => line)
+    .join(" && ");
   return [...Map.groupBy(left, ({ uids }) => printRange(uids!))].map(([range, pieces]) => {
     const { first, last } = pieces[0]!.uids!;
     return {

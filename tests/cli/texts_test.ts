@@ -88,6 +88,17 @@ Deno.test("status of many accounts has a row for each, and a line for each fault
   );
 });
 
+Deno.test("a remedy of several lines is shown as it is to be pasted", () => {
+  const remedy = "echo 'rule del pref 77 \x1b\nrule del pref 78' | sudo ip -batch -";
+  const pieces = [{ name: "routing rule", present: false, remedy }];
+  assertEquals(statusOf([accountWith({ state: "partial", pieces })]).slice(-4), [
+    "agent_runner: to mend:",
+    "  echo 'rule del pref 77 ",
+    "rule del pref 78' | sudo ip -batch -",
+    LIMITS_HINT,
+  ]);
+});
+
 Deno.test("status has no limits to tell of an account that is not locked, unless it is asked to", () => {
   const unlocked = accountWith({ state: "unlocked", pieces: [] });
   assertEquals(statusOf([unlocked]).length, 2);

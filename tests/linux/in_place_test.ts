@@ -1,8 +1,8 @@
 /** A lock is changed in place: another backend, other ports, and no moment in which it is open. */
 import { assert, assertEquals } from "@std/assert";
-import { statusOf } from "../support/inside.ts";
+import { lockIn, statusOf, unlockIn } from "../support/inside.ts";
 import { change, serve } from "../support/lock.ts";
-import { linesOf } from "../support/process.ts";
+import { linesOf, run } from "../support/process.ts";
 import { OUTSIDE_V4, OUTSIDE_V6, PYTHON, type World, worldTest } from "../support/world.ts";
 
 /** The one port that no lock of this test allows, and the outside's ports of the two accounts. */
@@ -18,7 +18,7 @@ import select, socket, sys
 port, forbidden, most = (int(word) for word in sys.argv[1:])
 rounds = sent = answered = 0
 print("trying", flush=True)
-while rounds < most and not select.select([0], [], [], 0)[0]:
+while rounds < most and (rounds <= 10 or not select.select([0], [], [], 0)[0]):
     rounds += 1
     for address, family in ("${OUTSIDE_V4}", socket.AF_INET), ("${OUTSIDE_V6}", socket.AF_INET6):
         for device in b"out0", None:
@@ -94,4 +94,22 @@ worldTest("a lock that is changed in place has no open moment", async (world, t)
       assertEquals((await statusOf(world, agent)).state, "locked");
     });
   }
+});
+
+worldTest("a saved rule set that somebody restores takes no port's limit away", async (world) => {
+  const agent = await world.account();
+  await lockIn(world, [agent], { backend: "iptables" });
+  const saved = [await world.must("iptables-save"), await world.must("ip6tables-save")];
+  await unlockIn(world, agent);
+  await lockIn(world, [agent], { backend: "nftables", onlyPorts: [3777] });
+  for (const [i, command] of ["iptables-restore", "ip6tables-restore"].entries()) {
+    const { code, stderr } = await run(world.command(command), { input: saved[i]! });
+    assertEquals(code, 0, stderr);
+  }
+  const told = (await statusOf(world, agent)).accounts[0]!;
+  assertEquals([told.state, told.onlyPorts], ["partial", [3777]]);
+  // What its note says.
+  await lockIn(world, [agent], { backend: "iptables" });
+  const { accounts: [now] } = await statusOf(world, agent);
+  assertEquals([now!.state, now!.backend, now!.onlyPorts], ["locked", "iptables", [3777]]);
 });

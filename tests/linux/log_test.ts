@@ -70,6 +70,12 @@ ctypes.CDLL(None).prctl(15, b'a" exit=0\\x1b[8m')
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
     s.connect((sys.argv[1], 9))`;
 
+/** Sends to an address of no family, which the kernel takes for one of IPv4. */
+const OF_NO_FAMILY = `import ctypes, socket, struct, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    to = struct.pack("=H", 0) + struct.pack("!H4s8x", 4005, socket.inet_aton(sys.argv[1]))
+    print(ctypes.CDLL(None).sendto(s.fileno(), b"x", 1, 0, to, len(to)))`;
+
 /** A socket that only its owner may open, or a try to. */
 const UNIX = `import os, socket, sys
 os.umask(0o077)
@@ -206,6 +212,17 @@ for (const backend of ["iptables", "nftables"] as const) {
         const { stderr } = await world.exec("perl", "-e", EFFECTIVE, uid, OUTSIDE_V4, "4004");
         assertMatch(stderr, /Permission denied/);
         await recorded(({ port, program }) => port === 4004 && program === "perl", "verify's way");
+      });
+
+      await t.step("an address of no family is told as what it is taken for", async () => {
+        const control = await world.as(`${controlUid}`, PYTHON, "-c", OF_NO_FAMILY, OUTSIDE_V4);
+        assertEquals(control.stdout, "1\n", "the control");
+        assertEquals(
+          (await world.as(agent, PYTHON, "-c", OF_NO_FAMILY, OUTSIDE_V4)).stdout,
+          "-1\n",
+        );
+        const { refusal } = await recorded(({ port }) => port === 4005, "no family");
+        assertEquals(refusal.address, OUTSIDE_V4);
       });
 
       await t.step("a name is shown without what a terminal obeys", async () => {

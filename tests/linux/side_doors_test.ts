@@ -432,6 +432,11 @@ Deno.test("with --only-port, a connection from before to another port here is to
       .map(({ reason }) => reason);
   assertMatch(held(true, [3777])[0]!, /^holds 2 UDP socket\(s\) from before the lock/);
   assertEquals([held(false, [3777]), held(true, [])], [[], []]);
+  // The account names its cgroup, which ss prints as it is.
+  const named = `${line("ESTAB", "10.0.0.1:50007", "203.0.113.9:443")} cgroup:/a/\r\u2028 <->`;
+  assertEquals(connectionWarnings([account], named, own).map(({ reason }) => reason), [
+    "still holds 1 connection(s) to outside, to 203.0.113.9",
+  ]);
 });
 
 Deno.test("a device that lasts and is nobody's is anybody's who may open the tun device", () => {

@@ -2,8 +2,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import { linux } from "../../src/linux/linux.ts";
+import { statusIn } from "../../src/lock/status.ts";
 import { systemAccounts } from "../../src/lock/warnings.ts";
-import { LOCKED, sightWith } from "../support/fake_machine.ts";
+import { LOCKED, type Printed, sightWith } from "../support/fake_machine.ts";
 import { disableSteps, enableSteps } from "../support/inside.ts";
 
 const RANGE = "200000-265535";
@@ -88,4 +89,57 @@ Deno.test("nobody is an account of the system's own", () => {
     { ...account, name: "nobody", uid: 65534 },
   ], linux.firstOrdinaryUid);
   assertEquals(warned.map(({ account }) => account), ["nobody"]);
+});
+
+Deno.test("a deleted account of which a part is left is not locked", async () => {
+  const gone = { "getent passwd": "root:x:0:0::/root:/bin/sh\n" };
+  const { "ip -6 rule show": _rules, "ip6tables-nft-save": _saved, ...withoutIpv6 } = LOCKED;
+  const stateOf = (found: Printed) =>
+    sightWith({ ...gone, ...found }).then((sight) => statusIn(sight, []).accounts[0]?.state);
+  assertEquals(await stateOf(LOCKED), "locked");
+  assertEquals(await stateOf(withoutIpv6), "partial");
+});
+
+Deno.test("subordinate uids that only a routing rule holds are told of whose they are", async () => {
+  const rule = `0:\tfrom all lookup local\n77:\tfrom all uidrange ${RANGE} prohibit\n`;
+  const given = "next:200000:65536\nagent:300000:65536\n";
+  const sight = await sightWith({
+    "getent passwd": passwd("next:x:1002:1002::/:/bin/sh"),
+    "/etc/subuid": given,
+    "ip -4 rule show": rule,
+  });
+  const accounts = statusIn(sight, []).accounts.map(({ name, state }) => [name, state]);
+  assertEquals(accounts, [["next", "partial"]]);
+  // What a locked account has is its own matter.
+  const locked = await sightWith({
+    ...WITH_RANGE,
+    "getent passwd": passwd("next:x:1002:1002::/:/bin/sh"),
+    "/etc/subuid": "next:265535:65536\nagent:200000:65536\n",
+  });
+  assertEquals(statusIn(locked, []).accounts.map(({ name }) => name), ["agent"]);
+});
+
+Deno.test("two locked accounts that swapped their uids are freed together, and so they are told", async () => {
+  const both = Object.fromEntries(
+    (["iptables-nft-save", "ip6tables-nft-save"] as const).map((name) => [
+      name,
+      LOCKED[name].replace(
+        /^-A .*owner 1001.*$/gm,
+        (rule) => `${rule}\n${rule.replace("1001", "1002").replace("agent", "other")}`,
+      ),
+    ]),
+  );
+  const { machine, holdings } = await sightWith({
+    ...LOCKED,
+    ...both,
+    "getent passwd": "agent:x:1002:1002::/:/bin/sh\nother:x:1001:1001::/:/bin/sh\n",
+  });
+  const free = (name: string, ...names: string[]) => {
+    const holder = linux.holder(machine, holdings, name)!;
+    linux.refuseToFree!(machine, holdings, { holder, own: holdings.of(holder), names });
+  };
+  for (const name of ["agent", "other"]) {
+    assertThrows(() => free(name, name), FishnetError, "which had it: disable both in one call");
+    free(name, "agent", "other");
+  }
 });

@@ -5,7 +5,7 @@ import { lockIn, paste, statusOf } from "../support/inside.ts";
 import { run } from "../support/process.ts";
 import { ReadableProgram } from "../support/readable_program.ts";
 import { program, type Variant, type World, worldTest } from "../support/world.ts";
-import { ownerless, shut } from "../support/fake_machine.ts";
+import { LAPSED, ownerless, shut } from "../support/fake_machine.ts";
 
 type Backend = "iptables" | "nftables";
 
@@ -337,6 +337,32 @@ worldTest(
 );
 
 worldTest(
+  "status: what mends one account, and takes away what is left over, can be run in that order",
+  async (world) => {
+    const [gone, agent] = [
+      await world.account({ args: ["--uid", `${world.firstUid + 9000}`] }),
+      await world.account({ args: ["--uid", `${world.firstUid + 9002}`] }),
+    ];
+    await lockIn(world, [gone], { backend: "nftables" });
+    await lockIn(world, [agent], { backend: "nftables", onlyPorts: [3777] });
+    for (const set of ["locked", "subordinate"]) {
+      await world.must("nft", "flush", "set", "inet", "fishnet", set);
+    }
+    await world.must("userdel", gone);
+    const { accounts } = await statusJson(world);
+    assertEquals(accounts[0]!.name, agent);
+    await lockIn(world, [agent]); // what its remedy says
+    const left = new Set(
+      accounts.slice(1).flatMap(({ pieces }) => pieces).map((one) => one.remedy),
+    );
+    assert(left.size > 0);
+    await paste(world, [...left].map((line) => line!));
+    const after = (await statusJson(world)).accounts;
+    assertEquals(after.map(({ name, state }) => [name, state]), [[agent, "locked"]]);
+  },
+);
+
+worldTest(
   "status: uids of nobody in a routing rule that an account shares are left over, and cut out",
   async (world) => {
     // Where the uids beside it are this world's.
@@ -431,6 +457,7 @@ worldTest("status tells 1,000 locked accounts apart", async (world) => {
       ":fishnet - [0:0]",
       ...shut(family),
       `-A POSTROUTING ${ownerless(family)}`,
+      ...(family === 4 ? [] : [`-A POSTROUTING ${LAPSED}`]),
       ...uids.map((uid) =>
         `-A ${family === 4 ? "POSTROUTING -o lo" : "OUTPUT"} -m owner --uid-owner ${uid} -j fishnet`
       ),

@@ -24,7 +24,8 @@ interface Socket {
 
 function parseSockets(text: string): Socket[] {
   return text.split("\n").flatMap((line) => {
-    const match = /^(\S+)\s+(\S+)\s+\d+\s+\d+\s+(\S+):(\d+)\s+(\S+):(\d+|\*)(.*)$/.exec(line);
+    // "s": at its end stands the cgroup's name, which the account may have chosen.
+    const match = /^(\S+)\s+(\S+)\s+\d+\s+\d+\s+(\S+):(\d+)\s+(\S+):(\d+|\*)(.*)$/s.exec(line);
     if (match === null) return [];
     const [, protocol = "", state = "", local = "", port = "", peer = "", to = "", more = ""] =
       match;
