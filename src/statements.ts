@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { quoted } from "./lock/line.ts";
+import { quoted } from "./line.ts";
 
 /** What one command printed, and its exit code. */
 export interface Answer {

@@ -10,7 +10,7 @@
  */
 import type { CommandContext } from "dax";
 import { FishnetError } from "./errors.ts";
-import { sudo } from "./lock/line.ts";
+import { sudo } from "./line.ts";
 import type { Step } from "./lock/piece.ts";
 import { MarkedOutput } from "./marked_output.ts";
 import { type Ask, type Look, type Root, UnreadableError } from "./root.ts";

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { $ } from "dax";
 import * as fc from "fast-check";
-import { feed, printed, quoted, sudo } from "../src/lock/line.ts";
+import { feed, printed, quoted, sudo } from "../src/line.ts";
 import { UnreadableError } from "../src/root.ts";
 import { Session } from "../src/sudo.ts";
 import { linesOf, must, run } from "./support/process.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import { sudo } from "../lock/line.ts";
+import { sudo } from "../line.ts";
 import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import type { UidRange } from "../lock/uid_range.ts";
 import { allUids } from "./accounts.ts";

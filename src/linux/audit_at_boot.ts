@@ -5,7 +5,7 @@
  * @module
  */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
-import { sudo } from "../lock/line.ts";
+import { sudo } from "../line.ts";
 import type { Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange } from "../lock/uid_range.ts";
 import { allUids } from "./accounts.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { feed, printed, sudo } from "../lock/line.ts";
+import { feed, printed, sudo } from "../line.ts";
 import type { Step } from "../lock/piece.ts";
 import type { Table } from "./iptables_layers.ts";
 import type { Family, Variant } from "./machine.ts";

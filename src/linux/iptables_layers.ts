@@ -168,6 +168,23 @@ const lapsed: Layer = {
 };
 
 /**
+ * Any account can send itself a datagram in parts that never come all, where a neighbour fills the room
+ * for parts. A minute later the kernel says so to its source, with the first part: by then that may be
+ * no address of this machine any more. (Code 1: RFC 4443, 3.3.) Of IPv4 loopback makes no parts.
+ */
+const overdue: Layer = {
+  is: "DROP of reports on missing parts in mangle POSTROUTING",
+  why:
+    "drop the kernel's report that parts of a datagram did not come: it holds the first, and its " +
+    "sender may have been this machine",
+  table: "mangle",
+  chain: "POSTROUTING",
+  family: 6,
+  words:
+    () => ["!", "-o", "lo", "-p", "ipv6-icmp", "-m", "icmp6", "--icmpv6-type", "3/1", "-j", "DROP"],
+};
+
+/**
  * A neighbour may send, over IPv6, what claims to come from this machine itself: then the account's own
  * datagrams to that port are replies. Of IPv4 the kernel takes none (fib_validate_source).
  */
@@ -186,7 +203,13 @@ const masked: Layer = {
 };
 
 /** What accounts share. */
-export const SHARED = [ownerless(4), ownerless(6, ["!", "-d", "fe80::/10"]), lapsed, masked];
+export const SHARED = [
+  ownerless(4),
+  ownerless(6, ["!", "-d", "fe80::/10"]),
+  lapsed,
+  overdue,
+  masked,
+];
 
 /** `--only-port`: its TCP. */
 export const LOOPBACK_TCP: Layer = {

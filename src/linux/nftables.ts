@@ -9,7 +9,7 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import { feed, printed, sudo } from "../lock/line.ts";
+import { feed, printed, sudo } from "../line.ts";
 import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { allUids, ownerWord, ownUids, subordinateUids } from "./accounts.ts";

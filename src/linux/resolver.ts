@@ -11,7 +11,7 @@
  * @module
  */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
-import { sudo } from "../lock/line.ts";
+import { sudo } from "../line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import { single } from "../lock/uid_range.ts";
 import type { Resolver } from "../lock/verify.ts";

@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { sudo } from "../lock/line.ts";
+import { sudo } from "../line.ts";
 import type { Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
 import type { Answer } from "../statements.ts";
 import { overlap, parseRange, type UidRange, UidSet } from "../lock/uid_range.ts";

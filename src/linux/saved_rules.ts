@@ -5,7 +5,7 @@
  * @module
  */
 import type { Holder } from "../lock/holder.ts";
-import { sudo } from "../lock/line.ts";
+import { sudo } from "../line.ts";
 import { printRange } from "../lock/uid_range.ts";
 import type { Seen } from "../statements.ts";
 import type { Machine } from "./machine.ts";
@@ -58,7 +58,8 @@ export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }:
       ...(saved.length === 0 ? [] : [`/(--uid-owner|skuid) (${saved.join("|")}) /d`]),
       ...(saved.length > 0 && isLast
         ? [
-          "/! --uid-owner 0-65535 /d;/^-A INPUT ! -i lo ! -p tcp -m addrtype /d;/^(:|-A )fishnet /d",
+          "/! --uid-owner 0-65535 /d;/! -o lo .*--icmpv6-type 3.1 -j DROP/d;" +
+          "/^-A INPUT ! -i lo ! -p tcp -m addrtype /d;/^(:|-A )fishnet /d",
         ]
         : []),
       ...(hasTable ? ["/^table inet fishnet/,/^}/d"] : []),

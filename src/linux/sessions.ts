@@ -10,7 +10,7 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import { feed, sudo } from "../lock/line.ts";
+import { feed, sudo } from "../line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import { single } from "../lock/uid_range.ts";
 import { ownUids } from "./accounts.ts";

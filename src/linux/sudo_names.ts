@@ -6,7 +6,7 @@
  * @module
  */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
-import { sudo } from "../lock/line.ts";
+import { sudo } from "../line.ts";
 import type { Kind, Piece } from "../lock/piece.ts";
 import { single, type UidRange } from "../lock/uid_range.ts";
 import type { Files } from "../statements.ts";

@@ -7,7 +7,7 @@
 import type { There } from "./holder.ts";
 import type { Action, Asked, Found, Kind, Lock, LockOptions, Piece, Step } from "./piece.ts";
 import type { System } from "../system.ts";
-import { feed } from "./line.ts";
+import { feed } from "../line.ts";
 import { overlap, UidSet } from "./uid_range.ts";
 
 /** How a piece that is wanted stands; a piece that is there and has no effect says why. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { feed, printed, sudo } from "./line.ts";
+import { feed, printed, sudo } from "../line.ts";
 import type { Step } from "./piece.ts";
 
 /**

@@ -5,7 +5,7 @@
  * @module
  */
 import { removeFile, restoreFile } from "../lock/file.ts";
-import { quoted, sudo } from "../lock/line.ts";
+import { quoted, sudo } from "../line.ts";
 import type { Kind, Piece, Step } from "../lock/piece.ts";
 import {
   type Accounts,

@@ -8,7 +8,7 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import { feed, quoted, sudo } from "../lock/line.ts";
+import { feed, quoted, sudo } from "../line.ts";
 import type { Step } from "../lock/piece.ts";
 import { calledIn, type Machine, type Shared } from "./machine.ts";
 import { ANCHOR } from "./rules.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
-import { sudo } from "../lock/line.ts";
+import { sudo } from "../line.ts";
 import type { Found, Kind } from "../lock/piece.ts";
 import propertyList from "./boot/com.fishnet.localonly.plist" with { type: "text" };
 import script from "./boot/lock.sh" with { type: "text" };

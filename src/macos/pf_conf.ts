@@ -5,7 +5,7 @@
  */
 import { FishnetError } from "../errors.ts";
 import { restoreFile } from "../lock/file.ts";
-import { feed, sudo } from "../lock/line.ts";
+import { feed, sudo } from "../line.ts";
 import type { Step } from "../lock/piece.ts";
 import { type Machine, PF_CONF, type Shared } from "./machine.ts";
 import { ANCHOR, RULES_FILE } from "./rules.ts";

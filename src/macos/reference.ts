@@ -5,7 +5,7 @@
  * @module
  */
 import { restoreFile } from "../lock/file.ts";
-import { sudo } from "../lock/line.ts";
+import { sudo } from "../line.ts";
 import { type Machine, type Shared, TOKEN_FILE, tokenIn } from "./machine.ts";
 
 /** Which root alone may read. */

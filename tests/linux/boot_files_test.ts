@@ -157,6 +157,10 @@ async function byHand(
           ...["!", "--uid-owner", "0-65535", "-m", "addrtype", "!", "--src-type", "LOCAL"],
           ...["-j", "DROP"],
         );
+        await ipt(
+          ...["-t", "mangle", "-I", "POSTROUTING", "1", "!", "-o", "lo", "-p", "ipv6-icmp"],
+          ...["-m", "icmp6", "--icmpv6-type", "3/1", "-j", "DROP"],
+        );
       }
       if (six && ports.length > 0) {
         await ipt(

@@ -9,6 +9,7 @@ import { statusIn } from "../../src/lock/status.ts";
 import {
   LAPSED,
   LOCKED,
+  OVERDUE,
   ownerless,
   type Printed,
   shut,
@@ -215,7 +216,10 @@ function lockedRules(
     ],
     [jump(verb, six, "1001", at(" 1"))],
     [`${verb} POSTROUTING${at(" 1")} ${ownerless(six === "" ? 4 : 6)}`],
-    ...(six === "" ? [] : [[`${verb} POSTROUTING${at(" 1")} ${LAPSED}`]]),
+    ...(six === "" ? [] : [
+      [`${verb} POSTROUTING${at(" 1")} ${LAPSED}`],
+      [`${verb} POSTROUTING${at(" 1")} ${OVERDUE}`],
+    ]),
     verb === "-D"
       ? ["-F fishnet", "-X fishnet"]
       : [":fishnet - [0:0]", ...shut(six === "" ? 4 : 6)],

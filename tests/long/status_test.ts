@@ -5,7 +5,7 @@ import { lockIn, paste, statusOf } from "../support/inside.ts";
 import { run } from "../support/process.ts";
 import { ReadableProgram } from "../support/readable_program.ts";
 import { program, type Variant, type World, worldTest } from "../support/world.ts";
-import { LAPSED, ownerless, shut } from "../support/fake_machine.ts";
+import { LAPSED, OVERDUE, ownerless, shut } from "../support/fake_machine.ts";
 
 type Backend = "iptables" | "nftables";
 
@@ -457,7 +457,7 @@ worldTest("status tells 1,000 locked accounts apart", async (world) => {
       ":fishnet - [0:0]",
       ...shut(family),
       `-A POSTROUTING ${ownerless(family)}`,
-      ...(family === 4 ? [] : [`-A POSTROUTING ${LAPSED}`]),
+      ...(family === 4 ? [] : [LAPSED, OVERDUE].map((rule) => `-A POSTROUTING ${rule}`)),
       ...uids.map((uid) =>
         `-A ${family === 4 ? "POSTROUTING -o lo" : "OUTPUT"} -m owner --uid-owner ${uid} -j fishnet`
       ),

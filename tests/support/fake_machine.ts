@@ -112,6 +112,9 @@ export const ownerless = (family: Family) =>
 /** For IPv6. */
 export const LAPSED = "-o lo -m owner ! --uid-owner 0-65535 -m addrtype ! --src-type LOCAL -j DROP";
 
+/** For IPv6. */
+export const OVERDUE = "! -o lo -p ipv6-icmp -m icmp6 --icmpv6-type 3/1 -j DROP";
+
 /** What iptables-save prints of a lock of `agent` without options. */
 function savedLock(family: Family): string {
   const [jump, icmp] = family === 4 ? ["POSTROUTING -o lo", "icmp"] : ["OUTPUT", "icmp6"];
@@ -125,7 +128,9 @@ function savedLock(family: Family): string {
 -A ${jump} -m owner --uid-owner 1001 -j fishnet
 -A POSTROUTING ! -o lo -m owner --uid-owner 1001 -m comment --comment "fishnet:agent" -j DROP
 -A POSTROUTING ${ownerless(family)}
-${family === 4 ? "" : `-A POSTROUTING ${LAPSED}\n`}${shut(family).join("\n")}
+${family === 4 ? "" : `-A POSTROUTING ${LAPSED}\n-A POSTROUTING ${OVERDUE}\n`}${
+    shut(family).join("\n")
+  }
 COMMIT
 *filter
 :INPUT ACCEPT [0:0]

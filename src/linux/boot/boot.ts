@@ -14,7 +14,7 @@
  */
 import { FishnetError } from "../../errors.ts";
 import { removeFile, restoreFile, writeFile } from "../../lock/file.ts";
-import { sudo } from "../../lock/line.ts";
+import { sudo } from "../../line.ts";
 import type { Kind, Step } from "../../lock/piece.ts";
 import type { Machine } from "../machine.ts";
 import { foundAtBoot } from "./found.ts";

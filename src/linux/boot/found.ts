@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { sudo } from "../../lock/line.ts";
+import { sudo } from "../../line.ts";
 import type { Found } from "../../lock/piece.ts";
 import { single } from "../../lock/uid_range.ts";
 import type { Machine } from "../machine.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Backend } from "../../account.ts";
-import { sudo } from "../../lock/line.ts";
+import { sudo } from "../../line.ts";
 import type { Known, Lock, Questions } from "../../lock/piece.ts";
 import type { Files } from "../../statements.ts";
 import type { Machine } from "../machine.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { FishnetError } from "../errors.ts";
+import { FishnetError } from "./errors.ts";
 
 /** What no shell reads as anything but itself; a lone `!` is only a word where no command begins. */
 const PLAIN = /^(?:[\w@%+=:,./-]+|!)$/;
