@@ -235,7 +235,7 @@ function whyNot(said: string): string {
     return "this sudo has no -b: sudo 1.8 is needed, or sudo-rs 0.2.12";
   }
   if (/\bperl\b.*not found/.test(said)) return "perl is not installed: install it";
-  if (/\b(terminal|password) is required/.test(said)) {
+  if (/\bterminal is required/.test(said)) {
     return "sudo: a password is required, and there is no terminal to ask for it: run this in one, " +
       "or let this user use sudo without a password";
   }

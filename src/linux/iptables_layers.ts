@@ -180,8 +180,10 @@ const overdue: Layer = {
   table: "mangle",
   chain: "POSTROUTING",
   family: 6,
-  words:
-    () => ["!", "-o", "lo", "-p", "ipv6-icmp", "-m", "icmp6", "--icmpv6-type", "3/1", "-j", "DROP"],
+  words: () => [
+    ...["!", "-o", "lo", "-p", "ipv6-icmp", "-m", "icmp6", "--icmpv6-type", "3/1"],
+    ...["-m", "addrtype", "--src-type", "LOCAL", "-j", "DROP"],
+  ],
 };
 
 /**

@@ -5,7 +5,7 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
-import type { Found, Kind, Known, Questions } from "../lock/piece.ts";
+import type { Kind, Known, Questions } from "../lock/piece.ts";
 import { isOf, overlap, printRange, single, UidSet } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
@@ -26,7 +26,14 @@ import { plainVariant } from "./iptables_saved.ts";
 import { recordedTries, refusedSince, type Tally } from "./log.ts";
 import { askAll, familiesOf, IPV6, type Machine } from "./machine.ts";
 import { hasNft, lockTable, loopbackTable } from "./nftables.ts";
-import { mayHideTable, othersAmong, refuse, refuseToFree, refuseTools } from "./refusals.ts";
+import {
+  isSwapped,
+  mayHideTable,
+  othersAmong,
+  refuse,
+  refuseToFree,
+  refuseTools,
+} from "./refusals.ts";
 import { resolver, RESOLVERS } from "./resolver.ts";
 import { SAVED_FILES, savedNotes } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
@@ -130,10 +137,13 @@ export const linux: System<Machine> = {
       holdersOf(names).flatMap((holder) => holdings.uids(holder).ranges),
     );
     // And whose subordinate uids a rule that tells no name holds, and nobody else's lock.
-    for (const entry of machine.passwd) {
-      const free = subordinateRanges(machine.subuid, entry).flatMap((own) => known.without(own));
-      const isHeld = ({ uids }: Found) => free.some((range) => overlap(range, uids!));
-      if (free.length > 0 && holdings.unowned.some(isHeld)) names.add(entry.name);
+    const free = ofNobody.ranges.flatMap((range) => known.without(range));
+    const owners = new Set(
+      machine.subuid.ranges.filter((one) => free.some((range) => overlap(one, range)))
+        .map(({ owner }) => owner),
+    );
+    for (const { name, uid } of machine.passwd) {
+      if (owners.has(name) || owners.has(`${uid}`)) names.add(name);
     }
     return holdersOf(names);
   },
@@ -170,9 +180,13 @@ export const linux: System<Machine> = {
     const backends = new Set(own.flatMap(({ says }) => says?.backend ?? []));
     return [
       ...(heir === undefined ? [] : [`'${heir}' has its uid now, and is held by these rules`]),
-      ...(other === undefined
-        ? []
-        : [`uid ${uid} is locked for '${other}', which had it: ${disableLine(other)}`]),
+      ...(other === undefined ? [] : [
+        `uid ${uid} is locked for '${other}', which had it: ${
+          isSwapped(machine, holdings, name, other)
+            ? disableLine(`${name} --agent-user ${other}`)
+            : disableLine(other)
+        }`,
+      ]),
       ...(mayHideTable(machine, own)
         ? ["nft is not installed: whether a table of its holds the account cannot be read"]
         : []),

@@ -39,7 +39,7 @@ export interface Machine {
 /** What could not be read, and what its tool said; in a container root may lack the right to it. */
 export function unread(what: string, { exitCode }: Answer, said: string): UnreadableError {
   const cure = said.includes("you must be root")
-    ? "; root may not do that in this container: start it with --cap-add NET_ADMIN"
+    ? "; root lacks CAP_NET_ADMIN here: start a container with --cap-add NET_ADMIN"
     : "";
   return new UnreadableError(`${what} (exit status ${exitCode}): ${said}${cure}`);
 }

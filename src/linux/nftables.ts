@@ -131,7 +131,7 @@ const tablePiece = (table: OurTable): TablePiece => ({
   is: `table ${table.name}`,
   why: table === LOCK
     ? "the rules for every uid in its sets: refuse what leaves, and on loopback SCTP, MPTCP and " +
-      "foreign sources; for nobody's, drop what is for this machine"
+      "foreign sources; for nobody's, drop what is for this machine, and reports on missing parts"
     : "the rules for loopback: TCP to the ports of each uid in its sets, and replies, nothing else",
   tableItself: table,
 });

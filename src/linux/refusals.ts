@@ -36,11 +36,11 @@ export function refuseToFree(
   const { name, uid } = holder;
   const [other] = holdings.othersWith(single(uid), [...holder.names, ...names]);
   if (other !== undefined) {
-    const uids = holdings.uidsOf(name);
-    const swapped = machine.passwd.some((one) => one.name === other && uids.includes(one.uid));
     throw new FishnetError(
       `uid ${uid} of '${name}' is locked for '${other}', which had it: ` +
-        (swapped ? "disable both in one call" : `disable '${other}' instead`),
+        (isSwapped(machine, holdings, name, other)
+          ? "disable both in one call"
+          : `disable '${other}' instead`),
     );
   }
   if (!mayHideTable(machine, own)) return;
@@ -49,6 +49,15 @@ export function refuseToFree(
       "nftables first, or enable again, by iptables",
   );
 }
+
+/** Whether the other has a uid now that this one was locked with: each alone would free a part of both. */
+export const isSwapped = (
+  machine: Machine,
+  holdings: Holdings,
+  name: string,
+  other: string,
+): boolean =>
+  machine.passwd.some((one) => one.name === other && holdings.uidsOf(name).includes(one.uid));
 
 /**
  * Whether a lock by nftables may be there that nobody can read: without nft, where nothing tells that

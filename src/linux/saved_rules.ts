@@ -58,8 +58,8 @@ export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }:
       ...(saved.length === 0 ? [] : [`/(--uid-owner|skuid) (${saved.join("|")}) /d`]),
       ...(saved.length > 0 && isLast
         ? [
-          "/! --uid-owner 0-65535 /d;/! -o lo .*--icmpv6-type 3.1 -j DROP/d;" +
-          "/^-A INPUT ! -i lo ! -p tcp -m addrtype /d;/^(:|-A )fishnet /d",
+          "/! --uid-owner 0-65535 /d;/-A POSTROUTING ! -o lo -p ipv6-icmp -m icmp6 --icmpv6-type 3.1 -m addrtype /d;" +
+          "/-A INPUT ! -i lo ! -p tcp -m addrtype /d;/^(:|(\\[[0-9:]+\\] )?-A )fishnet /d",
         ]
         : []),
       ...(hasTable ? ["/^table inet fishnet/,/^}/d"] : []),

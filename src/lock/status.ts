@@ -211,7 +211,10 @@ function leftOverStatuses<M>(sight: Sight<M>): AccountStatus[] {
   if (left.length === 0) return [];
   // Their own remedies may be run first: what those make must stay.
   const staying = system.holders(machine, holdings).filter(({ exists }) => exists)
-    .map((holder) => lockOf(sight, holder, holdings.of(holder)));
+    .flatMap((holder) => {
+      const own = holdings.of(holder);
+      return own.every(({ foreign }) => foreign) ? [] : [lockOf(sight, holder, own)];
+    });
   const remedy = stepsToDisable(there, machine, left, staying).map(({ line }) => line)
     .join(" && ");
   return [...Map.groupBy(left, ({ uids }) => printRange(uids!))].map(([range, pieces]) => {

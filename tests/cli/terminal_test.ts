@@ -45,6 +45,9 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
     // It may have died of the signal, but not of terminal.py's, which ends what hangs.
     assert(code !== 0 && code !== -9 && seconds < 40, `${code} after ${seconds} s: ${shown}`);
     assertEquals(await world.state(), unlocked);
+    const none = await operator.onTerminal([[PROMPT, "\x04"]], enable);
+    assertEquals(none.code, 1);
+    assert(!none.shown.includes("there is no terminal"), none.shown);
   });
 
   // What comes behind the last command waits for the hand, a moment for the signal, and until the program has
@@ -107,7 +110,10 @@ worldTest("an operator at a terminal, who has to give a password", async (world,
         const lines = plain(shown).split("\r\n");
         for (const line of lines) {
           // A command or a URL is copied as a whole, so the terminal may break it.
-          assert(line.length <= columns || /(sudo|fishnet|pref|owner) |http:/.test(line), shown);
+          assert(
+            line.length <= columns || /(sudo|fishnet|pref|owner|icmp6) |http:/.test(line),
+            shown,
+          );
         }
         return lines.map((line) => line.trim()).join(" ").replace(/ +/g, " ");
       };

@@ -129,9 +129,9 @@ worldTest(
     assertEquals(code, 1);
     assertStringIncludes(
       stderr,
-      "Operation not permitted (you must be root); root may not do that",
+      "Operation not permitted (you must be root); root lacks CAP_NET_ADMIN",
     );
-    assertStringIncludes(stderr, "start it with --cap-add NET_ADMIN");
+    assertStringIncludes(stderr, "start a container with --cap-add NET_ADMIN");
   },
 );
 

@@ -1,5 +1,5 @@
 /** What runs at boot: the script and the units, as they lie in the source tree. */
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { linesOf, must, run } from "../support/process.ts";
 import { PYTHON, type Variant, type World, worldTest } from "../support/world.ts";
 
@@ -159,7 +159,8 @@ async function byHand(
         );
         await ipt(
           ...["-t", "mangle", "-I", "POSTROUTING", "1", "!", "-o", "lo", "-p", "ipv6-icmp"],
-          ...["-m", "icmp6", "--icmpv6-type", "3/1", "-j", "DROP"],
+          ...["-m", "icmp6", "--icmpv6-type", "3/1", "-m", "addrtype", "--src-type", "LOCAL"],
+          ...["-j", "DROP"],
         );
       }
       if (six && ports.length > 0) {
@@ -449,6 +450,8 @@ for (const backend of ["iptables", "nftables"]) {
       await world.must("nft", "flush", "ruleset");
       const tables = await world.must("nft", "list", "tables");
       assertEquals(tables, "table inet fishnet_guard\n");
+      const guard = await world.must("nft", "list", "table", "inet", "fishnet_guard");
+      assertMatch(guard, /icmpv6 type time-exceeded icmpv6 code \S+ fib saddr type local drop/);
       assertEquals(await sent(UID), [0, 1], backend);
       assertEquals(await sent(UID + 1), [1, 0], "the control");
       await Promise.all([other.stdin.close(), listener.stdin.close()]);

@@ -64,7 +64,7 @@ worldTest(
       await clear(other, names.slice(0, 2));
       for (const name of names.slice(0, 2)) {
         const text = await Deno.readTextFile(`${etc}/${name}`);
-        assert(!/fishnet|--uid-owner/.test(text), text);
+        assert(!/fishnet|--uid-owner|-A (INPUT|POSTROUTING) /.test(text), text);
       }
       const conf = await Deno.readTextFile(`${etc}/nftables.conf`);
       assertEquals(conf.trimEnd(), "#!/usr/sbin/nft -f\n\nflush ruleset\n\ntable inet theirs {\n}");

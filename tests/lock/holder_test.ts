@@ -1,5 +1,5 @@
 /** Uids that two accounts have, or had: what is done for one opens nothing of the other. */
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import { linux } from "../../src/linux/linux.ts";
 import { statusIn } from "../../src/lock/status.ts";
@@ -129,11 +129,12 @@ Deno.test("two locked accounts that swapped their uids are freed together, and s
       ),
     ]),
   );
-  const { machine, holdings } = await sightWith({
+  const sight = await sightWith({
     ...LOCKED,
     ...both,
     "getent passwd": "agent:x:1002:1002::/:/bin/sh\nother:x:1001:1001::/:/bin/sh\n",
   });
+  const { machine, holdings } = sight;
   const free = (name: string, ...names: string[]) => {
     const holder = linux.holder(machine, holdings, name)!;
     linux.refuseToFree!(machine, holdings, { holder, own: holdings.of(holder), names });
@@ -142,4 +143,7 @@ Deno.test("two locked accounts that swapped their uids are freed together, and s
     assertThrows(() => free(name, name), FishnetError, "which had it: disable both in one call");
     free(name, "agent", "other");
   }
+  const notes = statusIn(sight, []).accounts.map((account) => account.notes!.join());
+  assertMatch(notes[0]!, /disable --agent-user agent --agent-user other --apply/);
+  assertMatch(notes[1]!, /disable --agent-user other --agent-user agent --apply/);
 });

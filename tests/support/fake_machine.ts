@@ -113,7 +113,8 @@ export const ownerless = (family: Family) =>
 export const LAPSED = "-o lo -m owner ! --uid-owner 0-65535 -m addrtype ! --src-type LOCAL -j DROP";
 
 /** For IPv6. */
-export const OVERDUE = "! -o lo -p ipv6-icmp -m icmp6 --icmpv6-type 3/1 -j DROP";
+export const OVERDUE = "! -o lo -p ipv6-icmp -m icmp6 --icmpv6-type 3/1 " +
+  "-m addrtype --src-type LOCAL -j DROP";
 
 /** What iptables-save prints of a lock of `agent` without options. */
 function savedLock(family: Family): string {

@@ -145,7 +145,7 @@ lock_family() {
     rule POSTROUTING "$except! -o lo -m owner ! --uid-owner 0-65535 -m addrtype --dst-type LOCAL -j DROP"
     if [ "$1" = 6 ]; then
       rule POSTROUTING "-o lo -m owner ! --uid-owner 0-65535 -m addrtype ! --src-type LOCAL -j DROP"
-      rule POSTROUTING "! -o lo -p ipv6-icmp -m icmp6 --icmpv6-type 3/1 -j DROP"
+      rule POSTROUTING "! -o lo -p ipv6-icmp -m icmp6 --icmpv6-type 3/1 -m addrtype --src-type LOCAL -j DROP"
       [ -z "$commas" ] || rule INPUT "! -i lo ! -p tcp -m addrtype --src-type LOCAL --dst-type LOCAL -j DROP"
     fi
     for range in $uid $ranges; do
@@ -297,8 +297,8 @@ guard() {
   table="$table $own ip6 saddr fe80::/10 drop; $own ip6 daddr fe80::/10 drop;"
   table="$table $own meta l4proto sctp drop; $own tcp option mptcp exists drop; $limits"
   table="$table oif lo meta skuid <= 4294967294 accept; oif lo meta nfproto ipv6 fib saddr type != local drop;"
-  table="$table oif lo accept; meta skuid <= 65535 accept; icmpv6 type time-exceeded icmpv6 code 1 drop;"
-  echo "$table ip6 daddr fe80::/10 accept; fib daddr type local drop; }; }"
+  table="$table oif lo accept; meta skuid <= 65535 accept; icmpv6 type time-exceeded icmpv6 code 1"
+  echo "$table fib saddr type local drop; ip6 daddr fe80::/10 accept; fib daddr type local drop; }; }"
 }
 
 # From before another firewall starts, reloads or stops, for 40 s: whatever it flushes, the guard holds, and what was
