@@ -4,23 +4,17 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Kind, Known, Questions } from "../lock/piece.ts";
-import { isOf, overlap, printRange, single, UidSet } from "../lock/uid_range.ts";
+import { printRange, single } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
 import type { Answer, Files } from "../statements.ts";
 import { type Root, UnreadableError } from "../root.ts";
-import {
-  parsePasswd,
-  parseSubuid,
-  type PasswdEntry,
-  subordinateRanges,
-  unclearLines,
-} from "./accounts.ts";
+import { parsePasswd, parseSubuid, unclearLines } from "./accounts.ts";
 import { audit, recordedAccounts, staysRecorded } from "./audit.ts";
 import { auditAtBoot } from "./audit_at_boot.ts";
 import { boot } from "./boot/boot.ts";
+import { holder, holders, leftOver } from "./holders.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
 import { recordedTries, refusedSince, type Tally } from "./log.ts";
@@ -101,65 +95,9 @@ export const linux: System<Machine> = {
     };
   },
 
-  holder(machine, holdings, name) {
-    const entry = machine.passwd.find((known) => known.name === name);
-    if (entry !== undefined) return existing(entry, machine, holdings);
-    const uid = holdings.uidsOf(name).at(-1);
-    if (uid === undefined) return undefined;
-    return { name, uid, ranges: [], exists: false, names: [name], formerUids: [] };
-  },
-
-  holders(machine, holdings) {
-    const byName = new Map(machine.passwd.map((entry) => [entry.name, entry]));
-    const names = new Set(
-      holdings.owners.filter((name) => holdings.uidsOf(name).length > 0 || byName.has(name)),
-    );
-    const ofNobody = new UidSet(holdings.unowned.flatMap(({ uids }) => uids ?? []));
-    const owned = new UidSet(
-      holdings.owners.flatMap((name) => holdings.uidsOf(name).map(single)),
-    );
-    const subordinate = new UidSet(machine.subuid.ranges);
-    for (const { name, uid } of machine.passwd) {
-      const own = single(uid);
-      // Also who has the uid of a name that is locked: it was renamed, or given another uid.
-      if (owned.covers(own) || ofNobody.covers(own) && !subordinate.covers(own)) names.add(name);
-    }
-    // Of a name that nobody has any more, whoever has its uid is told.
-    const uids = new Set(machine.passwd.map(({ uid }) => uid));
-    for (const name of names) {
-      if (!byName.has(name) && holdings.uidsOf(name).every((uid) => uids.has(uid))) {
-        names.delete(name);
-      }
-    }
-    const holdersOf = (some: Iterable<string>) =>
-      [...some].sort().flatMap((name) => linux.holder(machine, holdings, name) ?? []);
-    const known = new UidSet(
-      holdersOf(names).flatMap((holder) => holdings.uids(holder).ranges),
-    );
-    // And whose subordinate uids a rule that tells no name holds, and nobody else's lock.
-    const free = ofNobody.ranges.flatMap((range) => known.without(range));
-    const owners = new Set(
-      machine.subuid.ranges.filter((one) => free.some((range) => overlap(one, range)))
-        .map(({ owner }) => owner),
-    );
-    for (const { name, uid } of machine.passwd) {
-      if (owners.has(name) || owners.has(`${uid}`)) names.add(name);
-    }
-    return holdersOf(names);
-  },
-
-  leftOver(machine, holdings) {
-    const known = new UidSet([
-      ...machine.subuid.ranges,
-      ...machine.passwd.map(({ uid }) => single(uid)),
-      ...linux.holders(machine, holdings).flatMap((holder) => holdings.uids(holder).ranges),
-    ]);
-    return holdings.unowned.flatMap((piece) => {
-      const parts = known.without(piece.uids!);
-      if (parts.length === 0) return [];
-      return piece.divisible ? parts.map((uids) => ({ ...piece, uids })) : [piece];
-    });
-  },
+  holder,
+  holders,
+  leftOver,
 
   backend(machine) {
     if (plainVariant(machine) !== undefined) return "iptables";
@@ -287,28 +225,3 @@ async function filesOf({ ask, look }: Root): Promise<Files> {
 
 const lastLine = ({ exitCode, stderr }: Answer) =>
   stderr.trim().split("\n").at(-1) || `exit status ${exitCode}`;
-
-function existing(entry: PasswdEntry, machine: Machine, holdings: Holdings): Holder {
-  const { name, uid } = entry;
-  const ranges = subordinateRanges(machine.subuid, entry)
-    .map(({ first, last }) => ({ first, last }));
-  const has = [single(uid), ...ranges];
-  const shared = [
-    ...machine.passwd.flatMap((other) => other.name === name ? [] : [single(other.uid)]),
-    ...machine.subuid.ranges.filter(({ owner }) => owner !== name && owner !== `${uid}`),
-  ].filter((range) => has.some((one) => overlap(one, range)));
-  const others = holdings.namesOf(uid).filter((other) => other !== name);
-  const formerUids = holdings.uidsOf(name).filter((former) =>
-    !isOf({ uid, ranges }, former) && holdings.namesOf(former).length === 1
-  );
-  return {
-    name,
-    uid,
-    ranges,
-    shared,
-    exists: true,
-    // A name that somebody has is his, whatever uid was his before.
-    names: [name, ...others.filter((other) => !machine.passwd.some((one) => one.name === other))],
-    formerUids,
-  };
-}
