@@ -149,7 +149,10 @@ function judge<M>(
     return { ...NO_LOCK, name, uid, state: "unlocked", notes: told };
   }
   const lock = lockOf(sight, holder, own);
-  const hadPorts = own.some(({ says, foreign }) => says?.onlyPorts !== undefined && !foreign);
+  // What keeps a lock over a reboot says of every lock which ports it has, or none.
+  const hadPorts = own.some(({ says, foreign }) =>
+    says?.onlyPorts !== undefined && !says.persist && !foreign
+  );
   const remedy = exists ? enableLine(lock, hadPorts) : disable;
   const anew = `${disable} removes them, then ${remedy}`;
   const notes = [

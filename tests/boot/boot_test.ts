@@ -87,7 +87,8 @@ for (const [backend, ports] of [["iptables", ["--only-port", "3777"]], ["nftable
           ({ remedy }: { remedy?: string }) => remedy ?? [],
         );
         const [, , ...args] = remedy.split(" "); // fishnet firewall …
-        assertEquals((await boot.fishnet(...args)).code, 0);
+        const mended = await boot.fishnet(...args);
+        assertEquals(mended.code, 0, mended.stderr);
         assertEquals(await lockIn(world), lock);
 
         await boot.must("systemctl", "-q", "enable", "nftables");
