@@ -101,3 +101,18 @@ const pad = (text: string, width: number) =>
 function cut(line: string, width: number): string[] {
   return columnsOf(line) <= width ? [line] : line.match(new RegExp(`.{1,${width}}`, "g"))!;
 }
+
+/** Indents what a shell reads as commands; a line that begins inside quotes is part of a text. */
+export function indented(command: string): string[] {
+  let quote = "";
+  return command.split("\n").map((line) => {
+    const shown = quote === "" ? `  ${line}` : line;
+    for (let i = 0; i < line.length; i++) {
+      const character = line[i]!;
+      if (character === "\\" && quote !== "'") i++; // what follows is no quote
+      else if (character === quote) quote = "";
+      else if (quote === "" && /['"]/.test(character)) quote = character;
+    }
+    return shown;
+  });
+}

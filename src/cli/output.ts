@@ -5,7 +5,7 @@
  */
 import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
 import { mostUrgentFirst } from "../lock/warnings.ts";
-import { type Width, wrap } from "./layout.ts";
+import { indented, type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
 import type { Warning } from "../lock/report.ts";
 import type { Action, Step } from "../lock/piece.ts";
@@ -25,21 +25,6 @@ export function printDryRun(
     ]),
     "Re-run with --apply (or --apply-system) to execute.",
   ]);
-}
-
-/** Indents what a shell reads as commands; a line that begins inside quotes is part of a text. */
-function indented(command: string): string[] {
-  let quote = "";
-  return command.split("\n").map((line) => {
-    const shown = quote === "" ? `  ${line}` : line;
-    for (let i = 0; i < line.length; i++) {
-      const character = line[i]!;
-      if (character === "\\" && quote !== "'") i++; // what follows is no quote
-      else if (character === quote) quote = "";
-      else if (quote === "" && /['"]/.test(character)) quote = character;
-    }
-    return shown;
-  });
 }
 
 /**

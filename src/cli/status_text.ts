@@ -13,7 +13,7 @@ import type {
   Warning,
 } from "../lock/report.ts";
 import { isHeld, mostUrgentFirst } from "../lock/warnings.ts";
-import { table, type Width, wrap } from "./layout.ts";
+import { indented, table, type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
 import { shown } from "../shown.ts";
 
@@ -96,8 +96,7 @@ function faults({ name, pieces }: AccountStatus): string[] {
 function remedies({ name, pieces }: AccountStatus): string[] {
   const commands = [...new Set(pieces.filter(isFault).flatMap(({ remedy }) => remedy ?? []))];
   if (commands.length === 0) return [];
-  // A text in one goes on where its line begins.
-  const lines = commands.flatMap((one) => `  ${one}`.split("\n"));
+  const lines = commands.flatMap(indented);
   return [`${shown(name)}: to mend:`, ...lines.map((line) => bold(shown(line, Infinity)))];
 }
 

@@ -43,19 +43,18 @@ export function holders(machine: Machine, holdings: Holdings): Holder[] {
   }
   const holdersOf = (some: Iterable<string>) =>
     [...some].sort().flatMap((name) => holder(machine, holdings, name) ?? []);
-  const known = new UidSet(
-    holdersOf(names).flatMap((holder) => holdings.uids(holder).ranges),
-  );
+  const named = holdersOf(names);
+  const known = new UidSet(named.flatMap((holder) => holdings.uids(holder).ranges));
   // And whose subordinate uids a rule that tells no name holds, and nobody else's lock.
   const free = ofNobody.ranges.flatMap((range) => known.without(range));
   const owners = new Set(
     machine.subuid.ranges.filter((one) => free.some((range) => overlap(one, range)))
       .map(({ owner }) => owner),
   );
-  for (const { name, uid } of machine.passwd) {
-    if (owners.has(name) || owners.has(`${uid}`)) names.add(name);
-  }
-  return holdersOf(names);
+  const more = machine.passwd.filter(({ name, uid }) =>
+    !names.has(name) && (owners.has(name) || owners.has(`${uid}`))
+  );
+  return more.length === 0 ? named : holdersOf([...names, ...more.map(({ name }) => name)]);
 }
 
 /** What holds uids of no account. */

@@ -120,9 +120,7 @@ export const linux: System<Machine> = {
       ...(heir === undefined ? [] : [`'${heir}' has its uid now, and is held by these rules`]),
       ...(other === undefined ? [] : [
         `uid ${uid} is locked for '${other}', which had it: ${
-          isSwapped(machine, holdings, name, other)
-            ? disableLine(`${name} --agent-user ${other}`)
-            : disableLine(other)
+          disableLine(...isSwapped(machine, holdings, name, other) ? [name] : [], other)
         }`,
       ]),
       ...(mayHideTable(machine, own)

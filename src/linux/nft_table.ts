@@ -47,11 +47,8 @@ export function parseTable(text: string): Table {
 
 /** Older versions of nft have other names, and all of them numbers where there is no /etc/protocols. */
 const inOurWords = (rule: string) =>
-  rule.replace("icmpx type ", "icmpx ").replace(/l4proto (!= )?6 /, "l4proto $1tcp ")
-    .replace("l4proto 132 ", "l4proto sctp ").replace(
-      "icmpv6 code admin-prohibited",
-      "icmpv6 code 1",
-    );
+  rule.replace("icmpx type ", "icmpx ").replace("icmpv6 code admin-prohibited", "icmpv6 code 1")
+    .replace(/l4proto (!= )?6 /, "l4proto $1tcp ").replace("l4proto 132 ", "l4proto sctp ");
 
 /** Elements are separated by commas, and lines may break after one. A comment may hold either. */
 function parseElements(text: string): { elements: Element[]; strange: string[] } {

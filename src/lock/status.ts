@@ -118,9 +118,9 @@ export function optionWords({ onlyPorts = [], ...flags }: Asked): string[] {
   ];
 }
 
-/** The call that takes a lock away. */
-export const disableLine = (name: string) =>
-  `fishnet firewall disable --agent-user ${name} --apply`;
+/** The call that takes locks away. */
+export const disableLine = (...names: readonly string[]) =>
+  `fishnet firewall disable ${names.map((name) => `--agent-user ${name} `).join("")}--apply`;
 
 /**
  * The call that makes a lock.
