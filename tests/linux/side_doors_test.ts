@@ -116,9 +116,34 @@ worldTest("an account with groups that lead past the lock is warned of", async (
   );
 });
 
+worldTest("a kernel that lets any account put a device here is warned of", async (world) => {
+  const locked = [await lockedAs(await world.account())];
+  assertEquals(await warnings(world, locked, "CVE-2026-31692"), [], "the kernel here is mended");
+  // Such a kernel asks for no right in the other namespace: root has it where no user namespace is made.
+  const without = `cp /usr/bin/unshare /usr/local/sbin/real
+cat >/usr/local/sbin/unshare <<'END'
+#!/bin/sh
+[ "$1" != --map-root-user ] || shift
+exec /usr/local/sbin/real "$@"
+END
+chmod 755 /usr/local/sbin/unshare
+mount --bind /usr/local/sbin/unshare /usr/bin/unshare
+`;
+  const found = await warnings(
+    ...[world, locked, "CVE-2026-31692", inPrivate("/usr/local/sbin") + without] as const,
+  );
+  assertEquals(found.length, 1);
+  assertEquals(found[0]!.account, undefined, "it is nobody's alone");
+  const [program, ...words] = world.command("ip", "-br", "link");
+  const devices = await must(program!, ...words);
+  assert(!/^(one|two)@/m.test(devices), devices);
+});
+
 worldTest("relays on loopback are warned of, unless --only-port shuts them", async (world) => {
   const agent = await world.account();
-  const ports = [25, 1080, 2375, 3142, 6379, 6600, 8080, 9090, 9222, 11434];
+  const ports = [
+    ...[25, 1080, 2375, 3142, 5001, 6379, 6600, 6800, 8080, 9090, 9091, 9115, 9222, 9515, 11434],
+  ];
   for (const port of ports) await serve(world, { as: "root" }, port);
   const open = await warnings(world, [await lockedAs(agent)], "may relay");
   assertEquals(
@@ -194,6 +219,7 @@ chgrp audio /run/libvirt/libvirt-sock`;
 /** Sockets that no folder of their own, or none that lasts, keeps an account from. */
 const OWN_WAY = [
   "/run/libvirt/libvirt-sock-ro",
+  "/run/minissdpd.sock",
   "/run/mpd/socket",
   "/run/mullvad-vpn",
   "/run/netbird.sock",

@@ -35,6 +35,8 @@ const ASKING_SOCKETS: Readonly<Record<string, string>> = {
   "/run/libvirt/libvirt-sock-ro": "libvirt connect to any address",
   "/run/libvirt/virtqemud-sock-ro": "libvirt connect to any address",
   "/run/libvirt/virtproxyd-sock-ro": "libvirt connect to any address",
+  // Whatever it is told to have found (the command NOTIFY, minissdpd's codelength.h) it answers to neighbours.
+  "/run/minissdpd.sock": "minissdpd tell any neighbour any text",
   "/run/snapd.socket": "snapd search its store for any words",
   // Its LocalAPI's `dial` (`tailscale nc`) asks for no right, and goes to any address.
   "/run/tailscale/tailscaled.sock": "Tailscale connect it to any address",

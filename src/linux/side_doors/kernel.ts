@@ -66,6 +66,24 @@ export function mptcpWarnings(accounts: readonly Locked[], endpoints: string): W
   }];
 }
 
+/**
+ * Before CVE-2026-31692 was mended (April 2026; distributions mend older kernels) whoever may make a user
+ * namespace made a pair of devices with one end in anybody's network.
+ *
+ * @param may what `may.pl` printed
+ */
+export function peerWarnings(may: string): Warning[] {
+  if (!/^any peer$/m.test(may)) return [];
+  return [{
+    reason:
+      "this kernel lets any account put a device into this network (CVE-2026-31692): what it " +
+      "sends there comes as a neighbour's, and is forwarded or answered",
+    remedy: "update the kernel; until then, if nothing here needs user namespaces, " +
+      "sysctl -w user.max_user_namespaces=0",
+    urgency: 1,
+  }];
+}
+
 /** The queues that programs read, a line each (nfnetlink_queue). */
 export const QUEUES = "/proc/net/netfilter/nfnetlink_queue";
 
