@@ -13,10 +13,8 @@ import type { Step } from "../lock/piece.ts";
 import { calledIn, type Machine, type Shared } from "./machine.ts";
 import { ANCHOR } from "./rules.ts";
 
-const CALL = `anchor "${ANCHOR}"`;
-
-/** How pfctl prints the call: an omitted criterion is `all` (pf.conf(5)). */
-export const PRINTED_CALL = `${CALL} all`;
+/** The call, as pfctl prints it and reads it back. */
+export const CALL = `anchor "${ANCHOR}" all`;
 
 /** The call. */
 export const call: Shared = {
@@ -25,25 +23,23 @@ export const call: Shared = {
     why: "pf asks our anchor about each packet",
   },
   found(machine) {
-    const place = machine.rules.indexOf(PRINTED_CALL);
+    const place = machine.rules.indexOf(CALL);
     if (place < 0) return undefined;
     const shadow = shadowIn(machine.rules.slice(0, place), machine);
     return shadow === undefined
       ? {}
-      : { fault: `before it stands "${shadow.rule}", which decides first what it passes quick` };
+      : { fault: `before it stands "${shadow}", which decides first what it passes quick` };
   },
   make(machine) {
     const why = "call our anchor from the rules that are running, all of which stay";
     if (machine === undefined) {
-      return [{
-        line: `( ${sudo("pfctl", "-s", "rules")}; echo ${quoted(CALL)} ) | ${sudo(...LOAD)}`,
-        why,
-        undo: ["", ""],
-      }];
+      const rules = sudo("pfctl", "-s", "rules");
+      const line = `( ${rules} | grep ^scrub; echo ${quoted(CALL)}; ${rules} | grep -v ^scrub )`;
+      return [{ line: `${line} | ${sudo(...LOAD)}`, why, undo: ["", "", ""] }];
     }
+    // Before all that filters: nobody knows what others will come to pass. Scrub comes first in pf.
     const others = rulesWithoutCall(machine);
-    // Last, or right before what could pass packets past it.
-    const place = shadowIn(others, machine)?.place ?? others.length;
+    const place = others.findLastIndex((rule) => SCRUB.test(rule)) + 1;
     return [load(others.toSpliced(place, 0, CALL), why, machine)];
   },
   unmake(machine) {
@@ -56,26 +52,18 @@ export const call: Shared = {
 
 /** The running rules of others. */
 export function rulesWithoutCall({ rules }: Machine): string[] {
-  return rules.filter((rule) => rule !== PRINTED_CALL);
+  return rules.filter((rule) => rule !== CALL);
 }
 
-/** The first rule that may let pass at once what our anchor should judge, and where it stands. */
-function shadowIn(
-  rules: readonly string[],
-  { called, below = [] }: Machine,
-): { readonly rule: string; readonly place: number } | undefined {
-  const place = rules.findIndex((rule) =>
+const SCRUB = /^(no )?scrub/;
+
+/** The first rule that may let pass at once what our anchor should judge. */
+const shadowIn = (rules: readonly string[], { called, below = [] }: Machine) =>
+  rules.find((rule) =>
     PASSES_QUICK.test(rule) ||
     calledIn([rule]).some((anchor) => mayPassQuick(called.get(anchor))) ||
     rule === APPLES_CALL && below.some((one) => PASSES_OUT_QUICK.test(one))
   );
-  if (place < 0) return undefined;
-  // What is indented belongs to an anchor that is written out: `anchor "x" all {`.
-  return {
-    rule: rules[place]!,
-    place: rules.findLastIndex((rule, i) => i <= place && /^\S/.test(rule)),
-  };
-}
 
 const PASSES_QUICK = /^\s*pass\b.* quick\b/;
 
@@ -107,10 +95,11 @@ function load(rules: readonly string[], why: string, machine: Machine): Step {
  * all others, where it was called: nobody knows what the new rule passes.
  */
 function undoOf(machine: Machine): string {
-  const [known, ours] = [[...machine.rules, PRINTED_CALL].join("\n"), PRINTED_CALL].map(quoted);
+  const [known, ours] = [[...machine.rules, CALL].join("\n"), CALL].map(quoted);
   const now = 'printf "%s\\n" "$now"';
-  const put = machine.rules.includes(PRINTED_CALL)
-    ? `{ ${now} | grep ^scrub; echo ${quoted(CALL)}; ${now} | grep -v ^scrub | grep -vxF ${ours}; }`
+  const scrub = quoted(SCRUB.source);
+  const put = machine.rules.includes(CALL)
+    ? `{ ${now} | grep -E ${scrub}; echo ${ours}; ${now} | grep -vE ${scrub} | grep -vxF ${ours}; }`
     : `${now} | grep -vxF ${ours}`;
   return `now=$(${sudo("pfctl", "-s", "rules")}); ` +
     `if [ -n "$now" ] && ${now} | grep -qvxF ${known}; then ${put} | ${sudo(...LOAD)}; ` +

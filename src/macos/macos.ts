@@ -10,7 +10,7 @@ import { single } from "../lock/uid_range.ts";
 import type { System } from "../system.ts";
 import { accountsOf } from "./accounts.ts";
 import { skipFault, translationFault } from "./anchor.ts";
-import { APPLES_CALL, PRINTED_CALL, rulesWithoutCall } from "./call.ts";
+import { APPLES_CALL, CALL, rulesWithoutCall } from "./call.ts";
 import { daemon } from "./daemon.ts";
 import { calledIn, type Machine, readMachine } from "./machine.ts";
 import { pf, SHARED } from "./pf.ts";
@@ -41,7 +41,7 @@ export const macos: System<Machine> = {
   refuse,
 
   notes(machine, _holdings, { names }) {
-    const before = machine.rules.slice(0, Math.max(machine.rules.indexOf(PRINTED_CALL), 0));
+    const before = machine.rules.slice(0, Math.max(machine.rules.indexOf(CALL), 0));
     const isLocked = accountsOf(machine).accounts.values()
       .some(({ owner }) => names.includes(owner ?? ""));
     return [

@@ -6,9 +6,14 @@ file=/etc/pf.anchors/$anchor
 token=/var/db/fishnet.token
 export PATH=/usr/bin:/bin:/usr/sbin:/sbin LC_ALL=C
 umask 077
+put() {
+  cat <<end
+$1
+end
+}
 call=$(
   cat <<end
-anchor "$anchor"
+anchor "$anchor" all
 end
 )
 if test ! -s $file; then
@@ -32,9 +37,7 @@ list() {
   second=$(pfctl "$@" -s rules 2>>"$errors") || return 1
   test "$first" = "$second" || return 1
   if grep -q DIOC "$errors"; then return 1; fi
-  cat <<end
-$first
-end
+  put "$first"
 }
 
 # The rules of all locked accounts, loaded where they differ: each load may make another program fail.
@@ -43,26 +46,21 @@ loaded() {
   test "$(list -a $anchor)" = "$wanted" || pfctl -a $anchor -f $file 2>/dev/null
 }
 
-# The call among the running rules, all of which stay. -o none: the optimizer, which is on without it,
-# fails under -R where two rules are alike, and then no rule is left and pfctl ends with 0.
+# The call among the running rules, all of which stay: before all that filters, since nobody knows what
+# others pass. -o none: the optimizer, which is on without it, fails under -R where two rules are alike,
+# and then no rule is left and pfctl ends with 0.
 called() {
   rules=$(list) || return 1
-  if grep -qxF "$call all" <<end; then return 0; fi
-$rules
-end
-  load "${rules:+$rules
-}$call"
-  if test "$(list)" = "${rules:+$rules
-}$call all"; then return 0; fi
+  if put "$rules" | grep -qxF "$call"; then return 0; fi
+  scrub="^(no )?scrub"
+  wanted=$(put "$rules" | grep -E "$scrub"; put "$call"; put "$rules" | grep -vE "$scrub")
+  load "$wanted"
+  if test "$(list)" = "$wanted"; then return 0; fi
   echo "pf did not take the running rules as they were: they are put back" >&2
   load "$rules"
   return 1
 }
-load() {
-  pfctl -o none -R -f - 2>/dev/null <<end
-$1
-end
-}
+load() { put "$1" | pfctl -o none -R -f - 2>/dev/null; }
 
 # A reference of our own keeps pf on. References end at a restart, and when somebody turns pf off.
 referenced() {
