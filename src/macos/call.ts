@@ -10,11 +10,11 @@
 import { FishnetError } from "../errors.ts";
 import { feed, quoted, sudo } from "../line.ts";
 import type { Step } from "../lock/piece.ts";
-import { calledIn, type Machine, type Shared } from "./machine.ts";
+import { APPLES, calledIn, type Machine, type Shared } from "./machine.ts";
 import { ANCHOR } from "./rules.ts";
 
 /** The call, as pfctl prints it and reads it back. */
-export const CALL = `anchor "${ANCHOR}" all`;
+const CALL = `anchor "${ANCHOR}" all`;
 
 /** The call. */
 export const call: Shared = {
@@ -58,22 +58,28 @@ export function rulesWithoutCall({ rules }: Machine): string[] {
 const SCRUB = /^(no )?scrub/;
 
 /** The first rule that may let pass at once what our anchor should judge. */
-const shadowIn = (rules: readonly string[], { called, below = [] }: Machine) =>
+const shadowIn = (rules: readonly string[], { called }: Machine) =>
   rules.find((rule) =>
     PASSES_QUICK.test(rule) ||
     calledIn([rule]).some((anchor) => mayPassQuick(called.get(anchor))) ||
-    rule === APPLES_CALL && below.some((one) => PASSES_OUT_QUICK.test(one))
+    // What Apple itself loads below its own passes only what comes in.
+    rule === APPLES_CALL && called.get(APPLES)?.some((one) => PASSES_OUT_QUICK.test(one))
   );
 
 const PASSES_QUICK = /^\s*pass\b.* quick\b/;
-
-/** It stands in macOS's own pf.conf. What Apple itself loads below it passes only what comes in. */
-export const APPLES_CALL = 'anchor "com.apple/*" all';
 const PASSES_OUT_QUICK = /^\s*pass (?!in\b).*\bquick\b/;
+const APPLES_CALL = `anchor "${APPLES}" all`;
 
 /** Rules that pfctl did not print, or that call others, may do anything. */
 function mayPassQuick(rules: readonly string[] | undefined): boolean {
   return rules?.some((rule) => PASSES_QUICK.test(rule) || /^\s*anchor\b/.test(rule)) ?? true;
+}
+
+/** What is called before our anchor, and may pass at once later what cannot be seen there now. */
+export function calledBefore({ rules, called }: Machine): string[] {
+  const before = rules.slice(0, Math.max(rules.indexOf(CALL), 0));
+  const isUntold = called.get(APPLES) === undefined && before.includes(APPLES_CALL);
+  return [...calledIn(before), ...(isUntold ? [APPLES] : [])];
 }
 
 const LOAD = ["pfctl", "-o", "none", "-R", "-f", "-"];

@@ -41,10 +41,11 @@ export interface Machine {
   readonly rules: readonly string[];
   /** Translation and dummynet, as they are printed: a load of the rules must not touch them. */
   readonly beside: string;
-  /** The rules of the anchors that the main rules call; undefined where they cannot be told. */
+  /**
+   * The rules of the anchors that the main rules call, and of those below com.apple, where others
+   * load theirs too; undefined where they cannot be told.
+   */
   readonly called: ReadonlyMap<string, readonly string[] | undefined>;
-  /** The rules of the anchors below com.apple, where others load theirs too; undefined likewise. */
-  readonly below: readonly string[] | undefined;
   /** What is loaded in our own anchor. */
   readonly loaded: readonly string[];
   /** The interfaces that pf looks at no packet of (`set skip`). */
@@ -86,57 +87,51 @@ export async function readMachine(
   accounts: readonly string[],
 ): Promise<Machine> {
   const list = (words: readonly string[], missing?: RegExp) => believed(ask, words, missing);
+  /** `NAME/*` calls all that is below NAME: pfctl prints no rule of it where it is asked for that. */
+  const rulesOf = async (call: string) => {
+    if (!call.endsWith("/*")) return await list(["-a", call, "-s", "rules"]);
+    const names = await list(["-a", call.slice(0, -2), "-v", "-s", "Anchors"], NO_ANCHOR);
+    if (names === undefined) return undefined;
+    const below = await Promise.all(
+      names.map((name) => list(["-a", name.trim(), "-s", "rules"], NO_ANCHOR)),
+    );
+    return below.every((rules) => rules !== undefined) ? below.flat() : undefined;
+  };
   const files = await look([PF_CONF, RULES_FILE, TOKEN_FILE, SCRIPT_FILE, PLIST_FILE]);
   // What does not depend on another answer is asked at once.
-  const [lists, said] = await Promise.all([
-    Promise.all([
-      list(["-s", "rules"]),
-      list(["-s", "nat"]),
-      list(["-a", ANCHOR, "-s", "rules"], NO_ANCHOR),
-      list(["-a", "com.apple", "-v", "-s", "Anchors"], NO_ANCHOR),
-    ]),
-    Promise.all([
-      ask(["pfctl", "-s", "info"]),
-      ask(["pfctl", "-s", "dummynet"]), // only macOS knows these, and not in every version
-      ask(["pfctl", "-v", "-s", "Interfaces"]),
-      ask(["pfctl", "-s", "References"]),
-      ask(["launchctl", "print", JOB]),
-    ]),
+  const [main, nat, ours, apples, info, dummynet, interfaces, references, job] = await Promise.all([
+    list(["-s", "rules"]),
+    list(["-s", "nat"]),
+    list(["-a", ANCHOR, "-s", "rules"], NO_ANCHOR),
+    rulesOf(APPLES),
+    ask(["pfctl", "-s", "info"]),
+    ask(["pfctl", "-s", "dummynet"]), // only macOS knows these, and not in every version
+    ask(["pfctl", "-v", "-s", "Interfaces"]),
+    ask(["pfctl", "-s", "References"]),
+    ask(["launchctl", "print", JOB]),
   ]);
-  const [info, dummynet, interfaces, references, job] = said;
   const status = /^Status: (Enabled|Disabled)\b/m.exec(info.stdout)?.[1];
   if (status === undefined) {
-    const error = info.stderr.trim().split("\n").at(-1);
-    throw new UnreadableError(`pf's state could not be read: ${error || "pfctl said nothing"}`);
+    unreadable(info.stderr.trim().split("\n").at(-1) || "pfctl said nothing");
   }
   const failed = [interfaces, references].find(({ stderr }) => stderr.includes("DIOC"));
-  if (failed !== undefined) {
-    throw new UnreadableError(`pf's state could not be read: ${failed.stderr.trim()}`);
-  }
-  const rules = linesOf(lists[0] ?? unreadable("its rules"));
-  const nat = lists[1] ?? unreadable("its translation rules");
-  const loaded = linesOf(lists[2] ?? unreadable("the rules of our anchor"));
+  if (failed !== undefined) unreadable(failed.stderr.trim());
+  const rules = main ?? unread("its rules");
+  const loaded = ours ?? unread("the rules of our anchor");
+  const beside = [...nat ?? unread("its translation rules"), dummynet.stdout].join("\n");
   const text = (path: string) => files.get(path)?.text;
   const [pfConf, rulesFile, plistFile] = [text(PF_CONF), text(RULES_FILE), text(PLIST_FILE)];
   if (pfConf?.includes("\ufffd")) throw new UnreadableError(`${PF_CONF} is not UTF-8: correct it`);
-  const rulesIn = async (name: string, missing?: RegExp) => {
-    const text = await list(["-a", name, "-s", "rules"], missing);
-    return text === undefined ? undefined : linesOf(text);
-  };
-  // A name a line, indented.
-  const names = lists[3] === undefined ? undefined : linesOf(lists[3]).map((line) => line.trim());
-  const [anchors, below, people] = await Promise.all([
-    Promise.all(calledIn(rules).map(async (name) => [name, await rulesIn(name)] as const)),
-    names && Promise.all(names.map((name) => rulesIn(name, NO_ANCHOR))),
+  const [called, people] = await Promise.all([
+    Promise.all(calledIn(rules).map(async (name) => [name, await rulesOf(name)] as const)),
     readAccounts(ask, accounts, `${rulesFile ?? ""}\n${loaded.join("\n")}`),
   ]);
   return {
     ...people,
     enabled: status === "Enabled",
     rules,
-    beside: `${nat}${dummynet.stdout}`,
-    called: new Map(anchors),
-    below: below?.every((rules) => rules !== undefined) ? below.flat() : undefined,
+    beside,
+    called: new Map([...called, [APPLES, apples]]),
     loaded,
     skipped: [...interfaces.stdout.matchAll(/^(\S+) \(skip\)/gm)].map(([, name]) => name!),
     tokens: tokensIn(references.stdout),
@@ -150,6 +145,9 @@ export async function readMachine(
   };
 }
 
+/** What macOS's own pf.conf calls. */
+export const APPLES = "com.apple/*";
+
 /** The token that a file or a message of `pfctl -E` holds. */
 export function tokenIn(text: string | undefined): string | undefined {
   return /^Token : (\d+)$/m.exec(text ?? "")?.[1];
@@ -162,7 +160,7 @@ export function calledIn(rules: readonly string[]): string[] {
 }
 
 /**
- * What pfctl prints of rules; undefined where it does not print the same twice without an error.
+ * The lines that pfctl prints; undefined where it does not print the same twice without an error.
  *
  * @param missing what it says of a list that is not there, and so is empty
  */
@@ -170,7 +168,7 @@ async function believed(
   ask: Ask,
   words: readonly string[],
   missing?: RegExp,
-): Promise<string | undefined> {
+): Promise<string[] | undefined> {
   const once = async () => {
     const { exitCode, stdout, stderr } = await ask(["pfctl", ...words]);
     if (stdout === "" && missing?.test(stderr)) return "";
@@ -178,7 +176,7 @@ async function believed(
   };
   for (let tries = 0; tries < 5; tries++) {
     const [first, second] = await Promise.all([once(), once()]);
-    if (first !== undefined && first === second) return first;
+    if (first !== undefined && first === second) return linesOf(first);
   }
   return undefined;
 }
@@ -234,8 +232,8 @@ function linesOf(text: string): string[] {
   return text.split("\n").filter((line) => line.trim() !== "");
 }
 
-function unreadable(what: string): never {
-  throw new UnreadableError(
-    `pf's state could not be read: ${what} changed at each look; run this again`,
-  );
+const unread = (what: string) => unreadable(`${what} changed at each look; run this again`);
+
+function unreadable(why: string): never {
+  throw new UnreadableError(`pf's state could not be read: ${why}`);
 }

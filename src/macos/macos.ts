@@ -10,9 +10,9 @@ import { single } from "../lock/uid_range.ts";
 import type { System } from "../system.ts";
 import { accountsOf } from "./accounts.ts";
 import { skipFault, translationFault } from "./anchor.ts";
-import { APPLES_CALL, CALL, rulesWithoutCall } from "./call.ts";
+import { calledBefore, rulesWithoutCall } from "./call.ts";
 import { daemon } from "./daemon.ts";
-import { calledIn, type Machine, readMachine } from "./machine.ts";
+import { type Machine, readMachine } from "./machine.ts";
 import { pf, SHARED } from "./pf.ts";
 import { pfConfWithoutOurs } from "./pf_conf.ts";
 
@@ -41,7 +41,6 @@ export const macos: System<Machine> = {
   refuse,
 
   notes(machine, _holdings, { names }) {
-    const before = machine.rules.slice(0, Math.max(machine.rules.indexOf(CALL), 0));
     const isLocked = accountsOf(machine).accounts.values()
       .some(({ owner }) => names.includes(owner ?? ""));
     return [
@@ -49,10 +48,7 @@ export const macos: System<Machine> = {
         "Internet Sharing, virtual machines and some VPNs replace pf's rules: " +
         "without --persist nothing puts the lock back",
       ]),
-      ...[
-        ...calledIn(before),
-        ...(machine.below === undefined && before.includes(APPLES_CALL) ? ["com.apple/*"] : []),
-      ].map((anchor) =>
+      ...calledBefore(machine).map((anchor) =>
         `the anchor "${anchor}" is called before ours: what it passes quick, ours does not see`
       ),
     ];

@@ -106,6 +106,22 @@ standInTest("what could pass packets past our call stands below it", async (mac)
   assertEquals(await mac.state(), before);
 });
 
+standInTest("what a call with a star leads to may pass first, too", async (mac) => {
+  await mac.applied("enable", { accounts: [A] });
+  const main = await mac.must("pfctl", "-s", "rules");
+  const load = ["pfctl", "-o", "none", "-R", "-f", "-"];
+  await mac.feed("block drop all\n", "pfctl", "-a", "vpn/100.block", "-f", "-");
+  await mac.feed(main.replace(/^anchor/m, 'anchor "vpn/*" all\nanchor'), ...load);
+  assertEquals(faults((await mac.status(A))[0]!), []);
+  await mac.feed("pass out quick on utun4 all\n", "pfctl", "-a", "vpn/200.pass", "-f", "-");
+  assertStringIncludes(
+    faults((await mac.status(A))[0]!)[0]!,
+    'before it stands "anchor "vpn/*" all"',
+  );
+  await mac.applied("enable", { accounts: [A] });
+  assertEquals(faults((await mac.status(A))[0]!), []);
+});
+
 standInTest(
   "a call that something else has come to stand before is moved above it",
   async (mac) => {

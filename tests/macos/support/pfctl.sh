@@ -48,17 +48,21 @@ case "$*" in
   ;;
 "-s rules") list main ;;
 "-s nat" | "-s dummynet") if [ -e "$2" ]; then show "$2"; fi ;;
-"-a com.apple -v -s Anchors")
-  for name in anchors/com.apple+*; do
-    [ ! -e "$name" ] || echo "  ${name#anchors/}" | tr + /
+"-a "*" -v -s Anchors")
+  set -- "$2" anchors/"$(echo "$2" | tr / +)+"*
+  [ -e "$2" ] || echo "Anchor '$1' not found." >&2
+  for name in "$@"; do
+    case $name in anchors/*+*) [ ! -e "$name" ] || echo "  ${name#anchors/}" | tr + / ;; esac
   done
   ;;
 "-a "*" -s rules")
-  name=$2
+  # As with Apple's, a star at the end says how much to print, and what is below is not printed for it.
+  name=${2%/\*}
   case $name in */*) name=$(echo "$name" | tr / +) ;; esac
-  if [ -e "anchors/$name" ]; then
-    list "anchors/$name"
-  else
+  set -- "anchors/$name" "anchors/$name+"*
+  if [ -e "$1" ]; then
+    list "$1"
+  elif [ ! -e "$2" ]; then
     echo "pfctl: DIOCGETRULES: Invalid argument" >&2
   fi
   ;;
