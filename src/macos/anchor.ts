@@ -29,13 +29,11 @@ const isLoaded = ({ is }: Piece) => is.startsWith(WHERE_ANCHOR);
 export const rules: Pick<Kind<Machine>, "wanted" | "found" | "make" | "unmake"> = {
   wanted: (lock) => [WHERE_FILE, WHERE_ANCHOR].flatMap((where) => wantedPieces(where, lock)),
   found(machine) {
-    const outside = machine.skipped.filter((device) => device !== "lo0");
-    const loopback = machine.skipped.filter((device) => device === "lo0");
     return [
       ...foundPieces(WHERE_FILE, (machine.rulesFile ?? "").split("\n"), machine),
       ...foundPieces(WHERE_ANCHOR, machine.loaded, machine).map((piece) => {
-        const skipped = piece.is.includes("of loopback") ? loopback : outside;
-        const fault = skipped.length > 0 ? skipFault(skipped) : translationFault(machine);
+        const isOfLoopback = piece.is.includes("of loopback");
+        const fault = unseen(machine, (device) => (device === "lo0") === isOfLoopback);
         return fault === undefined ? piece : { fault, ...piece };
       }),
     ];
@@ -70,14 +68,18 @@ export const rules: Pick<Kind<Machine>, "wanted" | "found" | "make" | "unmake"> 
   },
 };
 
-/** What pf does not look at, no rule holds. */
-export function skipFault(devices: readonly string[]): string {
-  return `pf looks at no packet of ${devices.join(", ")}: ` +
-    `take "set skip" out of /etc/pf.conf and restart`;
-}
-
-/** Translation comes first, and with `pass` no filter rule is asked (xnu, pf_test_rule: natpass). */
-export function translationFault({ beside }: Machine): string | undefined {
+/**
+ * Why no rule of ours is asked about some packets: pf looks at none of a device, or lets them pass in
+ * translation, which comes first (xnu, pf_test_rule: natpass).
+ */
+export function unseen(
+  { skipped, beside }: Machine,
+  concerns: (device: string) => boolean,
+): string | undefined {
+  const devices = skipped.filter(concerns).join(", ");
+  if (devices !== "") {
+    return `pf looks at no packet of ${devices}: take "set skip" out of /etc/pf.conf and restart`;
+  }
   const rule = /^(?:nat|binat) pass\b.*/m.exec(beside)?.[0];
   return rule && `pf's rule "${rule}" passes packets before any other is asked: ` +
       `take "pass" out of it`;

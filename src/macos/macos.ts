@@ -9,7 +9,7 @@ import type { LockOfAccount } from "../lock/piece.ts";
 import { single } from "../lock/uid_range.ts";
 import type { System } from "../system.ts";
 import { accountsOf } from "./accounts.ts";
-import { skipFault, translationFault } from "./anchor.ts";
+import { unseen } from "./anchor.ts";
 import { calledBefore, rulesWithoutCall } from "./call.ts";
 import { daemon } from "./daemon.ts";
 import { type Machine, readMachine } from "./machine.ts";
@@ -111,8 +111,7 @@ function refuse(machine: Machine, holdings: Holdings, lock: LockOfAccount): void
       `uid ${uid} of '${name}' is locked already, for '${other}', which had it: disable '${other}' first`,
     );
   }
-  const skipped = machine.skipped.filter((device) => device !== "lo0" || onlyPorts.length > 0);
-  const fault = skipped.length > 0 ? skipFault(skipped) : translationFault(machine);
+  const fault = unseen(machine, (device) => device !== "lo0" || onlyPorts.length > 0);
   if (fault !== undefined) throw new FishnetError(fault);
 }
 

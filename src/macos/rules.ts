@@ -79,8 +79,9 @@ const inRules = (ranges: readonly UidRange[]) =>
 
 /** Any rule of ours, written or printed. */
 const RULE = new RegExp(
-  "^(block (?:return out|drop in) quick on (?:! )?lo0) proto (\\{ tcp udp \\}|tcp|udp) " +
-    "from any to any port (\\{ [\\d: ]+ \\}|\\d+:\\d+) user (?:= )?(\\d+)( flags S/SA)?$",
+  "^(?<front>block (?:return out|drop in) quick on (?:! )?lo0) " +
+    "proto (?<protocols>\\{ tcp udp \\}|tcp|udp) from any to any " +
+    "port (?<ports>\\{ [\\d: ]+ \\}|\\d+:\\d+) user (?:= )?(?<user>\\d+)(?<flags> flags S/SA)?$",
 );
 
 /** The reference page's own rules, which pf does not read: they may be there, and count as nothing. */
@@ -102,56 +103,48 @@ export function readRules(
   for (const line of lines.map((text) => text.trim())) {
     if (line.startsWith("#")) owner = /^# ([A-Za-z_][\w-]*)$/.exec(line)?.[1];
     if (line === "" || line.startsWith("#") || PAGE_RULE.test(line)) continue;
-    const [, front, protocols, ports, user, flags = ""] = RULE.exec(line) ?? [];
-    if (front === undefined) {
+    const user = Number(RULE.exec(line)?.groups?.["user"]);
+    if (Number.isNaN(user)) {
       strange.push(line);
       continue;
     }
-    const entry = found.get(Number(user)) ?? { owner, rules: new Set() };
-    found.set(Number(user), entry);
-    for (const protocol of listed(protocols!)) {
-      for (const range of listed(ports!)) {
-        entry.rules.add(`${front} proto ${protocol} port ${range}${flags}`);
-      }
-    }
+    const entry = found.get(user) ?? { owner, rules: new Set() };
+    found.set(user, entry);
+    for (const rule of printed(line)) entry.rules.add(rule);
   }
   return {
-    accounts: [...found].map(([uid, entry]) => ({
-      uid,
-      ...judged(entry.rules),
-      owner: entry.owner ?? names.get(uid),
-    })),
+    accounts: [...found].map(([uid, { owner = names.get(uid), rules }]) =>
+      judged(uid, owner, rules)
+    ),
     strange,
   };
 }
 
-const listed = (text: string) => text.split(/[{} ]+/).filter((word) => word !== "");
+/** A rule of ours as the rules that pfctl prints of it; none for anything else. */
+function printed(line: string): string[] {
+  const { front, protocols, ports, user, flags = "" } = RULE.exec(line)?.groups ?? {};
+  return listed(protocols).flatMap((protocol) =>
+    listed(ports).map((range) => `${front} proto ${protocol} port ${range} user ${user}${flags}`)
+  );
+}
 
-const BASE = [
-  "block return out quick on ! lo0 proto tcp port 1:65535",
-  "block return out quick on ! lo0 proto udp port 1:65535",
-  "block drop in quick on ! lo0 proto tcp port 1:65535",
-];
-const LOOPBACK_UDP = "block return out quick on lo0 proto udp port 1:65535";
-const LOOPBACK_TCP = /^block return out quick on lo0 proto tcp port (\d+):(\d+) flags S\/SA$/;
+const listed = (text = "") => text.split(/[{} ]+/).filter((word) => word !== "");
 
-function judged(rules: ReadonlySet<string>): Omit<AccountRules, "uid" | "owner"> {
-  const ranges: UidRange[] = [];
-  let unknown = 0;
-  for (const rule of rules) {
-    const [, first, last] = LOOPBACK_TCP.exec(rule) ?? [];
-    if (first !== undefined) ranges.push({ first: Number(first), last: Number(last) });
-    else if (!BASE.includes(rule) && rule !== LOOPBACK_UDP) unknown++;
-  }
-  const base = BASE.some((rule) => rules.has(rule));
-  const isLimited = ranges.length > 0 || rules.has(LOOPBACK_UDP);
-  const whole = unknown === 0 && (!base || BASE.every((rule) => rules.has(rule))) &&
-    (!isLimited || rules.has(LOOPBACK_UDP));
-  return {
-    base,
-    onlyPorts: isLimited ? portsBetween(ranges) : undefined,
-    ...(whole ? {} : { fault: "not all of the rules are there" }),
+function judged(uid: number, owner: string | undefined, rules: ReadonlySet<string>): AccountRules {
+  const texts = [...rules];
+  const ranges = texts.flatMap((rule): UidRange | [] => {
+    const [, first, last] = / on lo0 proto tcp port (\d+):(\d+) /.exec(rule) ?? [];
+    return first === undefined ? [] : { first: Number(first), last: Number(last) };
+  });
+  const account = {
+    uid,
+    owner,
+    base: texts.some((rule) => rule.includes(" on ! lo0 ")),
+    onlyPorts: texts.some((rule) => rule.includes(" on lo0 ")) ? portsBetween(ranges) : undefined,
   };
+  const isWhole =
+    rules.symmetricDifference(new Set(writtenRules(account).flatMap(printed))).size === 0;
+  return isWhole ? account : { ...account, fault: "not all of the rules are there" };
 }
 
 /** The ports that no range holds: ours leave out no more than the fifteen that the command line takes. */
