@@ -104,8 +104,9 @@ async function onThisMac(t: Deno.TestContext): Promise<void> {
       record(`locked: ${what}`, describe(got));
       assertNotEquals(got.outcome, "answered", what);
       assert(await counted() > before, `pf's rules did not count it: ${what}`);
-      // UDP has no answer to wait for; that the kernel refuses to send at once is for the record.
-      if (args[0] === "udp") continue;
+      // UDP has no answer to wait for, and on lo0 pf may have no checksum to answer TCP by
+      // (docs/macos.md): that the kernel refuses at once is for the record there.
+      if (args[0] === "udp" || /^(127|::1$)/.test(args[1]!)) continue;
       assert(got.outcome.startsWith("failed"), `${what}: ${describe(got)}`);
       assert(got.milliseconds < FAST, `${what}: ${describe(got)}`);
     }
