@@ -16,6 +16,12 @@ import { ANCHOR } from "./rules.ts";
 /** The call, as pfctl prints it and reads it back. */
 const CALL = `anchor "${ANCHOR}" all`;
 
+/**
+ * The call before all others, since nobody knows what those will come to pass; without the first line pfctl
+ * takes no scrub rule behind it (pf.conf(5)), which pf has a list of its own for.
+ */
+const FIRST = ["set require-order no", CALL];
+
 /** The call. */
 export const call: Shared = {
   piece: {
@@ -33,14 +39,11 @@ export const call: Shared = {
   make(machine) {
     const why = "call our anchor from the rules that are running, all of which stay";
     if (machine === undefined) {
-      const rules = sudo("pfctl", "-s", "rules");
-      const line = `( ${rules} | grep ^scrub; echo ${quoted(CALL)}; ${rules} | grep -v ^scrub )`;
-      return [{ line: `${line} | ${sudo(...LOAD)}`, why, undo: ["", "", ""] }];
+      const first = FIRST.map((line) => `echo ${quoted(line)}`).join("; ");
+      const line = `( ${first}; ${sudo("pfctl", "-s", "rules")} ) | ${sudo(...LOAD)}`;
+      return [{ line, why, undo: ["", ""] }];
     }
-    // Before all that filters: nobody knows what others will come to pass. Scrub comes first in pf.
-    const others = rulesWithoutCall(machine);
-    const place = others.findLastIndex((rule) => SCRUB.test(rule)) + 1;
-    return [load(others.toSpliced(place, 0, CALL), why, machine)];
+    return [load([...FIRST, ...rulesWithoutCall(machine)], why, machine)];
   },
   unmake(machine) {
     const why = "take the call out of the rules that are running, all of which stay";
@@ -54,8 +57,6 @@ export const call: Shared = {
 export function rulesWithoutCall({ rules }: Machine): string[] {
   return rules.filter((rule) => rule !== CALL);
 }
-
-const SCRUB = /^(no )?scrub/;
 
 /** The first rule that may let pass at once what our anchor should judge. */
 const shadowIn = (rules: readonly string[], { called }: Machine) =>
@@ -103,10 +104,10 @@ function load(rules: readonly string[], why: string, machine: Machine): Step {
 function undoOf(machine: Machine): string {
   const [known, ours] = [[...machine.rules, CALL].join("\n"), CALL].map(quoted);
   const now = 'printf "%s\\n" "$now"';
-  const scrub = quoted(SCRUB.source);
-  const put = machine.rules.includes(CALL)
-    ? `{ ${now} | grep -E ${scrub}; echo ${ours}; ${now} | grep -vE ${scrub} | grep -vxF ${ours}; }`
-    : `${now} | grep -vxF ${ours}`;
+  const first = machine.rules.includes(CALL)
+    ? FIRST.map((line) => `echo ${quoted(line)}; `).join("")
+    : "";
+  const put = `{ ${first}${now} | grep -vxF ${ours}; }`;
   return `now=$(${sudo("pfctl", "-s", "rules")}); ` +
     `if [ -n "$now" ] && ${now} | grep -qvxF ${known}; then ${put} | ${sudo(...LOAD)}; ` +
     `else echo ${quoted(machine.rules.join("\n"))} | ${sudo(...LOAD)}; fi`;

@@ -85,12 +85,14 @@ def parse(file, text):
     table = re.compile(r"table <(\w+)> persist$")
     load = re.compile(r'load anchor "([^"]+)" from "([^"]+)"$')
     found = {"filters": [], "nat": [], "dummynet": [], "tables": [], "loads": []}
-    filters, last = found["filters"], 0
+    filters, last, ordered = found["filters"], 0, True
     for number, line in enumerate(text.splitlines(), 1):
         line = line.split("#")[0].strip()
         if not line:
             continue
-        if m := load.match(line):
+        if m := re.match(r"set require-order (yes|no)$", line):
+            ordered = m.group(1) == "yes"
+        elif m := load.match(line):
             found["loads"].append(m.groups())
         elif m := table.match(line):
             found["tables"].append(m.group(1))
@@ -111,10 +113,12 @@ def parse(file, text):
                         f" port {r} user = {user}{flags or ''}"
                     )
         elif scrub.match(line):
+            if ordered and last > 0:
+                die(f"{file}:{number}: Rules must be in order: options, normalization, queueing, translation, filtering")
             filters.append(line)
         elif m := anchor_call.match(line):
             kind, name = m.group(1), m.group(2)
-            if ORDER.index(kind) < last and kind != "anchor":
+            if ordered and ORDER.index(kind) < last and kind != "anchor":
                 die(f"{file}:{number}: Rules must be in order: options, normalization, queueing, translation, filtering")
             last = max(last, ORDER.index(kind))
             if kind == "scrub-anchor":
