@@ -17,6 +17,10 @@ run(() => {
 
   const locking = fishnet("enable", "--json", "--apply", ...backend, ...ports, ...users);
   if (locking.status !== 0) throw new Error(`not locked: ${message(locking)}`);
+  const root = JSON.parse(locking.stdout).warnings.find(({ reason }) =>
+    reason.startsWith("may use sudo")
+  );
+  if (root) throw new Error(`${root.account} ${root.reason}; ${root.remedy}`);
   const proof = fishnet("verify", ...users);
   process.stdout.write(proof.stdout);
   if (proof.status !== 0) {
@@ -27,9 +31,8 @@ run(() => {
 
 function status(result) {
   const document = result.stdout === "" ? undefined : JSON.parse(result.stdout);
-  if (document?.accounts === undefined || document.state === "unknown") {
-    throw new Error(`the state is unknown: ${message(result)}`);
-  }
+  if (document?.accounts === undefined) throw new Error(message(result));
+  if (document.state === "unknown") throw new Error(`the state is unknown: ${message(result)}`);
   return document;
 }
 

@@ -121,12 +121,27 @@ packagingTest(
       assertEquals((await action.start("post", {})).code, 0);
       assertEquals(await stateOf(), locked);
     });
+    await t.step("an account that may use sudo fails the step, and is let go", async () => {
+      await action.nextJob();
+      const rights = `/etc/netns/${world.inside}/sudoers.d/${agent}`;
+      await Deno.writeTextFile(rights, `${agent} ALL=(ALL) NOPASSWD: ALL\n`, { mode: 0o440 });
+      const locked = await stateOf();
+      try {
+        const { code, stdout } = await action.start("main", { "agent-user": agent });
+        assertEquals(code, 1);
+        assertMatch(stdout, /^::error title=fishnet firewall::\S+ may use sudo/m);
+      } finally {
+        await Deno.remove(rights);
+      }
+      assertEquals((await action.start("post", {})).code, 0);
+      assertEquals(await stateOf(), locked);
+    });
     await t.step("what cannot be locked fails the step in the program's words", async () => {
       await action.nextJob();
       const locked = await stateOf();
       for (
         const [user, words] of [
-          ["nobody_here", /^::error title=fishnet firewall::.*nobody_here/m],
+          ["nobody_here", /^::error title=fishnet firewall::the account 'nobody_here' does not/m],
           ["bad-user!", /^::error .*invalid unix username/m],
           ["", /^::error .*agent-user is empty/m],
         ] as const

@@ -117,6 +117,25 @@ packagingTest(
       assertStringIncludes(stderr, "not locked: NET_ADMIN is missing");
       assert((await sent()).length > 0);
     });
+    await t.step("half a lock from outside, or a route that nobody has, is none", async () => {
+      const uid = await must("id", "-u", agent);
+      const half = ["pref", "77", "uidrange", `${uid.trim()}-${uid.trim()}`, "prohibit"];
+      const refused = async () => {
+        const { code, stderr } = await start(NOTHING, `${SHARE}/report.sh`);
+        assertEquals(code, 1, stderr);
+        assertStringIncludes(stderr, "not locked: NET_ADMIN is missing");
+      };
+      await world.must("ip", "-4", "rule", "add", ...half);
+      await refused();
+      await world.must("ip", "-4", "rule", "del", ...half);
+      for (const family of ["-4", "-6"]) {
+        await world.must("ip", family, "rule", "add", "pref", "78", "prohibit");
+      }
+      await refused();
+      for (const family of ["-4", "-6"]) {
+        await world.must("ip", family, "rule", "del", "pref", "78", "prohibit");
+      }
+    });
     await t.step("with NET_ADMIN it locks, and what the container runs then begins", async () => {
       const { code, stdout, stderr } = await start("+all", "echo", "begun");
       assertEquals([code, stdout], [0, "begun\n"], stderr);

@@ -93,6 +93,15 @@ packagingTest(
         assertStringIncludes(stdout, `"msg": ${JSON.stringify(error.message)}`);
       },
     );
+    await t.step("what is no list, or names one account wrongly, opens no lock", async () => {
+      assertEquals(await changes(play({ fishnet_only_ports: [3777] })), 1);
+      const locked = await world.state();
+      const { code, stdout } = await play({ fishnet_accounts: `${agent}_and_more` });
+      assertEquals(code, 2);
+      assertStringIncludes(stdout, "fishnet_only_ports are lists");
+      assertEquals((await play({ fishnet_accounts: [agent, "nobody_here"] })).code, 2);
+      assertEquals(await world.state(), locked, "no account lost its ports");
+    });
     await t.step("accounts are unlocked, once", async () => {
       const unlock = { fishnet_accounts: [], fishnet_unlocked_accounts: [agent, other] };
       assertEquals(await changes(play(unlock, "--check")), 1);

@@ -14,10 +14,16 @@ may_lock() {
   [ $((0x$effective >> 12 & 1)) -eq 1 ]
 }
 
-# The kernel says so without a packet, and without a right: to a locked uid it denies the route.
+# The kernel says so without a packet, and without a right: to a locked uid it denies the route, in
+# both families, and to another it does not.
 no_route() {
-  ip -4 route get 203.0.113.9 uid "$(id -u "$agent")" 2>&1 | grep -q 'Permission denied'
+  denied -4 203.0.113.9 || return 1
+  [ ! -e /proc/net/if_inet6 ] || denied -6 2001:db8::9
 }
+denied() {
+  asked "$1" "$2" "$(id -u "$agent")" && ! asked "$1" "$2" 65534
+}
+asked() { ip "$1" route get "$2" uid "$3" 2>&1 | grep -q 'Permission denied'; }
 
 lock() {
   if [ "$(id -u)" -ne 0 ]; then
@@ -27,6 +33,7 @@ lock() {
   if ! may_lock; then
     if no_route; then
       echo "locked from outside: $agent has no route, and nothing in this container can change that"
+      [ -z "$ports" ] || echo "whether its loopback is limited to $ports cannot be seen from in here"
       return 0
     fi
     echo "not locked: NET_ADMIN is missing; allow capAdd, or lock by an init container that has it"
@@ -34,9 +41,9 @@ lock() {
   fi
   set -- --backend="$backend" --agent-user="$agent"
   for port in $ports; do set -- "$@" --only-port="$port"; done
-  # On standard output it says that it is done, and on the other what a person should know.
   if said=$("$share/fishnet.sh" firewall enable "$@" --apply 2>&1 >/dev/null </dev/null); then
-    printf 'locked: %s\n%s\n' "$agent" "$said"
+    echo "locked: $agent"
+    "$share/fishnet.sh" firewall status --agent-user="$agent" 2>&1 </dev/null || true
   else
     echo "not locked: $said"
     return 1
