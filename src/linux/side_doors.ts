@@ -11,44 +11,31 @@ import { subordinateRanges } from "./accounts.ts";
 import { SHUTS } from "./iptables_layers.ts";
 import type { Machine } from "./machine.ts";
 import { filePaths, fileWarnings } from "./side_doors/files.ts";
-import {
-  DEVICE_FILES,
-  deviceWarnings,
-  FAMILY_ALIASES,
-  familyWarnings,
-  lentUidsWarnings,
-  mptcpWarnings,
-  peerWarnings,
-  QUEUES,
-  queueWarnings,
-  tunnelWarnings,
-} from "./side_doors/kernel.ts";
+import * as kernel from "./side_doors/kernel.ts";
 import type { Locked } from "./side_doors/locked.ts";
 import MAY from "./side_doors/may.pl" with { type: "text" };
-import {
-  CALLED_FILES,
-  calledWarnings,
-  FAIL2BAN,
-  fail2banWarnings,
-  groupWarnings,
-  requestKeyWarnings,
-  sudoNameWarnings,
-  sudoWarnings,
-} from "./side_doors/rights.ts";
+import * as rights from "./side_doors/rights.ts";
 import { connectionWarnings, proxyWarnings, relayWarnings } from "./side_doors/sockets.ts";
 import { SETTINGS, SUDO_NAMES } from "./sudo_names.ts";
 
 /** Beyond this many, an account is asked about only by name: `sudo -l` takes a while for each. */
 const MAX_ACCOUNTS = 20;
 
+const REQUEST_KEY = "/sbin/request-key";
+const NSRESOURCED = "/run/systemd/io.systemd.NamespaceResource";
+
 /** What is asked of packets' ways out of the kernel, of accounts' names, and of uids. */
 const FILES = [
   ...["/proc/net/protocols", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/modules_disabled"],
-  ...[QUEUES, ...DEVICE_FILES],
-  ...["/etc/nsswitch.conf", "/etc/request-key.conf", "/etc/request-key.d/*.conf"],
+  ...["/etc/nsswitch.conf", REQUEST_KEY, "/etc/request-key.conf", "/etc/request-key.d/*.conf"],
+  ...[
+    NSRESOURCED,
+    kernel.QUEUES,
+    ...kernel.DEVICE_FILES,
+    ...rights.CALLED_FILES,
+    ...rights.FAIL2BAN,
+  ],
 ];
-const REQUEST_KEY = "/sbin/request-key";
-const NSRESOURCED = "/run/systemd/io.systemd.NamespaceResource";
 
 /** The warnings for accounts that anything of a lock is there for. */
 export async function sideDoors(
@@ -95,14 +82,14 @@ export async function doorWarnings(
 ): Promise<Warning[]> {
   if (accounts.length === 0) return [];
   const asked = accounts.slice(0, MAX_ACCOUNTS);
-  const files = await look([...FILES, REQUEST_KEY, NSRESOURCED, ...CALLED_FILES, ...FAIL2BAN]);
+  const files = await look(FILES);
   const file = (path: string) => files.get(path)?.text ?? "";
   // Without the first, the kernel asks nobody for a module (proc_sys_kernel(5)); the second forbids it.
   const autoloads = file("/proc/sys/kernel/modprobe").trim() !== "" &&
     file("/proc/sys/kernel/modules_disabled").trim() === "0";
-  const printed = async (...words: readonly string[]) => {
-    const { exitCode, stdout } = await ask(words);
-    return exitCode === 0 ? stdout : "";
+  const printed = async (isNeeded: boolean, ...words: readonly string[]) => {
+    const answer = isNeeded ? await ask(words) : undefined;
+    return answer?.exitCode === 0 ? answer.stdout : "";
   };
   const [socketList, may, modules, endpoints, settings] = await Promise.all([
     // A line for each socket, and an account may have many.
@@ -111,27 +98,25 @@ export async function doorWarnings(
     ask(["perl", "-e", MAY, ...whatMay(asked)], { seconds: 20 }),
     // A name without a module is an error for modprobe, and the usual case; with --quiet it says nothing.
     autoloads
-      ? ask(["modprobe", "--all", "--dry-run", "--verbose", "--", ...FAMILY_ALIASES])
+      ? ask(["modprobe", "--all", "--dry-run", "--verbose", "--", ...kernel.FAMILY_ALIASES])
       : undefined,
-    accounts.every(({ mptcpHeld }) => mptcpHeld) ? "" : printed("ip", "mptcp", "endpoint", "show"),
-    accounts.every(({ sudoHeld }) => sudoHeld) ? "" : printed(...SETTINGS),
+    printed(accounts.some(({ mptcpHeld }) => !mptcpHeld), "ip", "mptcp", "endpoint", "show"),
+    printed(accounts.some(({ sudoHeld }) => !sudoHeld), ...SETTINGS),
   ]);
   const sockets = socketList.exitCode === 0 ? socketList.stdout : undefined;
   // With nothing held, nobody needs to know this machine's own addresses.
-  const addresses = connectionWarnings(accounts, sockets ?? "", "").length === 0
-    ? ""
-    : await printed("ip", "-o", "addr", "show");
-  const of = (word: string, name: string) =>
-    may.stdout.split("\n").filter((line) => line.startsWith(`${word} ${name} `))
-      .map((line) => line.slice(`${word} ${name} `.length)).join("\n");
+  const isHeld = connectionWarnings(accounts, sockets ?? "", "").length > 0;
+  const addresses = await printed(isHeld, "ip", "-o", "addr", "show");
+  const said = (word: string, name: string) =>
+    may.stdout.split("\n").filter((line) => line.startsWith(`${word} ${name} `)).join("\n");
   return [
     ...(sockets === undefined ? [] : proxyWarnings(
       accounts.filter(({ onlyPorts }) => enabling || onlyPorts.length > 0),
       sockets,
     )),
     ...asked.flatMap(({ name }) => [
-      ...sudoWarnings(name, of("sudo", name)),
-      ...groupWarnings(name, of("id", name)),
+      ...rights.sudoWarnings(name, said("sudo", name)),
+      ...rights.groupWarnings(name, said("id", name)),
     ]),
     ...(may.exitCode === 0
       ? fileWarnings(asked, may.stdout)
@@ -142,17 +127,17 @@ export async function doorWarnings(
         remedy: "see ss -s, and end what holds them",
       }]
       : connectionWarnings(accounts, sockets, addresses, enabling)),
-    ...sudoNameWarnings(accounts, settings),
-    ...calledWarnings(accounts, files),
-    ...fail2banWarnings(files),
-    ...familyWarnings(file("/proc/net/protocols"), modules?.stdout ?? ""),
-    ...mptcpWarnings(accounts, endpoints),
-    ...peerWarnings(may.stdout),
-    ...queueWarnings(accounts, file(QUEUES)),
-    ...deviceWarnings(accounts, files),
-    ...tunnelWarnings(accounts, files),
-    ...(files.has(REQUEST_KEY) ? requestKeyWarnings(requestKeyLines(files)) : []),
-    ...lentUidsWarnings(files.get(NSRESOURCED)?.type === "s", file("/etc/nsswitch.conf")),
+    ...rights.sudoNameWarnings(accounts, settings),
+    ...rights.calledWarnings(accounts, files),
+    ...rights.fail2banWarnings(files),
+    ...kernel.familyWarnings(file("/proc/net/protocols"), modules?.stdout ?? ""),
+    ...kernel.mptcpWarnings(accounts, endpoints),
+    ...kernel.peerWarnings(may.stdout),
+    ...kernel.queueWarnings(accounts, file(kernel.QUEUES)),
+    ...kernel.deviceWarnings(accounts, files),
+    ...kernel.tunnelWarnings(accounts, files),
+    ...(files.has(REQUEST_KEY) ? rights.requestKeyWarnings(requestKeyLines(files)) : []),
+    ...kernel.lentUidsWarnings(files.get(NSRESOURCED)?.type === "s", file("/etc/nsswitch.conf")),
     ...relayWarnings(accounts, sockets ?? ""),
     ...(accounts.length > asked.length
       ? [{
@@ -164,14 +149,12 @@ export async function doorWarnings(
 }
 
 /** What `may.pl` is told. */
-function whatMay(asked: readonly Locked[]): string[] {
-  return [
-    ...asked.filter(({ name }) => /^[A-Za-z_][\w.-]*\$?$/.test(name))
-      .map(({ name }) => `account ${name}`),
-    ...asked.flatMap(({ ranges }) => ranges.map(({ first }) => `uid ${first}`)),
-    ...filePaths(),
-  ];
-}
+const whatMay = (asked: readonly Locked[]): string[] => [
+  ...asked.map(({ name }) => name).filter((name) => /^[A-Za-z_][\w.-]*\$?$/.test(name))
+    .map((name) => `account ${name}`),
+  ...asked.flatMap(({ ranges }) => ranges.map(({ first }) => `uid ${first}`)),
+  ...filePaths(),
+];
 
 const couldNotTell = (why: string): Warning => ({
   reason: `what the accounts could do through somebody else could not be read${why}`,

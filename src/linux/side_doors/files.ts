@@ -7,7 +7,7 @@
 import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
 import { RESOLVERS } from "../resolver.ts";
-import type { Locked } from "./locked.ts";
+import { type Locked, ONLY_PORT } from "./locked.ts";
 
 /** Control sockets whose owner does what it is told as root, in a network of its own choice. */
 const ROOT_SOCKETS = [
@@ -45,41 +45,38 @@ const ASKING_SOCKETS: Readonly<Record<string, string>> = {
   "/run/mullvad-vpn": "Mullvad's daemon connect to a proxy of its choice",
 };
 
-/** The folders that programs are in, where the helpers are none of their own. */
-const FOLDERS = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
-
 /**
  * Programs that send packets, or have them sent, and are setuid root on some systems: their
  * sockets are root's then. Where ping has a capability instead, its socket is still the account's.
  */
-const HELPERS: Readonly<Record<string, readonly string[]>> = {
-  "sends packets as root": [
-    ...["ping", "ping6", "traceroute", "traceroute6", "arping", "mtr", "mtr-packet"],
-    ...["mount.nfs", "mount.cifs", "mount.davfs", "pppd", "netselect", "clockdiff"],
-    ...["fping", "fping6"],
-    ...["rsh", "rlogin", "rcp", "rsh-redone-rsh", "rsh-redone-rlogin", "oping", "noping"],
-    ...["tcptraceroute", "tcptraceroute.mt", "inetutils-traceroute"],
-    ...["ndisc6", "rdisc6", "rltraceroute6", "tracert6", "tcptraceroute6"],
-    ...["netkit-rsh", "netkit-rlogin", "netkit-rcp", "uucp", "uux", "/usr/lib/uucp/uucico"],
-    ...["/usr/lib/nagios/plugins/check_icmp", "/usr/lib/nagios/plugins/check_dhcp"],
-  ],
-  "asks DNS, and who it names, as root": ["ksu"],
-  "sends mail for whoever asks": [
-    ...["exim4", "exim", "sendmail", "postdrop", "smtpctl", "dma", "nullmailer-queue"],
-  ],
-  "gives a network of its own": [
-    "firejail",
-    "/usr/lib/qemu/qemu-bridge-helper",
-    "/usr/libexec/qemu-bridge-helper",
-    "/usr/lib/lxc/lxc-user-nic",
-    "/usr/lib/x86_64-linux-gnu/lxc/lxc-user-nic",
-    "/usr/lib/aarch64-linux-gnu/lxc/lxc-user-nic",
-    "/usr/libexec/lxc/lxc-user-nic",
-    "/usr/lib/virtualbox/VBoxHeadless",
-    "/usr/lib/virtualbox/VirtualBoxVM",
-    "/usr/lib/vmware/bin/vmware-vmx",
-  ],
+const HELPERS: Readonly<Record<string, string>> = {
+  "sends packets as root": `
+    ping ping6 traceroute traceroute6 arping mtr mtr-packet mount.nfs mount.cifs mount.davfs pppd
+    netselect clockdiff fping fping6 rsh rlogin rcp rsh-redone-rsh rsh-redone-rlogin oping noping
+    tcptraceroute tcptraceroute.mt inetutils-traceroute ndisc6 rdisc6 rltraceroute6 tracert6
+    tcptraceroute6 netkit-rsh netkit-rlogin netkit-rcp uucp uux /usr/lib/uucp/uucico
+    /usr/lib/nagios/plugins/check_icmp /usr/lib/nagios/plugins/check_dhcp`,
+  "asks DNS, and who it names, as root": "ksu",
+  "sends mail for whoever asks": "exim4 exim sendmail postdrop smtpctl dma nullmailer-queue",
+  "gives a network of its own": `
+    firejail /usr/lib/qemu/qemu-bridge-helper /usr/libexec/qemu-bridge-helper
+    /usr/lib/lxc/lxc-user-nic /usr/lib/x86_64-linux-gnu/lxc/lxc-user-nic
+    /usr/lib/aarch64-linux-gnu/lxc/lxc-user-nic /usr/libexec/lxc/lxc-user-nic
+    /usr/lib/virtualbox/VBoxHeadless /usr/lib/virtualbox/VirtualBoxVM
+    /usr/lib/vmware/bin/vmware-vmx`,
 };
+
+/** The folders that programs are in, where the helpers are none of their own. */
+const FOLDERS = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
+
+/** What the helper does that may be at a path. */
+const DOES_AT = new Map(
+  Object.entries(HELPERS).flatMap(([does, names]) =>
+    names.trim().split(/\s+/).flatMap((name) =>
+      name.startsWith("/") ? [name] : FOLDERS.map((folder) => `${folder}/${name}`)
+    ).map((path) => [path, does] as const)
+  ),
+);
 
 /** Capabilities with which no rule for a uid holds, or that are as good as root: capabilities(7). */
 const CAPABILITIES = [
@@ -99,28 +96,17 @@ const HARMLESS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** What `may.pl` is told of files. */
-export function filePaths(): string[] {
-  const run = Object.values(HELPERS).flat().flatMap((name) =>
-    name.startsWith("/") ? [name] : FOLDERS.map((folder) => `${folder}/${name}`)
-  );
-  return [
-    ...[...ROOT_SOCKETS, ...Object.keys(ASKING_SOCKETS)].map((path) => `write ${path}`),
-    ...run.map((path) => `run ${path}`),
-  ];
-}
+export const filePaths = (): string[] => [
+  ...[...ROOT_SOCKETS, ...Object.keys(ASKING_SOCKETS)].map((path) => `write ${path}`),
+  ...[...DOES_AT.keys()].map((path) => `run ${path}`),
+];
 
 /** The warnings of what `may.pl` found. */
 export function fileWarnings(accounts: readonly Locked[], lines: string): Warning[] {
-  const found = new Map<string, Set<number>>();
-  for (const [, uid, what] of lines.matchAll(/^(\d+) ((?:write|run|cap) \/.*)$/gm)) {
-    found.set(what!, (found.get(what!) ?? new Set()).add(Number(uid)));
-  }
-  const blind: Warning[] = !/^no getcap$/m.test(lines) ? [] : [{
-    reason: "which programs have capabilities cannot be told without getcap",
-    remedy: "install getcap (the package libcap2-bin, or libcap)",
-  }];
-  const warnings = [...found].flatMap(([what, uids]): Warning[] => {
-    const [, kind, path = ""] = /^(\w+) (.*)$/.exec(what)!;
+  const found = Map.groupBy(lines.matchAll(FOUND), ([, , what]) => what!);
+  const warnings = [...found.values()].flatMap((matches): Warning[] => {
+    const [, , , kind, path = ""] = matches[0]!;
+    const uids = new Set(matches.map(([, uid]) => Number(uid)));
     const meant = accounts.filter(({ uid, ranges }) =>
       uids.has(uid) || ranges.some(({ first }) => uids.has(first))
     );
@@ -128,13 +114,19 @@ export function fileWarnings(accounts: readonly Locked[], lines: string): Warnin
       return meant.map((account) => socketWarning(path, account, uids.has(account.uid)));
     }
     const warning = kind === "run" ? helperWarning(path) : capabilityWarning(path);
-    if (warning === undefined) return [];
     // What many may do is of nobody.
     const isOnes = meant.length === 1 && accounts.length > 1;
-    return [isOnes ? { account: meant[0]!.name, ...warning } : warning];
+    return warning === undefined
+      ? []
+      : [{ ...(isOnes && { account: meant[0]!.name }), ...warning }];
   });
-  return [...warnings, ...blind];
+  return !/^no getcap$/m.test(lines) ? warnings : [...warnings, {
+    reason: "which programs have capabilities cannot be told without getcap",
+    remedy: "install getcap (the package libcap2-bin, or libcap)",
+  }];
 }
+
+const FOUND = /^(\d+) ((write|run|cap) (\/.*))$/gm;
 
 function socketWarning(path: string, { name: account, onlyPorts }: Locked, own: boolean): Warning {
   const does = ASKING_SOCKETS[path];
@@ -146,24 +138,24 @@ function socketWarning(path: string, { name: account, onlyPorts }: Locked, own: 
       remedy: "take that right from it",
     };
   }
-  const remedy = !own
-    ? `take the lines of ${account} out of /etc/subuid and /etc/subgid, and end what runs with them`
-    : !RESOLVERS.some(({ socket }) => socket === path)
-    ? `setfacl -m u:${account}:--- ${path}, whenever its service starts`
-    : onlyPorts.length === 0
-    ? "enable again with --only-port and the proxy's port"
+  const again = onlyPorts.length === 0
+    ? ONLY_PORT
     : "install setfacl (the package acl), and enable again";
-  return { account, reason: `${who}may have ${does} (${path})`, remedy };
+  const shut = RESOLVERS.some(({ socket }) => socket === path)
+    ? again
+    : `setfacl -m u:${account}:--- ${path}, whenever its service starts`;
+  const take = `take the lines of ${account} out of /etc/subuid and /etc/subgid`;
+  return {
+    account,
+    reason: `${who}may have ${does} (${path})`,
+    remedy: own ? shut : `${take}, and end what runs with them`,
+  };
 }
 
 function helperWarning(path: string): Warning | undefined {
-  const name = path.split("/").at(-1)!;
-  const does = Object.entries(HELPERS).find(([, names]) =>
-    names.some((one) => one.split("/").at(-1) === name)
-  )?.[0];
-  if (does === undefined) return undefined;
-  const bit = ["postdrop", "smtpctl", "dma"].includes(name) ? "setgid" : "setuid root";
-  return {
+  const does = DOES_AT.get(path);
+  const bit = /\/(?:postdrop|smtpctl|dma)$/.test(path) ? "setgid" : "setuid root";
+  return does === undefined ? undefined : {
     reason: `${path} is ${bit} and ${does}, whoever runs it`,
     remedy: `chmod ug-s ${path}, or let only trusted groups run it`,
   };

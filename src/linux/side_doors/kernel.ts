@@ -8,7 +8,7 @@ import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
 import type { Files } from "../../statements.ts";
 import { isOf } from "../../lock/uid_range.ts";
-import { type Locked, whose } from "./locked.ts";
+import { type Locked, ONLY_PORT, warningOf, withoutPorts } from "./locked.ts";
 
 /**
  * Families of sockets that any account may open, of which the kernel sends packets without asking a
@@ -34,36 +34,30 @@ export const FAMILY_ALIASES: readonly string[] = Object.values(FAMILIES);
  * @param autoload what `modprobe --dry-run --verbose` printed: `insmod /…/smc.ko.xz`
  */
 export function familyWarnings(protocols: string, autoload: string): Warning[] {
-  const there = new Set(protocols.split("\n").map((line) => line.split(/\s/)[0]!.toLowerCase()));
-  const loadable = new Set(
-    [...autoload.matchAll(/^insmod \S*\/([\w-]+)\.ko/gm)].map(([, name]) => name!),
-  );
-  const open = Object.keys(FAMILIES).filter((name) => there.has(name) || loadable.has(name));
+  const isThere = (name: string) => new RegExp(`^${name}\\s`, "im").test(protocols);
+  const isLoadable = (name: string) => new RegExp(`^insmod \\S*/${name}\\.ko`, "m").test(autoload);
+  const open = Object.keys(FAMILIES).filter((name) => isThere(name) || isLoadable(name));
   if (open.length === 0) return [];
-  const reboot = open.some((name) => there.has(name)) ? ", and reboot" : "";
+  const names = open.join(", ");
+  const reboot = open.some(isThere) ? ", and reboot" : "";
   return [{
-    reason: `any account may open sockets of ${
-      open.join(", ")
-    }: no rule for a uid holds all they send`,
+    reason: `any account may open sockets of ${names}: no rule for a uid holds all they send`,
     remedy: `printf 'install %s /bin/false\\n' ${open.join(" ")} ` +
       `>/etc/modprobe.d/no-sockets.conf${reboot}`,
   }];
 }
 
 /**
- * With an endpoint, the kernel opens a subflow from an outside address also for a connection over
- * loopback: a packet with bits of the account's choice.
- *
- * @param endpoints what `ip mptcp endpoint show` printed: `10.0.2.15 id 1 subflow dev eth0`
+ * With an endpoint (`10.0.2.15 id 1 subflow dev eth0`), the kernel opens a subflow from an outside
+ * address also for a connection over loopback: a packet with bits of the account's choice.
  */
 export function mptcpWarnings(accounts: readonly Locked[], endpoints: string): Warning[] {
-  const open = accounts.filter(({ mptcpHeld }) => !mptcpHeld);
-  if (open.length === 0 || !/\bid \d+\b/.test(endpoints)) return [];
-  return [{
-    ...whose(open),
-    reason: "MPTCP over loopback sends packets to outside, and the rule against it is not there",
-    remedy: "sysctl -w net.mptcp.enabled=0, and the same line in /etc/sysctl.d",
-  }];
+  if (!/\bid \d+\b/.test(endpoints)) return [];
+  return warningOf(
+    accounts.filter(({ mptcpHeld }) => !mptcpHeld),
+    "MPTCP over loopback sends packets to outside, and the rule against it is not there",
+    "sysctl -w net.mptcp.enabled=0, and the same line in /etc/sysctl.d",
+  );
 }
 
 /**
@@ -84,32 +78,38 @@ export function peerWarnings(may: string): Warning[] {
   }];
 }
 
-/** The queues that programs read, a line each (nfnetlink_queue). */
+/** The queues that programs read, a line each. */
 export const QUEUES = "/proc/net/netfilter/nfnetlink_queue";
 
 /**
  * Packets that wait for a program's word (NFQUEUE: OpenSnitch, say) before they come to the lock's
  * rules: one whose socket is closed meanwhile has no owner any more.
- *
- * @param queues what is in {@link QUEUES}
  */
 export function queueWarnings(accounts: readonly Locked[], queues: string): Warning[] {
-  const open = accounts.filter(({ backend }) => backend !== "nftables");
-  if (open.length === 0 || queues.trim() === "") return [];
-  return [{
-    ...whose(open),
-    reason: "a program decides on packets in a queue: one whose socket is closed meanwhile is " +
+  if (queues.trim() === "") return [];
+  return warningOf(
+    accounts.filter(({ backend }) => backend !== "nftables"),
+    "a program decides on packets in a queue: one whose socket is closed meanwhile is " +
       "nobody's when it comes to the lock",
-    remedy: "enable again with --backend nftables, whose rules come first, or stop that program",
-  }];
+    "enable again with --backend nftables, whose rules come first, or stop that program",
+  );
 }
 
 /** Whose each tap or tun device is, whether it lasts (the kernel's drivers/net/tun.c), and of what kind others are. */
 export const DEVICE_FILES: readonly string[] = [
-  ...["/sys/class/net/*/owner", "/sys/class/net/*/group", "/sys/class/net/*/tun_flags"],
+  ...["owner", "group", "tun_flags", "uevent"].map((name) => `/sys/class/net/*/${name}`),
   "/dev/net/tun",
-  "/sys/class/net/*/uevent",
 ];
+
+/** The devices that have such a file, and what is in it and in the others. */
+function devicesWith(name: string, files: Files) {
+  return [...files.keys()].flatMap((path) => {
+    const [folder, device, file] = /^\/sys\/class\/net\/([^/]+)\/(?=(\w+)$)/.exec(path) ?? [];
+    if (file !== name) return [];
+    const read = (name: string) => files.get(`${folder}${name}`)?.text.trim() ?? "";
+    return [{ device: shown(device!), read }];
+  });
+}
 
 /** Devices that unpack what comes to a UDP port of this machine, from itself as well. */
 const UNPACKING = /^DEVTYPE=(vxlan|geneve|bareudp|gtp|amt|pfcp)$/m;
@@ -119,18 +119,12 @@ const UNPACKING = /^DEVTYPE=(vxlan|geneve|bareudp|gtp|amt|pfcp)$/m;
  * unpacked, and is nobody's from then on: it is answered, bridged or routed.
  */
 export function tunnelWarnings(accounts: readonly Locked[], files: Files): Warning[] {
-  const open = accounts.filter(({ onlyPorts }) => onlyPorts.length === 0);
-  return [...files].flatMap(([path, { text }]) => {
-    const [, kind] = UNPACKING.exec(text) ?? [];
-    const [, device] = /^\/sys\/class\/net\/([^/]+)\/uevent$/.exec(path) ?? [];
-    if (kind === undefined || device === undefined || open.length === 0) return [];
-    return [{
-      ...whose(open),
-      reason: `the ${kind} device ${
-        shown(device)
-      } unpacks what is sent to its UDP port here, and passes on what is in it`,
-      remedy: "enable again with --only-port and the proxy's port",
-    }];
+  return devicesWith("uevent", files).flatMap(({ device, read }) => {
+    const [, kind] = UNPACKING.exec(read("uevent")) ?? [];
+    const passes = "unpacks what is sent to its UDP port here, and passes on what is in it";
+    return kind === undefined
+      ? []
+      : warningOf(withoutPorts(accounts), `the ${kind} device ${device} ${passes}`, ONLY_PORT);
   });
 }
 
@@ -143,45 +137,34 @@ const PERSISTENT = 0x0800;
  */
 export function deviceWarnings(accounts: readonly Locked[], files: Files): Warning[] {
   const anybodyOpens = /[2367]$/.test(files.get("/dev/net/tun")?.mode ?? "");
-  return [...files].flatMap(([path, { text }]) => {
-    const [, device] = /^\/sys\/class\/net\/([^/]+)\/owner$/.exec(path) ?? [];
-    if (device === undefined || text.trim() === "") return [];
-    const number = (name: string) =>
-      Number(files.get(path.replace(/owner$/, name))?.text.trim() || "0");
-    const account = accounts.find((one) => isOf(one, Number(text)));
-    const isAnybodys = anybodyOpens && text.trim() === "-1" && number("group") === -1 &&
-      (number("tun_flags") & PERSISTENT) !== 0;
+  return devicesWith("owner", files).flatMap(({ device, read }) => {
+    const owner = read("owner");
+    const account = owner === "" ? undefined : accounts.find((one) => isOf(one, Number(owner)));
+    const isAnybodys = anybodyOpens && owner === "-1" && read("group") === "-1" &&
+      (Number(read("tun_flags")) & PERSISTENT) !== 0;
     if (account === undefined && !isAnybodys) return [];
+    const may = account === undefined ? "any account may open" : "owns";
     return [{
-      ...(account === undefined ? {} : { account: account.name }),
-      reason: `${account === undefined ? "any account may open" : "owns"} the device ${
-        shown(device)
-      }: what it writes there goes on by bridge or routing`,
-      remedy: `ip link delete ${shown(device)}, or give it to another account`,
+      ...(account && { account: account.name }),
+      reason: `${may} the device ${device}: what it writes there goes on by bridge or routing`,
+      remedy: `ip link delete ${device}, or give it to another account`,
     }];
   });
 }
 
 /**
- * Where accounts get uids that no rule holds. systemd-nsresourced(8) lends ranges to any account that
- * asks, out of one that all share; `subid` in nsswitch.conf may name a plugin for /etc/subuid (subuid(5)).
- *
- * @param nsresourced whether its socket is there
+ * Where accounts get uids that no rule holds: systemd-nsresourced(8) lends ranges to any that asks, out
+ * of one that all share; `subid` in nsswitch.conf may name a plugin for /etc/subuid (subuid(5)).
  */
 export function lentUidsWarnings(nsresourced: boolean, nsswitch: string): Warning[] {
-  const source = /^subid:\s*(\S+)/m.exec(nsswitch)?.[1] ?? "files";
-  return [
-    ...(nsresourced
-      ? [{
-        reason: "systemd-nsresourced lends any account uids that are not locked",
-        remedy: "systemctl mask --now systemd-nsresourced.socket systemd-nsresourced.service",
-      }]
-      : []),
-    ...(source === "files" ? [] : [{
-      reason: `subordinate uids come from ${
-        shown(source)
-      }, and only those in /etc/subuid are locked`,
-      remedy: "have /etc/nsswitch.conf say 'subid: files', with the ranges in /etc/subuid",
-    }]),
-  ];
+  const source = shown(/^subid:\s*(\S+)/m.exec(nsswitch)?.[1] ?? "files");
+  const lent = {
+    reason: "systemd-nsresourced lends any account uids that are not locked",
+    remedy: "systemctl mask --now systemd-nsresourced.socket systemd-nsresourced.service",
+  };
+  const elsewhere = {
+    reason: `subordinate uids come from ${source}, and only those in /etc/subuid are locked`,
+    remedy: "have /etc/nsswitch.conf say 'subid: files', with the ranges in /etc/subuid",
+  };
+  return [...(nsresourced ? [lent] : []), ...(source === "files" ? [] : [elsewhere])];
 }

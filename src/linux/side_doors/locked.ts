@@ -4,7 +4,7 @@
  * @module
  */
 import type { Holder } from "../../lock/holder.ts";
-import type { AccountStatus } from "../../lock/report.ts";
+import type { AccountStatus, Warning } from "../../lock/report.ts";
 
 /** An account of which something of a lock is there. */
 export interface Locked
@@ -15,7 +15,19 @@ export interface Locked
   readonly sudoHeld: boolean;
 }
 
-/** Whose a warning is: of one account, or of nobody by name. */
-export const whose = (
-  accounts: readonly Pick<Locked, "name">[],
-): { readonly account?: string } => accounts.length === 1 ? { account: accounts[0]!.name } : {};
+/** Those whose lock leaves loopback open. */
+export const withoutPorts = (accounts: readonly Locked[]): Locked[] =>
+  accounts.filter(({ onlyPorts }) => onlyPorts.length === 0);
+
+/** What shuts what is on loopback. */
+export const ONLY_PORT = "enable again with --only-port and the proxy's port";
+
+/** A warning of what is open to accounts, where it is to any: of one by name, of several of nobody. */
+export function warningOf(
+  open: readonly Pick<Locked, "name">[],
+  reason: string,
+  remedy: string,
+): Warning[] {
+  if (open.length === 0) return [];
+  return [{ ...(open.length === 1 && { account: open[0]!.name }), reason, remedy }];
+}

@@ -7,7 +7,7 @@
 import type { Warning } from "../../lock/report.ts";
 import type { Files } from "../../statements.ts";
 import { looksNamesUp } from "../sudo_names.ts";
-import { type Locked, whose } from "./locked.ts";
+import { type Locked, ONLY_PORT, warningOf, withoutPorts } from "./locked.ts";
 
 /** Reads what `sudo -l -U` printed. */
 export function sudoWarnings(account: string, text: string): Warning[] {
@@ -25,16 +25,14 @@ export function sudoWarnings(account: string, text: string): Warning[] {
  * @param settings what it prints of them; nothing where no account is open
  */
 export function sudoNameWarnings(accounts: readonly Locked[], settings: string): Warning[] {
+  if (!looksNamesUp(settings)) return [];
   const open = accounts.filter(({ sudoHeld }) => !sudoHeld);
-  if (open.length === 0 || !looksNamesUp(settings)) return [];
-  const again = open.every(({ onlyPorts }) => onlyPorts.length === 0)
-    ? "enable again with --only-port and the proxy's port, or "
-    : "";
-  return [{
-    ...whose(open),
-    reason: "sudo looks any name up, as root, for whoever runs it: sudo -h NAME -l",
-    remedy: `${again}write the line 'Defaults !fqdn' with visudo, behind any other that sets it`,
-  }];
+  const again = withoutPorts(open).length === open.length ? `${ONLY_PORT}, or ` : "";
+  return warningOf(
+    open,
+    "sudo looks any name up, as root, for whoever runs it: sudo -h NAME -l",
+    `${again}write the line 'Defaults !fqdn' with visudo, behind any other that sets it`,
+  );
 }
 
 /** Services that the bus starts, and that ask nobody whether the caller may: what each does for whoever calls. */
@@ -50,14 +48,10 @@ export const CALLED_FILES: readonly string[] = Object.keys(CALLED).map(fileOf);
 
 /** Those that are there, for accounts without ports: with them, the bus denies all calls. */
 export function calledWarnings(accounts: readonly Locked[], files: Files): Warning[] {
-  const open = accounts.filter(({ onlyPorts }) => onlyPorts.length === 0);
-  if (open.length === 0) return [];
-  return Object.entries(CALLED).filter(([service]) => files.has(fileOf(service)))
-    .map(([service, does]) => ({
-      ...whose(open),
-      reason: `${service} ${does} for whoever calls it on D-Bus`,
-      remedy: "enable again with --only-port and the proxy's port",
-    }));
+  return Object.entries(CALLED).flatMap(([service, does]) => {
+    const reason = `${service} ${does} for whoever calls it on D-Bus`;
+    return files.has(fileOf(service)) ? warningOf(withoutPorts(accounts), reason, ONLY_PORT) : [];
+  });
 }
 
 /** fail2ban's socket, and the files in which its setting is overridden (jail.conf(5)). */
@@ -106,13 +100,14 @@ const GROUPS: Readonly<Record<string, string>> = {
 
 /** The groups that lead past the lock, of what `id` printed. */
 export function groupWarnings(account: string, id: string): Warning[] {
-  const groups = [...id.replace(/^.*? groups=/, "").matchAll(/\d+\(([^()]*)\)/g)]
-    .map(([, group]) => group!);
-  return groups.filter((group) => Object.hasOwn(GROUPS, group)).map((group) => ({
-    account,
-    reason: `is in the group ${group}, which ${GROUPS[group]}`,
-    remedy: `gpasswd -d ${account} ${group}, and end its sessions`,
-  }));
+  const groups = id.replace(/^.*? groups=/, "").matchAll(/\d+\(([^()]*)\)/g);
+  return [...groups].flatMap(([, group]) =>
+    !Object.hasOwn(GROUPS, group!) ? [] : [{
+      account,
+      reason: `is in the group ${group}, which ${GROUPS[group!]}`,
+      remedy: `gpasswd -d ${account} ${group}, and end its sessions`,
+    }]
+  );
 }
 
 /**
@@ -123,13 +118,12 @@ export function groupWarnings(account: string, id: string): Warning[] {
  * @param text all of request-key's lines, in the order in which it reads them; none where it is not there
  */
 export function requestKeyWarnings(text: string): Warning[] {
-  const lines = text.split("\n").map((line) => line.trim().split(/\s+/)).filter(([op, type]) =>
-    op === "create" && type === "dns_resolver"
-  );
+  const lines = text.split("\n").map((line) => line.trim().split(/\s+/))
+    .filter(([op, type]) => op === "create" && type === "dns_resolver");
   const first = lines.find(([, , description]) => description === "*");
-  const refuses = (line: readonly string[]) =>
-    /\/keyctl$/.test(line[4] ?? "") && (line[5] === "negate" || line[5] === "reject");
-  if (!lines.some((line) => (line === first || line[2] !== "*") && !refuses(line))) return [];
+  const asks = ([, , , , program = "", action = ""]: readonly string[]) =>
+    !(program.endsWith("/keyctl") && (action === "negate" || action === "reject"));
+  if (!lines.some((line) => (line === first || line[2] !== "*") && asks(line))) return [];
   return [{
     reason: "any account has root look up a name: keyctl request2 dns_resolver NAME",
     remedy: "echo 'create dns_resolver * * /bin/keyctl negate %k 30 %S' " +

@@ -6,23 +6,15 @@
 import { PROXY_PORT } from "../../account.ts";
 import type { Warning } from "../../lock/report.ts";
 import { isOf } from "../../lock/uid_range.ts";
-import { type Locked, whose } from "./locked.ts";
+import { type Locked, ONLY_PORT, warningOf } from "./locked.ts";
 
 /** The states of sockets without a peer. */
 const WAITING = ["LISTEN", "UNCONN"];
 
-/** One socket as `ss -HneS` prints it. */
-interface Socket {
-  readonly protocol: string;
-  readonly state: string;
-  readonly localAddress: string;
-  readonly localPort: number;
-  readonly peerAddress: string;
-  readonly peerPort: number;
-  readonly uid: number;
-}
+type Socket = ReturnType<typeof parseSockets>[number];
 
-function parseSockets(text: string): Socket[] {
+/** The sockets that `ss -HneS` printed. */
+function parseSockets(text: string) {
   return text.split("\n").flatMap((line) => {
     // "s": at its end stands the cgroup's name, which the account may have chosen.
     const match = /^(\S+)\s+(\S+)\s+\d+\s+\d+\s+(\S+):(\d+)\s+(\S+):(\d+|\*)(.*)$/s.exec(line);
@@ -71,7 +63,6 @@ export function connectionWarnings(
     [...addresses.matchAll(/\binet6? ([0-9a-f.:]+)/g)].map(([, address]) => address),
   );
   const all = parseSockets(sockets);
-  const open = all.filter(({ state }) => !WAITING.includes(state));
   const ends = new Set(
     all.map((one) => `${one.localAddress} ${one.localPort} ${one.peerAddress} ${one.peerPort}`),
   );
@@ -80,42 +71,42 @@ export function connectionWarnings(
     isLoopback(peerAddress) || own.has(peerAddress) &&
       (protocol !== "tcp" || state !== "ESTAB" ||
         ends.has(`${peerAddress} ${peerPort} ${localAddress} ${localPort}`));
-  return accounts.flatMap((one) => {
-    const held = open.filter((socket) => isOf(one, socket.uid));
+  return accounts.flatMap((account) => {
+    const { name, onlyPorts } = account;
+    const isLimited = onlyPorts.length > 0;
+    const its = all.filter(({ uid }) => isOf(account, uid));
+    const held = its.filter(({ state }) => !WAITING.includes(state));
     // What comes to a server of its own is no way out.
     const serves = new Set(
-      all.filter(({ state, uid }) => state === "LISTEN" && isOf(one, uid))
-        .map(({ localPort }) => localPort),
+      its.filter(({ state }) => state === "LISTEN").map(({ localPort }) => localPort),
     );
     const outside = held.filter((socket) => !isHere(socket));
-    const isLimited = one.onlyPorts.length > 0;
     const inside = held.filter((socket) =>
       isLimited && socket.protocol === "tcp" && socket.state === "ESTAB" && isHere(socket) &&
-      !one.onlyPorts.includes(socket.peerPort) && !serves.has(socket.localPort)
+      !onlyPorts.includes(socket.peerPort) && !serves.has(socket.localPort)
     );
-    const warning = (some: readonly Socket[], where: string, those: (socket: Socket) => unknown) =>
-      some.length === 0 ? [] : [{
-        account: one.name,
-        reason: `still holds ${some.length} connection(s)${
-          some.some(({ protocol }) => protocol === "sctp") ? " (SCTP)" : ""
-        } ${where} ${[...new Set(some.map(those))].slice(0, 3).join(", ")}`,
-        remedy: "restart its processes",
-      }];
     // Whoever spoke first after the lock has begun a connection for the kernel: what answers is a reply.
-    const datagrams = all.filter(({ protocol, uid }) => protocol === "udp" && isOf(one, uid));
+    const udp = enabling && isLimited ? its.filter(({ protocol }) => protocol === "udp").length : 0;
+    const mayAnswer = `holds ${udp} UDP socket(s) from before the lock, and may answer by them ` +
+      "whoever here sends to it";
     return [
-      ...(enabling && isLimited && datagrams.length > 0
-        ? [{
-          account: one.name,
-          reason: `holds ${datagrams.length} UDP socket(s) from before the lock, and may answer ` +
-            "by them whoever here sends to it",
-          remedy: "restart its processes",
-        }]
-        : []),
-      ...warning(outside, "to outside, to", ({ peerAddress }) => peerAddress),
-      ...warning(inside, "to this machine's port", ({ peerPort }) => peerPort),
-    ];
+      ...(udp > 0 ? [mayAnswer] : []),
+      ...stillHeld(outside, "to outside, to", "peerAddress"),
+      ...stillHeld(inside, "to this machine's port", "peerPort"),
+    ].map((reason) => ({ account: name, reason, remedy: "restart its processes" }));
   });
+}
+
+/** Says of sockets, if there are any, how many they are and where three of them lead to. */
+function stillHeld(
+  some: readonly Socket[],
+  where: string,
+  end: "peerAddress" | "peerPort",
+): string[] {
+  if (some.length === 0) return [];
+  const kind = some.some(({ protocol }) => protocol === "sctp") ? " (SCTP)" : "";
+  const ends = [...new Set(some.map((socket) => socket[end]))].slice(0, 3).join(", ");
+  return [`still holds ${some.length} connection(s)${kind} ${where} ${ends}`];
 }
 
 /** Ports that relays are known by. */
@@ -148,22 +139,18 @@ export function relayWarnings(
   accounts: readonly Pick<Locked, "name" | "onlyPorts">[],
   sockets: string,
 ): Warning[] {
-  const found = new Map<string, { protocol: string; port: number }>();
-  for (const { protocol, state, localPort: port } of parseSockets(sockets)) {
-    if (WAITING.includes(state) && Object.hasOwn(RELAYS, port)) {
-      found.set(`${protocol} ${port}`, { protocol, port });
-    }
-  }
-  return [...found.values()].flatMap(({ protocol, port }) => {
-    const reaching = accounts.filter(({ onlyPorts }) =>
-      onlyPorts.length === 0 || (protocol === "tcp" && onlyPorts.includes(port))
+  const waiting = parseSockets(sockets).filter(({ state }) => WAITING.includes(state));
+  const byPort = Map.groupBy(waiting, ({ protocol, localPort }) => `${protocol} port ${localPort}`);
+  return [...byPort].flatMap(([which, [socket]]) => {
+    const { protocol, localPort: port } = socket!;
+    if (RELAYS[port] === undefined) return [];
+    return warningOf(
+      accounts.filter(({ onlyPorts }) =>
+        onlyPorts.length === 0 || (protocol === "tcp" && onlyPorts.includes(port))
+      ),
+      `${which} on this machine may relay: ${RELAYS[port]}`,
+      `${ONLY_PORT} alone`,
     );
-    if (reaching.length === 0) return [];
-    return [{
-      ...whose(reaching),
-      reason: `${protocol} port ${port} on this machine may relay: ${RELAYS[port]}`,
-      remedy: "enable again with --only-port and the proxy's port alone",
-    }];
   });
 }
 
