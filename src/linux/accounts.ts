@@ -66,7 +66,8 @@ export function subordinateRanges({ ranges }: Subuid, { name, uid }: PasswdEntry
 }
 
 /** The account's own uid, as a piece holds it: in a dry-run, that of its name. */
-export const ownUids = ({ uid }: Lock): Uids => uid === undefined ? "name" : single(uid);
+export const ownUids = ({ uid }: Pick<Lock, "uid">): Uids =>
+  uid === undefined ? "name" : single(uid);
 
 /** The subordinate uids, as pieces hold them: in a dry-run, one piece stands for every range. */
 export const subordinateUids = ({ ranges }: Lock): Uids[] =>

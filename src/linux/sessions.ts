@@ -14,7 +14,7 @@ import { feed, sudo } from "../line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import { single } from "../lock/uid_range.ts";
 import { ownUids } from "./accounts.ts";
-import { bootQuestions, FOLDER, parseBootFile, readBoot } from "./boot/read_boot.ts";
+import { accountFiles, bootQuestions, readBoot } from "./boot/read_boot.ts";
 import type { Machine } from "./machine.ts";
 import probe from "./sessions_probe.sh" with { type: "text" };
 
@@ -22,11 +22,10 @@ import probe from "./sessions_probe.sh" with { type: "text" };
 const CONTROL = "/etc/systemd/system.control";
 
 /** What is set, and how systemd prints it. */
-const PROPERTIES = {
-  IPAddressDeny: { word: "any", shown: ["0.0.0.0/0", "::/0"] },
-  IPAddressAllow: { word: "localhost", shown: ["127.0.0.0/8", "::1/128"] },
-} as const;
-const NAMES = Object.keys(PROPERTIES) as (keyof typeof PROPERTIES)[];
+const PROPERTIES = [
+  { name: "IPAddressDeny", word: "any", shown: "0.0.0.0/0 ::/0" },
+  { name: "IPAddressAllow", word: "localhost", shown: "127.0.0.0/8 ::1/128" },
+];
 
 interface SlicePiece extends Piece {
   readonly slice: string;
@@ -37,108 +36,94 @@ export const sessions: Kind<Machine> = {
   questions: bootQuestions,
   files: [`${CONTROL}/user-*.slice.d/50-IPAddress*.conf`],
 
-  wanted(lock) {
-    return lock.sessions ? [slicePiece(lock)] : [];
-  },
+  wanted: (lock) => lock.sessions ? [slicePiece(lock)] : [],
 
   found(machine) {
-    const { files, units } = readBoot(machine);
-    return [...files].flatMap(([path, { text }]): Found[] => {
-      const uid = new RegExp(`^${FOLDER}/(\\d+)\\.account$`).exec(path)?.[1];
-      const account = parseBootFile(text);
-      if (uid === undefined || !account?.sessions) return [];
-      const slice = sliceOf(uid);
+    const { files, says } = readBoot(machine);
+    return accountFiles(files).flatMap(({ uid, said }): Found[] => {
+      if (!said?.sessions) return [];
+      const piece = slicePiece({ name: said.name, uid });
+      const { slice } = piece;
       if (!isSet(slice, machine)) return [];
-      const properties = units.get(slice);
-      const whole = NAMES.every((name) => {
-        const lines = PROPERTIES[name].shown.map((address) => `${name}=${address}`);
+      const isWhole = PROPERTIES.every(({ name, shown }) => {
         const file = files.get(fileOf(slice, name))?.text ?? "";
         // What is not loaded is read from the files when the account logs in.
-        const words = properties?.get(name)?.split(" ").toSorted().join(" ");
-        return lines.every((line) => file.includes(line)) &&
-          (words === undefined || words === PROPERTIES[name].shown.join(" "));
+        const loaded = says(slice, name)?.split(" ").toSorted().join(" ") ?? shown;
+        return loaded === shown &&
+          shown.split(" ").every((address) => file.includes(`${name}=${address}`));
       });
+      const fault = `the addresses of ${slice} are set otherwise`;
       return [{
-        ...slicePiece({ name: account.name, uid: Number(uid) }),
-        uids: single(Number(uid)),
+        ...piece,
+        uids: single(uid),
         says: { sessions: true },
-        ...(whole ? {} : { fault: `the addresses of ${slice} are set otherwise` }),
+        ...(!isWhole && { fault }),
       }];
     });
   },
 
-  make(pieces, machine) {
-    return (pieces as readonly SlicePiece[]).flatMap((piece) => {
-      if (machine !== undefined) refuseForeign(piece, machine);
+  make: (pieces, machine) =>
+    (pieces as readonly SlicePiece[]).flatMap(({ slice, owner, why }) => {
+      if (machine !== undefined) refuseForeign(slice, owner, machine);
       return [
+        { line: setLine(slice, true), why, undo: [openLines(slice).join(" && ")] },
         {
-          line: setLine(piece.slice, true),
-          why: piece.why,
-          undo: [openLines(piece.slice).join(" && ")],
-        },
-        {
-          line: feed(probe.trimEnd(), "bash", "-s", piece.slice),
+          line: feed(probe.trimEnd(), "bash", "-s", slice),
           why:
             "check that a packet from inside such a session is refused, and one from elsewhere not",
           undo: [""],
         },
       ];
-    });
-  },
+    }),
 
   /**
    * Not `systemctl revert`: that removes an administrator's own files for the slice, too, and left a
    * session blocked (systemd 252).
    */
-  unmake(pieces) {
-    return (pieces as readonly SlicePiece[]).flatMap(({ slice }): Step[] => {
-      const shut = setLine(slice, true);
-      return openLines(slice).map((line, i) => ({
+  unmake: (pieces) =>
+    (pieces as readonly SlicePiece[]).flatMap(({ slice }) =>
+      openLines(slice).map((line, i): Step => ({
         line,
         why: i === 0
           ? "open the account's login sessions"
           : "and what systemd leaves of the setting",
         // Each is taken back by shutting them again, which also writes the files.
-        undo: [shut],
-      }));
-    });
-  },
+        undo: [setLine(slice, true)],
+      }))
+    ),
 };
 
 const fileOf = (slice: string, name: string) => `${CONTROL}/${slice}.d/50-${name}.conf`;
 
 const isSet = (slice: string, { files }: Machine) =>
-  NAMES.some((name) => files.has(fileOf(slice, name)));
-
-const sliceOf = (uid: number | string) => `user-${uid}.slice`;
+  PROPERTIES.some(({ name }) => files.has(fileOf(slice, name)));
 
 function slicePiece(lock: Pick<Lock, "name" | "uid">): SlicePiece {
+  const { name, uid } = lock;
   return {
     is: "login sessions are shut",
     why: "nothing that runs in the account's login sessions reaches another machine",
-    uids: ownUids(lock as Lock),
-    owner: lock.name,
-    slice: sliceOf(lock.uid ?? `$(id -u ${lock.name})`),
+    uids: ownUids(lock),
+    owner: name,
+    slice: `user-${uid ?? `$(id -u ${name})`}.slice`,
   };
 }
 
 function setLine(slice: string, isShut: boolean): string {
-  const words = NAMES.map((name) => `${name}=${isShut ? PROPERTIES[name].word : ""}`);
+  const words = PROPERTIES.map(({ name, word }) => `${name}=${isShut ? word : ""}`);
   return sudo("systemctl", "set-property", slice, ...words);
 }
 
 /** The files and their folder go by themselves when their settings are empty, or not: by version. */
-function openLines(slice: string): string[] {
-  return [
-    setLine(slice, false),
-    sudo("rm", "-f", ...NAMES.map((name) => fileOf(slice, name))),
-    sudo("rmdir", "-p", "--ignore-fail-on-non-empty", `${CONTROL}/${slice}.d`),
-    sudo("systemctl", "daemon-reload"),
-  ];
-}
+const openLines = (slice: string): string[] => [
+  setLine(slice, false),
+  sudo("rm", "-f", ...PROPERTIES.map(({ name }) => fileOf(slice, name))),
+  sudo("rmdir", "-p", "--ignore-fail-on-non-empty", `${CONTROL}/${slice}.d`),
+  sudo("systemctl", "daemon-reload"),
+];
 
 /** @throws {FishnetError} where somebody else has set the addresses: the undo would lose that. */
-function refuseForeign({ slice, owner }: SlicePiece, machine: Machine): void {
+function refuseForeign(slice: string, owner: string | undefined, machine: Machine): void {
   const ours = sessions.found(machine).some((piece) => piece.owner === owner);
   if (ours || !isSet(slice, machine)) return;
   throw new FishnetError(

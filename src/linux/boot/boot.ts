@@ -15,10 +15,17 @@
 import { FishnetError } from "../../errors.ts";
 import { removeFile, restoreFile, writeFile } from "../../lock/file.ts";
 import { sudo } from "../../line.ts";
-import type { Kind, Step } from "../../lock/piece.ts";
+import type { Kind, Piece, Step } from "../../lock/piece.ts";
 import type { Machine } from "../machine.ts";
-import { foundAtBoot } from "./found.ts";
-import { accountPiece, type BootPiece, SHARED, wantedLinks } from "./pieces.ts";
+import {
+  accountPiece,
+  type FilePiece,
+  FOLDER_PIECE,
+  foundAtBoot,
+  LINKS_PIECE,
+  SHARED,
+  wantedLinks,
+} from "./pieces.ts";
 import {
   AGAIN,
   besideUnits,
@@ -49,31 +56,28 @@ export const boot: Kind<Machine> = {
   found: foundAtBoot,
 
   make(pieces, machine) {
-    if (pieces.length === 0) return [];
     const state = readBoot(machine);
-    const own = pieces as readonly BootPiece[];
-    const writes = own.some(({ part, uids }) => part === "file" && uids === undefined);
-    const start = own.some(({ part }) => part === "links")
+    const writes = pieces.some((piece) => isFile(piece) && piece.uids === undefined);
+    const start = pieces.some(isLinks)
       ? startSteps(state, STOP)
       : [...(writes ? [RELOAD] : []), ...renewSteps(state, writes)];
-    return [...own.flatMap((piece) => makeSteps(piece, state)), SYNC, ...start];
+    return [...pieces.flatMap((piece) => makeSteps(piece, state)), SYNC, ...start];
   },
 
   unmake(pieces, machine) {
     const state = readBoot(machine);
-    const own = pieces as readonly BootPiece[];
-    const shared = SHARED.filter((piece) => own.some(({ is }) => is === piece.is)).toReversed();
-    const steps = [...own.filter(({ uids }) => uids !== undefined), ...shared]
+    const shared = SHARED.filter(({ is }) => pieces.some((piece) => piece.is === is)).toReversed();
+    const steps = [...pieces.filter(({ uids }) => uids !== undefined), ...shared]
       .flatMap((piece) => unmakeSteps(piece, state));
-    const stops = shared.some(({ part }) => part === "links");
-    return stops || steps.length === 0 ? steps : [...steps, ...renewSteps(state)];
+    return shared.some(isLinks) || steps.length === 0 ? steps : [...steps, ...renewSteps(state)];
   },
 };
 
-function makeSteps(piece: BootPiece, state: BootState): Step[] {
-  if (piece.part !== "file") {
-    return [piece.part === "folder" ? folderStep(piece, state) : enableStep(piece, state)];
-  }
+const isFile = (piece: Piece): piece is FilePiece => "path" in piece;
+const isLinks = ({ is }: Piece) => is === LINKS_PIECE.is;
+
+function makeSteps(piece: Piece, state: BootState): Step[] {
+  if (!isFile(piece)) return [isLinks(piece) ? enableStep(state) : folderStep(state)];
   const { path, text, why } = piece;
   const place = state.files.get(path);
   const back = place?.type === "l"
@@ -82,18 +86,16 @@ function makeSteps(piece: BootPiece, state: BootState): Step[] {
   return writeFile(path, text.trimEnd(), why, back);
 }
 
-function unmakeSteps(piece: BootPiece, state: BootState): Step[] {
-  if (piece.part !== "file") {
-    return piece.part === "links" ? disableSteps(state) : [{
-      line: sudo("rmdir", FOLDER),
-      why: "the last lock of this machine that is kept over a reboot is gone",
-      undo: [ROOTS_ALONE],
-    }];
+function unmakeSteps(piece: Piece, state: BootState): Step[] {
+  if (isLinks(piece)) return disableSteps(state);
+  if (!isFile(piece)) {
+    const why = "the last lock of this machine that is kept over a reboot is gone";
+    return [{ line: sudo("rmdir", FOLDER), why, undo: [ROOTS_ALONE] }];
   }
-  const { path, text, uids, unit } = piece;
+  const { path, text, uids } = piece;
   const why = uids === undefined ? piece.why : "it is not locked at boot any more";
   const step = removeFile(path, state.files.get(path)?.text ?? text, why);
-  return unit === LOCK ? [step, RELOAD] : [step];
+  return path === `${UNITS}/${LOCK}` ? [step, RELOAD] : [step];
 }
 
 /**
@@ -107,12 +109,12 @@ export function refusePersist({ files }: Machine): void {
   throw new FishnetError("--persist needs systemd, which does not run here: leave it out");
 }
 
-function folderStep({ why }: BootPiece, { files }: BootState): Step {
+function folderStep({ files }: BootState): Step {
   const place = files.get(FOLDER);
   const back = place?.type === "d"
     ? `${sudo("chmod", place.mode, FOLDER)} && ${sudo("chown", `${place.uid}`, FOLDER)}`
     : sudo("rmdir", FOLDER);
-  return { line: ROOTS_ALONE, why, undo: [back] };
+  return { line: ROOTS_ALONE, why: FOLDER_PIECE.why, undo: [back] };
 }
 
 const RELOAD: Step = {
@@ -154,17 +156,17 @@ const stopStep = (state: BootState, ...more: readonly string[]): Step => ({
 
 /** What holds the accounts as they were is to hold them as they are. */
 function renewSteps(state: BootState, always = false): Step[] {
-  const active = state.units.get(WATCH)?.get("ActiveState") ?? "inactive";
-  return active === "inactive" && !always ? [] : [stopStep(state), ...startSteps(state, "")];
+  const isActive = (state.says(WATCH, "ActiveState") ?? "inactive") !== "inactive";
+  return isActive || always ? [stopStep(state), ...startSteps(state, "")] : [];
 }
 
 /** The unit of the lock names those beside it, which are enabled with it. */
-function enableStep({ why }: BootPiece, state: BootState): Step {
+function enableStep(state: BootState): Step {
   const links = wantedLinks(state);
   const missing = links.filter((link) => !state.files.has(link));
   return {
     line: state.othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
-    why,
+    why: LINKS_PIECE.why,
     undo: [missing.length === links.length ? DISABLE : sudo("rm", "-f", ...missing)],
   };
 }

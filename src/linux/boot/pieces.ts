@@ -1,10 +1,14 @@
 /**
- * The pieces of `--persist`: the folder, the files, the links, and one file for each account.
+ * The pieces of `--persist`: the folder, the files, the links, and one file for each account; which are
+ * there, and what would keep each from locking at the next boot.
  *
  * @module
  */
-import type { Lock, Piece } from "../../lock/piece.ts";
+import { sudo } from "../../line.ts";
+import type { Found, Lock, Piece } from "../../lock/piece.ts";
+import { single } from "../../lock/uid_range.ts";
 import { ownUids } from "../accounts.ts";
+import type { Machine } from "../machine.ts";
 import lockTable from "../table_fishnet.nft" with { type: "text" };
 import loopbackTable from "../table_fishnet_loopback.nft" with { type: "text" };
 import afterUnit from "./fishnet-after@.service" with { type: "text" };
@@ -13,53 +17,53 @@ import besideUnit from "./fishnet-beside@.service" with { type: "text" };
 import lockUnit from "./fishnet-lock.service" with { type: "text" };
 import watchUnit from "./fishnet-watch.service" with { type: "text" };
 import lockScript from "./lock.sh" with { type: "text" };
-import { AGAIN, type BootState, FOLDER, LINKS, printBootFile, UNITS } from "./read_boot.ts";
-
-/** One of the pieces, with what it takes to make it. */
-export type BootPiece = SharedPiece | FilePiece;
-type SharedPiece = (FilePiece | (Piece & { readonly part: "folder" | "links" })) & Shared;
+import {
+  accountFiles,
+  AGAIN,
+  type BootState,
+  FOLDER,
+  LINKS,
+  PACKAGED_UNITS,
+  printBootFile,
+  readBoot,
+  ROOTS_ALONE,
+  UNITS,
+} from "./read_boot.ts";
 
 /** A file: of one account, or shared by all. */
-interface FilePiece extends Piece {
-  readonly part: "file";
+export interface FilePiece extends Piece {
   readonly path: string;
   /** With its last newline. */
   readonly text: string;
-  /** The unit's name, where it is one. */
-  readonly unit?: string;
-}
-/** A file that all accounts share. */
-export type SharedFile = FilePiece & Shared;
-interface Shared {
-  readonly uids?: never;
 }
 
 /** The folder. */
-export const FOLDER_PIECE: SharedPiece = {
-  part: "folder",
+export const FOLDER_PIECE = {
   is: `at boot: folder ${FOLDER}`,
   why: "what the lock at boot is made of; root alone may look",
 };
 
+/** All links at once. */
+export const LINKS_PIECE = {
+  is: "at boot: the units are enabled",
+  why: "systemd starts them at boot, and with other firewalls",
+};
+
+type SharedFile = ReturnType<typeof sharedFile>;
+
 /** @param needed what the name of an account's piece says where that account needs the file */
-function inFolder(name: string, text: string, why: string, needed = /^/): SharedFile {
-  const path = `${FOLDER}/${name}`;
-  return {
-    part: "file",
-    is: `at boot: ${path}`,
-    why,
-    path,
-    text,
-    serves: ({ is }) => needed.test(is),
-  };
+function sharedFile(folder: string, name: string, text: string, why: string, needed = /^/) {
+  const path = `${folder}/${name}`;
+  const unit = folder === UNITS ? name : "";
+  const serves = (piece: Piece) => needed.test(piece.is);
+  return { is: `at boot: ${unit || path}`, why, path, text, unit, serves };
 }
 
-function unit(name: string, text: string, why: string): SharedFile {
-  return { part: "file", is: `at boot: ${name}`, why, path: `${UNITS}/${name}`, text, unit: name };
-}
+const inFolder = sharedFile.bind(undefined, FOLDER);
+const unit = sharedFile.bind(undefined, UNITS);
 
 /** The script and the units, in the order in which they are written. */
-export const SHARED_FILES: readonly SharedFile[] = [
+const SHARED_FILES = [
   inFolder(
     "lock.sh",
     lockScript,
@@ -79,31 +83,107 @@ export const SHARED_FILES: readonly SharedFile[] = [
   unit("fishnet-watch.service", watchUnit, "puts back what another firewall flushes"),
 ];
 
-/** All links at once. */
-export const LINKS_PIECE: SharedPiece = {
-  part: "links",
-  is: "at boot: the units are enabled",
-  why: "systemd starts them at boot, and with other firewalls",
-};
-
 /** What accounts share, in the order in which it is made. */
-export const SHARED: readonly SharedPiece[] = [FOLDER_PIECE, ...SHARED_FILES, LINKS_PIECE];
+export const SHARED: readonly Piece[] = [FOLDER_PIECE, ...SHARED_FILES, LINKS_PIECE];
 
 /** The piece tells all that the file says, so that a lock with other options is another piece. */
-export function accountPiece({ name, uid, ...options }: Omit<Lock, "ranges">): FilePiece {
-  const text = printBootFile({ name, ...options });
+export function accountPiece(lock: Omit<Lock, "log" | "persist">): FilePiece {
+  const { name, uid = `$(id -u ${name})` } = lock;
+  const text = printBootFile(lock);
   return {
-    part: "file",
     is: `at boot: ${text.trim().split("\n").slice(1).join(", ").replaceAll("=", " ")}`.trimEnd(),
     why: "what its lock at boot is like, with its uid, since no name may be known yet",
-    uids: ownUids({ name, uid, ...options } as Lock),
+    uids: ownUids(lock),
     owner: name,
-    path: `${FOLDER}/${uid ?? `$(id -u ${name})`}.account`,
+    path: `${FOLDER}/${uid}.account`,
     text,
   };
 }
 
 /** Waiting for a firewall that itself waits for sysinit.target would be a cycle. */
-export function wantedLinks({ othersAreLate }: BootState): readonly string[] {
-  return othersAreLate ? LINKS.filter((link) => !link.endsWith(AGAIN)) : LINKS;
+export const wantedLinks = ({ othersAreLate }: BootState): readonly string[] =>
+  othersAreLate ? LINKS.filter((link) => !link.endsWith(AGAIN)) : LINKS;
+
+/** All that is there, of every account. */
+export function foundAtBoot(machine: Machine): Found[] {
+  const state = readBoot(machine);
+  return [
+    ...folderFound(state),
+    ...filesFound(state),
+    ...linksFound(state),
+    ...accountsFound(state),
+  ];
 }
+
+function folderFound({ files }: BootState): Found[] {
+  const place = files.get(FOLDER);
+  if (place === undefined) return [];
+  const isSound = place.type === "d" && place.mode === "700" && place.uid === 0;
+  const fault = { fault: `${FOLDER} is not root's alone`, mend: ROOTS_ALONE };
+  return [{ ...FOLDER_PIECE, ...(!isSound && fault) }];
+}
+
+/** A file of an administrator's hides a package's of the same name, which stays. */
+function filesFound(state: BootState): Found[] {
+  return SHARED_FILES.flatMap((file) => {
+    const own = state.files.get(file.path);
+    const place = own ?? state.files.get(`${PACKAGED_UNITS}/${file.unit}`);
+    if (place === undefined) return [];
+    return [{ ...file, ...(own === undefined && FOREIGN), ...faultOf(file, place.text, state) }];
+  });
+}
+
+const FOREIGN = { foreign: true } as const;
+
+function faultOf(
+  { path, text, unit }: SharedFile,
+  there: string,
+  { files, says }: BootState,
+): Pick<Found, "fault" | "mend"> {
+  const name = unit.replace("@.", "@nftables.");
+  const isMasked = unit !== "" && files.get(path)?.target === "/dev/null";
+  if (isMasked || says(name, "LoadState") === "masked") {
+    const mend = isMasked
+      ? sudo("systemctl", "unmask", unit)
+      : sudo("systemctl", "unmask", "--runtime", name);
+    return { fault: `${unit} is masked`, mend };
+  }
+  if (there !== text) return { fault: `${path} was changed` };
+  // Those for all services (service.d) are the distribution's.
+  const dropIn = says(name, "DropInPaths")?.split(" ").find((one) => one.includes("/fishnet-"));
+  if (dropIn !== undefined) {
+    return {
+      fault: `${unit} is changed by ${dropIn}`,
+      mend: `${sudo("rm", dropIn)} && ${sudo("systemctl", "daemon-reload")}`,
+    };
+  }
+  const wasAsked = (says(name, "ConditionTimestampMonotonic") ?? "0") !== "0";
+  return wasAsked && says(name, "ConditionResult") === "no"
+    ? { fault: `a condition of ${unit} was not met` }
+    : {};
+}
+
+function linksFound(state: BootState): Found[] {
+  const missing = wantedLinks(state).filter((link) => state.files.get(link)?.type !== "l");
+  if (missing.length === LINKS.length) return [];
+  const fault = missing.length > 0
+    ? `missing: ${missing.join(", ")}`
+    : state.silence && `systemctl does not say what becomes of the units: ${state.silence}`;
+  return [{ ...LINKS_PIECE, ...(fault && { fault }) }];
+}
+
+function accountsFound({ files }: BootState): Found[] {
+  return accountFiles(files).map(({ path, uid, text, said }) => {
+    const account = said ?? { ...UNREADABLE, name: /^name=([\w-]+)$/m.exec(text)?.[1] ?? "" };
+    const { backend, onlyPorts, sessions } = account;
+    return {
+      ...accountPiece({ ...account, uid }),
+      uids: single(uid),
+      text,
+      says: { persist: true, backend, onlyPorts, ...(sessions && { sessions }) },
+      ...(said === undefined && { fault: `${path} was changed` }),
+    };
+  });
+}
+
+const UNREADABLE = { backend: "iptables", onlyPorts: [], sessions: false } as const;

@@ -13,9 +13,7 @@ import type { Machine } from "../machine.ts";
 export const FOLDER = "/etc/fishnet-firewall";
 
 /** Makes the folder, or makes it root's alone. */
-export const ROOTS_ALONE = sudo(
-  ...["install", "-d", "-o", "root", "-g", "root", "-m", "700", FOLDER],
-);
+export const ROOTS_ALONE = sudo("install", "-d", "-o", "root", "-g", "root", "-m", "700", FOLDER);
 
 /** Where an administrator's units are, and those of packages (systemd.unit(5)). */
 export const UNITS = "/etc/systemd/system";
@@ -54,16 +52,6 @@ const SHOWN =
   "Id,ActiveState,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths,After," +
   "IPAddressDeny,IPAddressAllow";
 
-/**
- * What root is asked where a lock is kept over a reboot, or is to be: what systemd makes of it. Any file
- * that says so is enough.
- */
-export function bootQuestions({ files, asked }: Known): Questions {
-  const isOurs = (path: string) =>
-    path.startsWith(FOLDER) || /\/fishnet-[^/]*\.(service|rules)$/.test(path);
-  return asked.persist || [...files.keys()].some(isOurs) ? UNITS_QUESTION : {};
-}
-
 const UNITS_QUESTION: Questions = {
   "boot: units": [
     ...["systemctl", "show", "-p", SHOWN],
@@ -73,6 +61,16 @@ const UNITS_QUESTION: Questions = {
     "user-*.slice",
   ],
 };
+
+/**
+ * What root is asked where a lock is kept over a reboot, or is to be: what systemd makes of it. Any file
+ * that says so is enough.
+ */
+export function bootQuestions({ files, asked }: Known): Questions {
+  const isOurs = (path: string) =>
+    path.startsWith(FOLDER) || /\/fishnet-[^/]*\.(service|rules)$/.test(path);
+  return asked.persist || [...files.keys()].some(isOurs) ? UNITS_QUESTION : {};
+}
 
 /** A folder that is there where systemd runs the system (sd_booted(3)). */
 export const BOOTED = "/run/systemd/system";
@@ -86,70 +84,61 @@ export const FILES: readonly string[] = [
 ];
 
 /** What is there. */
-export interface BootState {
-  readonly files: Files;
-  /** Why it is not known what systemd says, where it runs the system. */
-  readonly silence?: string;
-  /** What systemd says of each unit, by the names of its properties. */
-  readonly units: ReadonlyMap<string, ReadonlyMap<string, string>>;
-  /** Those of {@link OTHERS} that run. */
-  readonly othersActive: readonly string[];
-  /** What flushes at boot comes so late that waiting for it would be an ordering cycle. */
-  readonly othersAreLate: boolean;
-}
+export type BootState = ReturnType<typeof readBoot>;
 
 /** Reads what was seen and answered; without a machine, nothing is there. */
-export function readBoot(machine: Pick<Machine, "answers" | "files"> | undefined): BootState {
-  const { exitCode, stdout = "", stderr = "" } = machine?.answers.get("boot: units") ?? {};
-  const units = unitsShown(stdout);
-  const isSilent = exitCode !== undefined && exitCode !== 0 && machine!.files.has(BOOTED);
-  const saysOf = (other: string, property: string) =>
-    units.get(`${other}.service`)?.get(property) ?? "";
+export function readBoot(machine: Pick<Machine, "answers" | "files"> | undefined) {
+  const files: Files = machine?.files ?? new Map();
+  const { exitCode = 0, stdout = "", stderr = "" } = machine?.answers.get("boot: units") ?? {};
+  const units = new Map(
+    stdout.split("\n\n").map((block) => {
+      const lines = [...block.matchAll(/^(\w+)=(.*)$/gm)];
+      const properties = new Map(lines.map(([, name, value]) => [name!, value!]));
+      return [properties.get("Id"), properties];
+    }),
+  );
+  /** What systemd says of a unit; undefined for one that it does not know. */
+  const says = (unit: string, property: string) => units.get(unit)?.get(property);
+  const ofOther = (other: string, property: string) => says(`${other}.service`, property) ?? "";
   return {
-    files: machine?.files ?? new Map(),
-    units,
-    ...(isSilent ? { silence: stderr.trim().split("\n").at(-1) || `exit status ${exitCode}` } : {}),
-    othersActive: OTHERS.filter((other) => saysOf(other, "ActiveState") === "active"),
+    files,
+    says,
+    /** Why it is not known what systemd says, where it runs the system. */
+    silence: exitCode !== 0 && files.has(BOOTED)
+      ? stderr.trim().split("\n").at(-1) || `exit status ${exitCode}`
+      : undefined,
+    /** Those of {@link OTHERS} that run. */
+    othersActive: OTHERS.filter((other) => ofOther(other, "ActiveState") === "active"),
+    /** What flushes at boot comes so late that waiting for it would be an ordering cycle. */
     othersAreLate: ["nftables", "netfilter-persistent"].some((other) =>
-      /\b(sysinit|basic)\.target\b/.test(saysOf(other, "After"))
+      /\b(sysinit|basic)\.target\b/.test(ofOther(other, "After"))
     ),
   };
 }
 
-/** Parses what `systemctl show` prints, with `Id`: the properties by the names of their units. */
-function unitsShown(shown: string): Map<string, Map<string, string>> {
-  return new Map(
-    shown.trim().split("\n\n").map((block) => {
-      const properties = new Map(
-        block.split("\n").map((line): [string, string] => {
-          const at = line.indexOf("=");
-          return [line.slice(0, at), line.slice(at + 1)];
-        }),
-      );
-      return [properties.get("Id") ?? "", properties];
-    }),
-  );
-}
-
 /** What an account's file says. */
-export type BootFile = Pick<Lock, "name" | "backend" | "onlyPorts" | "sessions">;
+type BootFile = Pick<Lock, "name" | "backend" | "onlyPorts" | "sessions">;
 
 /** The text of an account's file. */
 export function printBootFile({ name, backend, onlyPorts, sessions }: BootFile): string {
-  const lines = [`name=${name}`, `backend=${backend}`, `ports=${onlyPorts.join(" ")}`];
-  return [...lines, ...(sessions ? ["sessions=yes"] : []), ""].join("\n");
+  return `name=${name}\nbackend=${backend}\nports=${onlyPorts.join(" ")}\n` +
+    (sessions ? "sessions=yes\n" : "");
 }
 
-/** Reads an account's file; undefined where it is not as {@link printBootFile} writes it. */
-export function parseBootFile(text: string): BootFile | undefined {
-  const match =
-    /^name=([\w-]+)\nbackend=(iptables|nftables)\nports=((?:\d{1,5}(?: \d{1,5})*)?)\n(sessions=yes\n)?$/
-      .exec(text);
-  if (match === null) return undefined;
-  return {
-    name: match[1]!,
-    backend: match[2] as Backend,
-    onlyPorts: match[3] === "" ? [] : match[3]!.split(" ").map(Number),
-    sessions: match[4] !== undefined,
-  };
+/** The accounts' files, with what each says: undefined where {@link printBootFile} did not write it. */
+export const accountFiles = (files: Files) =>
+  [...files].flatMap(([path, { text }]) => {
+    const [, uid] = ACCOUNT_PATH.exec(path) ?? [];
+    return uid === undefined ? [] : [{ path, uid: Number(uid), text, said: parseBootFile(text) }];
+  });
+
+const ACCOUNT_PATH = new RegExp(`^${FOLDER}/(\\d{1,10})\\.account$`);
+const ACCOUNT =
+  /^name=([\w-]+)\nbackend=(iptables|nftables)\nports=((?:\d{1,5}(?: \d{1,5})*)?)\n(sessions=yes\n)?$/;
+
+function parseBootFile(text: string): BootFile | undefined {
+  const [whole, name = "", backend, ports = "", sessions] = ACCOUNT.exec(text) ?? [];
+  if (whole === undefined) return undefined;
+  const onlyPorts = ports === "" ? [] : ports.split(" ").map(Number);
+  return { name, backend: backend as Backend, onlyPorts, sessions: sessions !== undefined };
 }
