@@ -6,11 +6,12 @@
  */
 import { FishnetError } from "../errors.ts";
 import { sudo } from "../line.ts";
+import { InForce } from "../lock/difference.ts";
 import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
-import type { UidRange } from "../lock/uid_range.ts";
+import { single, type UidRange } from "../lock/uid_range.ts";
+import { UnreadableError } from "../root.ts";
 import { allUids } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
-import { UnreadableError } from "../root.ts";
 
 /** The rules of each `*.rules` in here are loaded when auditd starts (augenrules(8)). */
 export const RULES_FOLDER = "/etc/audit/rules.d";
@@ -22,10 +23,7 @@ export const KEY = "fishnet-";
  * What a lock answers: the routing rule EACCES, the packet filter EPERM (measured with both
  * backends). TCP that is refused on loopback ends as where nobody listens, and is not recorded.
  */
-const ANSWERS = [
-  { error: "EACCES", why: "record what the routing rule refuses: when, which program, where to" },
-  { error: "EPERM", why: "record what the packet filter refuses: when, which program, where to" },
-] as const;
+const ANSWERS = { EACCES: "the routing rule", EPERM: "the packet filter" };
 
 const SENDING = "connect,sendto,sendmsg,sendmmsg";
 
@@ -39,7 +37,13 @@ const TABLES = [
 ];
 
 const RULES = TABLES.flatMap(({ label, arch, calls }) =>
-  ANSWERS.map(({ error, why }) => ({ is: `audit of ${label}: ${error}`, why, arch, calls, error }))
+  Object.entries(ANSWERS).map(([error, layer]) => ({
+    is: `audit of ${label}: ${error}`,
+    why: `record what ${layer} refuses: when, which program, where to`,
+    arch,
+    calls,
+    error,
+  }))
 );
 
 /** A rule, by what stands behind `-a always,exit`; one that is there goes with the words it has. */
@@ -57,28 +61,25 @@ export const audit: Kind<Machine> = {
       : {}),
   }),
 
-  wanted(lock) {
-    return lock.log ? allUids(lock).flatMap((uids) => rulesFor(lock.name, uids)) : [];
-  },
+  wanted: (lock) => lock.log ? allUids(lock).flatMap((uids) => rulesFor(lock.name, uids)) : [],
 
   found(machine) {
-    const { reason, mend } = troubleOf(machine) ?? {};
-    const state = {
-      ...(reason === undefined ? {} : { fault: reason }),
-      ...(mend === undefined ? {} : { mend }),
-      // What nobody can take away before the next boot is not ours to take away.
-      ...(isLocked(machine) ? { foreign: true as const } : {}),
-    };
+    const { reason: fault, mend } = troubleOf(machine) ?? {};
     return listedRules(machine).split("\n").flatMap((line) => {
       const rule = readRule(line);
-      return rule === undefined ? [] : [{ ...state, ...rule }];
+      return rule === undefined ? [] : [{
+        ...(fault && { fault }),
+        ...(mend && { mend }),
+        // What nobody can take away before the next boot is not ours to take away.
+        ...(isLocked(machine) && { foreign: true as const }),
+        ...rule,
+      }];
     });
   },
 
-  make: (pieces) => pieces.map((piece) => step("-a", "-d", piece as RulePiece, piece.why)),
+  make: (pieces) => pieces.map((piece) => step("-a", "-d", piece, piece.why)),
 
-  unmake: (pieces) =>
-    pieces.map((piece) => step("-d", "-a", piece as RulePiece, `remove it: ${piece.is}`)),
+  unmake: (pieces) => pieces.map((piece) => step("-d", "-a", piece, `remove it: ${piece.is}`)),
 };
 
 /** What auditctl says where the kernel has no audit, or none for this container. */
@@ -127,9 +128,9 @@ function uidWords(uids: Uids, name: string): string[] {
   return first === last ? ["-F", `euid=${first}`] : ["-F", `euid>=${first}`, "-F", `euid<=${last}`];
 }
 
-function step(option: string, inverse: string, piece: RulePiece, why: string): Step {
+function step(option: string, inverse: string, piece: Piece, why: string): Step {
   const line = (verb: string) => {
-    const words = sudo("auditctl", verb, "always,exit", ...piece.words);
+    const words = sudo("auditctl", verb, "always,exit", ...(piece as RulePiece).words);
     // In the loop of a dry-run the shell has to see its variables.
     return piece.uids === "ranges" ? words.replaceAll("'", '"') : words;
   };
@@ -145,32 +146,33 @@ export function readRule(text: string): (RulePiece & Found & { owner: string }) 
   const line = text.replace(/(euid[<>]?=)(-\d+)/g, (_, is, uid) => `${is}${Number(uid) >>> 0}`);
   const [, rule, owner] = /^-a always,exit (.*(?:-k |-F key=)fishnet-([\w-]+))$/.exec(line) ?? [];
   if (rule === undefined || owner === undefined) return undefined;
-  const [uidText] = /-F euid\S+\d(?: -F euid<=\d+)?/.exec(rule) ?? [];
-  const uids = uidText === undefined ? undefined : readUids(uidText);
-  const known = RULES.find(({ arch, calls, error }) => {
-    const listed = /^-F arch=\w+ -S (\S+)/.exec(rule)?.[1] ?? "";
-    const words = `-F arch=${arch} -S ${listed} ${uidText} -F exit=-${error} `;
-    return sorted(listed) === sorted(calls) && /^(?:-k |-F key=)\S+$/.test(rule.replace(words, ""));
-  });
+  const uids = readUids(rule);
+  const [, arch, listed = "", error] = RULE.exec(rule) ?? [];
+  const known = RULES.find((one) =>
+    one.arch === arch && one.error === error && sorted(one.calls) === sorted(listed)
+  );
   return {
     is: known?.is ?? `audit rule ${rule}`,
     why: known?.why ?? "its key says that it is ours",
-    ...(uids === undefined ? {} : { uids }),
-    ...(known !== undefined && uids !== undefined ? {} : { fault: "it was changed" }),
+    ...(uids && { uids }),
+    ...((known === undefined || uids === undefined) && { fault: "it was changed" }),
     says: { log: true },
     owner,
     words: rule.split(" "),
   };
 }
 
-function readUids(text: string): UidRange | undefined {
-  const [, one, first, last] = /^-F (?:euid=(\d+)|euid>=(\d+) -F euid<=(\d+))$/.exec(text) ?? [];
-  if ((one ?? first) === undefined) return undefined;
-  return { first: Number(one ?? first), last: Number(one ?? last) };
+const RULE =
+  /^-F arch=(\w+) -S (\S+) -F euid\S+(?: -F euid<=\d+)? -F exit=-(\w+) (?:-k |-F key=)\S+$/;
+
+function readUids(rule: string): UidRange | undefined {
+  const [, one, first, last] = /-F (?:euid=(\d+)|euid>=(\d+) -F euid<=(\d+)) /.exec(rule) ?? [];
+  if (one !== undefined) return single(Number(one));
+  return first === undefined ? undefined : { first: Number(first), last: Number(last) };
 }
 
 /** auditctl lists calls by their number. */
-const sorted = (calls: string) => calls.split(",").sort().join(",");
+const sorted = (calls: string) => calls.split(",").sort().join();
 
 /**
  * Refuses a lock with `--log` where nothing would be recorded, or a rule that it lacks can't be made.
@@ -179,9 +181,8 @@ const sorted = (calls: string) => calls.split(",").sort().join(",");
  */
 export function refuseLog(machine: Machine, lock: Lock): void {
   if (!lock.log) return;
-  const cannot = isLocked(machine) && lacksRule(machine, lock) ? LOCKED : undefined;
-  const trouble = troubleOf(machine) ?? cannot;
-  if (trouble === undefined) return;
+  const trouble = troubleOf(machine) ?? (isLocked(machine) && lacksRule(machine, lock) && LOCKED);
+  if (!trouble) return;
   throw new FishnetError(`--log is not possible: ${trouble.reason}: ${trouble.remedy}`);
 }
 
@@ -201,9 +202,8 @@ const LOCKED: Trouble = {
 const isLocked = (machine: Machine) => statusValue(machine, "enabled") === "2";
 
 function lacksRule(machine: Machine, lock: Lock): boolean {
-  const name = ({ is, uids }: Piece) => `${is} ${JSON.stringify(uids)}`;
-  const there = new Set(audit.found(machine).map(name));
-  return audit.wanted(lock).some((piece) => !there.has(name(piece)));
+  const inForce = new InForce(audit.found(machine));
+  return audit.wanted(lock).some((piece) => inForce.judge(piece) !== "in force");
 }
 
 /** Why rules have no effect here. */
@@ -228,15 +228,13 @@ function troubleOf(machine: Machine): Trouble | undefined {
   }
   if (enabled === "0") return mendable("the kernel's audit is off", "sudo auditctl -e 1");
   // With this rule no process has what its calls are recorded in (auditctl(8), list task).
-  if (/^-a (?:never,task|task,never)\s*$/m.test(machine.answers.get("audit rules")!.stdout)) {
-    return {
-      reason: "a rule of this machine's own keeps all calls from being recorded (-a never,task)",
-      remedy:
-        "take it out of /etc/audit/rules.d, run sudo augenrules --load, and start the agent anew",
-      mend: "sudo auditctl -d never,task",
-    };
-  }
-  return undefined;
+  const { stdout: rules } = machine.answers.get("audit rules")!;
+  return !/^-a (?:never,task|task,never)\s*$/m.test(rules) ? undefined : {
+    reason: "a rule of this machine's own keeps all calls from being recorded (-a never,task)",
+    remedy:
+      "take it out of /etc/audit/rules.d, run sudo augenrules --load, and start the agent anew",
+    mend: "sudo auditctl -d never,task",
+  };
 }
 
 /** A line of `auditctl -s`. */

@@ -6,13 +6,12 @@
  */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";
-import type { Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
+import type { Kind, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange } from "../lock/uid_range.ts";
 import { allUids } from "./accounts.ts";
 import { KEY, readRule, RULES_FOLDER, rulesFor } from "./audit.ts";
 import type { Machine } from "./machine.ts";
 
-const IS = `audit rules in ${RULES_FOLDER}`;
 const WHY = "record after a reboot too: auditd loads them when it starts";
 const WHY_NOT = "nothing is recorded after a reboot";
 
@@ -28,18 +27,30 @@ export const auditAtBoot: Kind<Machine> = {
 
   files: [`${RULES_FOLDER}/${KEY}*.rules`],
 
-  wanted(lock) {
-    if (!lock.log || !lock.persist) return [];
-    return allUids(lock).map((uids): LinesPiece => ({
-      is: IS,
-      why: WHY,
-      uids,
-      owner: lock.name,
-      lines: linesOf(lock.name, uids),
-    }));
-  },
+  wanted: (lock) =>
+    !lock.log || !lock.persist
+      ? []
+      : allUids(lock).map((uids) => linesPiece(lock.name, uids, linesOf(lock.name, uids))),
 
-  found: (machine) => [...filesOf(machine)].flatMap(([owner, lines]) => piecesOf(owner, lines)),
+  /** A piece for all lines of the same uids: whole where all the rules for them are there. */
+  found: (machine) =>
+    [...filesOf(machine)].flatMap(([owner, lines]) => {
+      const rules = lines.flatMap((line) => {
+        const rule = readRule(line);
+        return rule?.uids === undefined || rule.owner !== owner ? [] : [{ line, uids: rule.uids }];
+      });
+      return [...Map.groupBy(rules, ({ uids }) => printRange(uids)).values()].map((group) => {
+        const { uids } = group[0]!;
+        const there = group.map(({ line }) => line);
+        const isWhole = linesOf(owner, uids).every((line) => there.includes(line));
+        return {
+          ...linesPiece(owner, uids, there),
+          uids,
+          says: { log: true, persist: true },
+          ...(!isWhole && { fault: `${fileOf(owner)} was changed` }),
+        };
+      });
+    }),
 
   make: (pieces, machine) =>
     machine === undefined
@@ -59,6 +70,14 @@ export const auditAtBoot: Kind<Machine> = {
       : edit(pieces, machine, (lines, mine) => lines.filter((line) => !mine.includes(line))),
 };
 
+const linesPiece = (owner: string, uids: Uids, lines: readonly string[]): LinesPiece => ({
+  is: `audit rules in ${RULES_FOLDER}`,
+  why: WHY,
+  uids,
+  owner,
+  lines,
+});
+
 const linesOf = (owner: string, uids: Uids) =>
   rulesFor(owner, uids).map(({ words }) => ["-a always,exit", ...words].join(" "));
 
@@ -73,28 +92,6 @@ function filesOf({ files }: Machine): Map<string, string[]> {
     const owner = /^\/etc\/audit\/rules\.d\/fishnet-([\w-]+)\.rules$/.exec(path)?.[1];
     return owner === undefined ? [] : [[owner, text.split("\n").slice(0, -1)] as const];
   }));
-}
-
-/** A piece for all lines of the same uids: whole where all the rules for them are there. */
-function piecesOf(owner: string, lines: readonly string[]): (LinesPiece & Found)[] {
-  const rules = lines.flatMap((line) => {
-    const rule = readRule(line);
-    return rule?.uids === undefined || rule.owner !== owner ? [] : [{ line, uids: rule.uids }];
-  });
-  return [...Map.groupBy(rules, ({ uids }) => printRange(uids)).values()].map((group) => {
-    const [{ uids }] = group as [typeof group[0]];
-    const there = group.map(({ line }) => line);
-    const whole = linesOf(owner, uids).every((line) => there.includes(line));
-    return {
-      is: IS,
-      why: WHY,
-      uids,
-      owner,
-      says: { log: true, persist: true },
-      lines: there,
-      ...(whole ? {} : { fault: `${fileOf(owner)} was changed` }),
-    };
-  });
 }
 
 /** The command for each file that is to have other lines: it goes where no rule is left. */

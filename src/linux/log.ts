@@ -28,8 +28,10 @@ export async function readLog(ask: Ask, query: Query): Promise<Refusal[]> {
   return refusals.filter(({ time }) => time >= from);
 }
 
-/** Seconds between two readings of {@link followLog}: what is tried is seen in less than two. */
-const PAUSE = 1;
+/** What is tried is seen in less than two seconds. */
+const PAUSE = 1000;
+
+const sleep = (milliseconds: number) => new Promise((wake) => setTimeout(wake, milliseconds));
 
 /** The same, and then for ever what is refused from now on, in batches. */
 export async function* followLog(ask: Ask, query: Query): AsyncGenerator<Refusal[]> {
@@ -41,7 +43,7 @@ export async function* followLog(ask: Ask, query: Query): AsyncGenerator<Refusal
     const news = refusals.filter(({ id, time }) => time >= from && !seen.has(id));
     if (news.length > 0) yield news;
     seen = new Set(refusals.map(({ id }) => id));
-    await new Promise((resolve) => setTimeout(resolve, PAUSE * 1000));
+    await sleep(PAUSE);
     since = (Date.now() - asked) / 1000;
   }
 }
@@ -72,7 +74,7 @@ export async function refusedSince(
   const byAccount = Map.groupBy(refusals, ({ account }) => account);
   return new Map(accounts.map((name) => {
     const from = since.get(name);
-    const refused = (byAccount.get(name) ?? []).filter(({ time }) => time >= (from ?? 0));
+    const refused = byAccount.get(name)?.filter(({ time }) => time >= (from ?? 0)) ?? [];
     return [name, { count: refused.length, since: from, file }];
   }));
 }
@@ -95,7 +97,7 @@ export async function recordedTries(ask: Ask, account: string, from: number): Pr
     const refusals = await readLog(ask, { accounts: [account], since });
     const count = refusals.filter(({ realUid, uid }) => realUid === 0 && uid !== 0).length;
     if (count > 0 || isLast) return count;
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await sleep(100);
   }
 }
 
@@ -134,39 +136,26 @@ function startOf(since: number | undefined): string[] {
   return ["-ts", since < 9 * 60 ? "recent" : since < day - 60 ? "yesterday" : "week-ago"];
 }
 
-/** The records of one event: those of one call have the same id. */
-interface Event {
-  call?: Fields;
-  address?: Endpoint | "other";
-  whole?: boolean;
-}
-
 type Fields = ReadonlyMap<string, string>;
 
 /** The refusals, and when the first of each account's rules was made that are there still. */
 function parse(text: string, accounts: readonly string[]) {
-  const events = new Map<string, Event>();
+  // The records of one call have the same id.
+  const calls = new Map<string, Map<string, Fields>>();
   const since = new Map<string, number>();
   for (const line of text.split("\n")) {
-    const [, type, id, rest] =
+    const [, type, id = "", rest = ""] =
       /^(?:node=\S+ )?type=(\w+) msg=audit\(([\d.]+:\d+)\): (.*)$/.exec(line) ?? [];
-    if (type === undefined || id === undefined || rest === undefined) continue;
+    if (type === undefined) continue;
     // What auditd adds for the reader's convenience stands behind this (auditd.conf(5), log_format).
     const fields = fieldsOf(rest.split("\x1d", 1)[0]!);
-    const event = events.get(id) ?? {};
-    events.set(id, event);
-    if (type === "SYSCALL") event.call = fields;
-    else if (type === "SOCKADDR") event.address = endpointOf(fields.get("saddr") ?? "");
-    else if (type === "PROCTITLE") event.whole = true; // the last of a call's records
-    else if (type === "CONFIG_CHANGE") {
-      const [account, op] = [accountOf(fields, accounts), fields.get("op")];
-      if (account === undefined) continue;
-      if (op === "add_rule") since.set(account, since.get(account) ?? timeOf(id));
-      if (op === "remove_rule") since.delete(account);
-    }
+    calls.set(id, (calls.get(id) ?? new Map()).set(type, fields));
+    const account = type === "CONFIG_CHANGE" ? accountOf(fields, accounts) : undefined;
+    if (account === undefined) continue;
+    if (fields.get("op") === "remove_rule") since.delete(account);
+    if (fields.get("op") === "add_rule" && !since.has(account)) since.set(account, timeOf(id));
   }
-  const refusals = [...events].flatMap(([id, event]) => refusalOf(id, event, accounts));
-  return { refusals, since };
+  return { refusals: [...calls].flatMap(([id, call]) => refusalOf(id, call, accounts)), since };
 }
 
 /** The errors that our rules record, as numbers (errno(3)). */
@@ -175,14 +164,20 @@ const BY: Readonly<Record<string, Refusal["by"]>> = { "-13": "routing", "-1": "f
 /** How long auditd may take to write the records of one call, in milliseconds. */
 const WRITING = 2000;
 
-function refusalOf(id: string, event: Event, accounts: readonly string[]): Refusal[] {
-  const { call, address, whole } = event;
-  if (call === undefined || address === "other") return [];
+function refusalOf(
+  id: string,
+  records: ReadonlyMap<string, Fields>,
+  accounts: readonly string[],
+): Refusal[] {
+  const call: Fields = records.get("SYSCALL") ?? new Map();
+  const sent = records.get("SOCKADDR");
+  const address = sent && endpointOf(sent.get("saddr") ?? "");
   const account = accountOf(call, accounts);
   const by = BY[call.get("exit") ?? ""];
   const time = timeOf(id);
-  if (account === undefined || by === undefined) return [];
-  if (!whole && address === undefined && Date.now() - time < WRITING) return [];
+  if (account === undefined || by === undefined || sent && address === undefined) return [];
+  // That is the last of a call's records.
+  if (!records.has("PROCTITLE") && !sent && Date.now() - time < WRITING) return [];
   return [{
     id,
     time,
@@ -207,13 +202,12 @@ function accountOf(fields: Fields, accounts: readonly string[]): string | undefi
 }
 
 /** `name=value …`: a text is in quotes, or in hex where it has a quote, a space or a control character. */
-function fieldsOf(text: string): Fields {
-  const fields = new Map<string, string>();
-  for (const [, name, quoted, word] of text.matchAll(/(\S+?)=(?:"([^"]*)"|(\S*))/g)) {
-    fields.set(name!, quoted ?? (TEXTS.includes(name!) ? textOf(word!) : word!));
-  }
-  return fields;
-}
+const fieldsOf = (text: string): Fields =>
+  new Map(
+    [...text.matchAll(/(\S+?)=(?:"([^"]*)"|(\S*))/g)].map(([, name = "", quoted, word = ""]) =>
+      [name, quoted ?? (TEXTS.includes(name) ? textOf(word) : word)] as const
+    ),
+  );
 
 /** The fields whose text is in hex where it is not in quotes. */
 const TEXTS = ["comm", "exe", "key"];
@@ -223,36 +217,27 @@ function textOf(word: string): string {
   return bytes === undefined ? word : new TextDecoder().decode(bytes);
 }
 
-function bytesOf(hex: string): Uint8Array | undefined {
-  return /^(?:[0-9A-F]{2})+$/i.test(hex) ? Uint8Array.fromHex(hex) : undefined;
-}
-
-/** An address of IPv4 or IPv6. */
-interface Endpoint {
-  readonly address: string;
-  readonly port: number;
-}
+const bytesOf = (hex: string) =>
+  /^(?:[0-9A-F]{2})+$/i.test(hex) ? Uint8Array.fromHex(hex) : undefined;
 
 /**
  * Reads a `struct sockaddr` as the kernel got it: the family in the machine's own order, which is
- * little-endian wherever this program runs, then as in ip(7) and ipv6(7). Other families are none of
- * a lock's (a Unix socket that the account may not open, say).
+ * little-endian wherever this program runs, then as in ip(7) and ipv6(7). Undefined for other families,
+ * which are none of a lock's (a Unix socket that the account may not open, say).
  */
-function endpointOf(saddr: string): Endpoint | "other" {
+function endpointOf(saddr: string): { address: string; port: number } | undefined {
   const bytes = bytesOf(saddr);
-  if (bytes === undefined) return "other";
+  if (bytes === undefined) return undefined;
   const view = new DataView(bytes.buffer);
   const family = bytes.length < 4 ? 0 : view.getUint16(0, true);
   // UDP takes an address of no family for one of IPv4 (udp_sendmsg).
   if ((family === 2 || family === 0) && bytes.length >= 8) {
     return { address: bytes.subarray(4, 8).join("."), port: view.getUint16(2) };
   }
-  if (family === 10 && bytes.length >= 24) {
-    const groups = [...Array(8).keys()].map((i) => view.getUint16(8 + 2 * i).toString(16));
-    const scope = bytes.length >= 28 ? view.getUint32(24, true) : 0;
-    // A URL has the short form of RFC 5952.
-    const short = new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
-    return { address: short + (scope === 0 ? "" : `%${scope}`), port: view.getUint16(2) };
-  }
-  return "other";
+  if (family !== 10 || bytes.length < 24) return undefined;
+  const groups = [...Array(8).keys()].map((i) => view.getUint16(8 + 2 * i).toString(16));
+  const scope = bytes.length >= 28 ? view.getUint32(24, true) : 0;
+  // A URL has the short form of RFC 5952.
+  const short = new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
+  return { address: short + (scope === 0 ? "" : `%${scope}`), port: view.getUint16(2) };
 }

@@ -11,7 +11,7 @@ import type { Found, Lock, LockOfAccount } from "../lock/piece.ts";
 import { isIn, overlap, printRange, single, type UidRange } from "../lock/uid_range.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
 import { refuseLog } from "./audit.ts";
-import { refusePersist } from "./boot/boot.ts";
+import { BOOTED } from "./boot/read_boot.ts";
 import type { Machine } from "./machine.ts";
 import type { Ask } from "../root.ts";
 import { plainVariant } from "./iptables_saved.ts";
@@ -20,11 +20,79 @@ import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
 
 /** @throws {FishnetError} for the first reason not to make this lock. */
 export function refuse(machine: Machine, holdings: Holdings, lock: LockOfAccount): void {
-  const why = withoutTool(lock, machine) ?? unclear(lock, machine) ?? ofOthers(lock, machine) ??
-    otherName(lock, holdings) ?? cutOffLoopback(lock, machine) ?? lowRanges(lock);
+  const [why] = reasonsAgainst(machine, holdings, lock);
   if (why !== undefined) throw new FishnetError(why);
-  if (lock.persist) refusePersist(machine);
   refuseLog(machine, lock);
+}
+
+/** The reasons not to make it, each looked for when it is asked for. */
+function* reasonsAgainst(machine: Machine, holdings: Holdings, lock: LockOfAccount) {
+  const { name, backend, ranges = [] } = lock;
+  const [tool, other, isThere] = backend === "iptables"
+    ? ["iptables", "nftables", plainVariant(machine) !== undefined]
+    : ["nft", "iptables", hasNft(machine)];
+  if (!isThere) {
+    yield `${tool} is not installed: install the package ${backend}, or use --backend ${other}`;
+  }
+  // Others may read another range out of it.
+  for (const line of unclearLines(machine.subuid, lock)) {
+    yield `/etc/subuid has a line for '${name}' that is no range, ` +
+      `${JSON.stringify(line)}: write ${name}:FIRST:COUNT there, in decimal numbers`;
+  }
+  yield* cutOff(machine, lock);
+  yield* lockedForOthers(holdings, lock);
+  // The kernel would ask our routing rule before it finds this machine's own addresses.
+  for (const { family, mend } of withoutLoopback(machine)) {
+    yield `refusing to lock '${name}', which would cut it off loopback as well: ` +
+      `ip -${family} rule has no 'from all lookup local' before ${ROUTING_PREFERENCE}; ` +
+      `add it there with ${mend}`;
+  }
+  const low = ranges.find(({ first }) => first < FIRST_SUBORDINATE);
+  if (backend === "nftables" && low !== undefined) {
+    yield `the subordinate uids ${printRange(low)} of '${name}' lie among ordinary uids, where ` +
+      "nftables does not look for them: use --backend iptables";
+  }
+  // A system that systemd does not run, the inside of a chroot for one, would never see it again.
+  if (lock.persist && machine.files.get(BOOTED)?.type !== "d") {
+    yield "--persist needs systemd, which does not run here: leave it out";
+  }
+}
+
+/** Uids that are locked for another name: disabling that one would open part of this one. */
+function* lockedForOthers(holdings: Holdings, { name, uid, ranges = [] }: LockOfAccount) {
+  const own = [
+    { range: single(uid), what: `uid ${uid}`, is: "is", it: "it" },
+    ...ranges.map((range) => (
+      { range, what: `the subordinate uids ${printRange(range)}`, is: "are", it: "them" }
+    )),
+  ];
+  for (const { range, what, is, it } of own) {
+    for (const other of holdings.othersWith(range, [name])) {
+      yield `${what} of '${name}' ${is} locked already, for '${other}', which had ${it}: ` +
+        `disable '${other}' first`;
+    }
+  }
+}
+
+/** Root, or another account, that the lock would cut off. */
+function* cutOff({ passwd, subuid }: Machine, account: PasswdEntry) {
+  const { name, uid } = account;
+  const refusing = `refusing to lock '${name}', `;
+  const namesake = passwd.find((other) => other.uid === uid && other.name !== name);
+  if (namesake !== undefined) {
+    yield `${refusing}which shares uid ${uid} with '${namesake.name}': ` +
+      "give the agent a uid of its own";
+  }
+  const own = subordinateRanges(subuid, account);
+  const among = subuid.ranges.find((other) => !own.includes(other) && isIn(uid, other));
+  if (among !== undefined) {
+    yield `${refusing}whose uid ${uid} is one of the subordinate uids of '${among.owner}' ` +
+      `(${printRange(among)}): give the agent a uid of its own`;
+  }
+  for (const { range, whom } of othersAmong({ passwd, subuid }, account)) {
+    yield `${refusing}whose subordinate uids ${printRange(range)} ` +
+      `${whom}: give '${name}' a range of its own in /etc/subuid`;
+  }
 }
 
 /** Refuses to free an account of which a part would stay locked, unseen or for another. */
@@ -36,11 +104,11 @@ export function refuseToFree(
   const { name, uid } = holder;
   const [other] = holdings.othersWith(single(uid), [...holder.names, ...names]);
   if (other !== undefined) {
+    const how = isSwapped(machine, holdings, name, other)
+      ? "disable both in one call"
+      : `disable '${other}' instead`;
     throw new FishnetError(
-      `uid ${uid} of '${name}' is locked for '${other}', which had it: ` +
-        (isSwapped(machine, holdings, name, other)
-          ? "disable both in one call"
-          : `disable '${other}' instead`),
+      `uid ${uid} of '${name}' is locked for '${other}', which had it: ${how}`,
     );
   }
   if (!mayHideTable(machine, own)) return;
@@ -68,88 +136,17 @@ export function mayHideTable(machine: Machine, own: readonly Found[]): boolean {
     !own.some(({ says }) => says?.backend === "iptables");
 }
 
-/** A backend whose tool is not there. */
-function withoutTool({ backend }: Lock, machine: Machine): string | undefined {
-  const [tool, other] = backend === "iptables" ? ["iptables", "nftables"] : ["nft", "iptables"];
-  if (backend === "iptables" ? plainVariant(machine) !== undefined : hasNft(machine)) return;
-  return `${tool} is not installed: install the package ${backend}, or use --backend ${other}`;
-}
-
-/** A line of /etc/subuid that may mean another range to whoever reads it next. */
-function unclear(account: PasswdEntry, { subuid }: Machine): string | undefined {
-  const [line] = unclearLines(subuid, account);
-  return line && `/etc/subuid has a line for '${account.name}' that is no range, ` +
-      `${JSON.stringify(line)}: write ${account.name}:FIRST:COUNT there, in decimal numbers`;
-}
-
-/** Uids that are locked for another name: disabling that one would open part of this one. */
-function otherName(
-  { name, uid, ranges = [] }: LockOfAccount,
-  holdings: Holdings,
-): string | undefined {
-  const own = [
-    { range: single(uid), what: `uid ${uid}`, is: "is", it: "it" },
-    ...ranges.map((range) => (
-      { range, what: `the subordinate uids ${printRange(range)}`, is: "are", it: "them" }
-    )),
-  ];
-  for (const { range, what, is, it } of own) {
-    const [other] = holdings.othersWith(range, [name]);
-    if (other === undefined) continue;
-    return `${what} of '${name}' ${is} locked already, for '${other}', which had ${it}: ` +
-      `disable '${other}' first`;
-  }
-  return undefined;
-}
-
-/** The kernel would ask our routing rule before it finds this machine's own addresses. */
-function cutOffLoopback({ name }: PasswdEntry, machine: Machine): string | undefined {
-  const [cut] = withoutLoopback(machine);
-  return cut && `refusing to lock '${name}', which would cut it off loopback as well: ` +
-      `ip -${cut.family} rule has no 'from all lookup local' before ${ROUTING_PREFERENCE}; ` +
-      `add it there with ${cut.mend}`;
-}
-
-/** Ranges that the rules of nftables would not look for. */
-function lowRanges({ name, backend, ranges }: Lock): string | undefined {
-  const low = ranges?.find(({ first }) => first < FIRST_SUBORDINATE);
-  if (backend !== "nftables" || low === undefined) return;
-  return `the subordinate uids ${printRange(low)} of '${name}' lie among ordinary uids, where ` +
-    "nftables does not look for them: use --backend iptables";
-}
-
 /** Refuses an nft that cannot read our table: `reset tcp option` came with 1.0.3. */
 export async function refuseTools(ask: Ask, locks: readonly Lock[]): Promise<void> {
   if (locks.every(({ backend }) => backend !== "nftables")) return;
   const { stdout } = await ask(["nft", "--version"]);
-  const version = /\bv(\d+)\.(\d+)(?:\.(\d+))?/.exec(stdout);
-  if (version === null) return;
-  const [major, minor, patch] = version.slice(1).map((part) => Number(part ?? 0));
-  if (major! > 1 || (major === 1 && (minor! > 0 || patch! >= 3))) return;
+  const [version, major, minor, patch = 0] = /\bv(\d+)\.(\d+)(?:\.(\d+))?/.exec(stdout) ?? [];
+  if (version === undefined) return;
+  if (Number(major) * 1e6 + Number(minor) * 1e3 + Number(patch) >= 1_000_003) return;
   throw new FishnetError(
-    `--backend nftables needs nft 1.0.3, and here is ${version[0].slice(1)}: ` +
+    `--backend nftables needs nft 1.0.3, and here is ${version.slice(1)}: ` +
       "use --backend iptables, or a newer nftables",
   );
-}
-
-/** A lock that would cut off root, or another account. */
-function ofOthers(account: PasswdEntry, { passwd, subuid }: Machine): string | undefined {
-  const { name, uid } = account;
-  const refusing = `refusing to lock '${name}', `;
-  const namesake = passwd.find((other) => other.uid === uid && other.name !== name);
-  if (namesake !== undefined) {
-    return `${refusing}which shares uid ${uid} with '${namesake.name}': ` +
-      "give the agent a uid of its own";
-  }
-  const own = subordinateRanges(subuid, account);
-  const among = subuid.ranges.find((other) => !own.includes(other) && isIn(uid, other));
-  if (among !== undefined) {
-    return `${refusing}whose uid ${uid} is one of the subordinate uids of '${among.owner}' ` +
-      `(${printRange(among)}): give the agent a uid of its own`;
-  }
-  const [shared] = othersAmong({ passwd, subuid }, account);
-  return shared && `${refusing}whose subordinate uids ${printRange(shared.range)} ` +
-      `${shared.whom}: give '${name}' a range of its own in /etc/subuid`;
 }
 
 /** The account's ranges that hold somebody else's uids, and whose. */

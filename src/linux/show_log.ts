@@ -31,13 +31,12 @@ export async function showLog(
   const pieces = sight.there.flatMap(({ found }) => found).filter(({ says }) => says?.log);
   const recorded = new Set(pieces.flatMap(({ owner }) => owner ?? []));
   const silent = query.accounts.find((name) => !recorded.has(name));
-  if (silent !== undefined) holderOf(sight, silent);
-  if (recorded.size === 0 || silent !== undefined) {
-    throw new FishnetError(
-      silent === undefined
-        ? "no account's tries are recorded: lock one with --log"
-        : `what '${silent}' tries is not recorded: lock it with --log`,
-    );
+  if (silent !== undefined) {
+    holderOf(sight, silent);
+    throw new FishnetError(`what '${silent}' tries is not recorded: lock it with --log`);
+  }
+  if (recorded.size === 0) {
+    throw new FishnetError("no account's tries are recorded: lock one with --log");
   }
   if (!query.follow) {
     show(await readLog(ask, query));

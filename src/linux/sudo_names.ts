@@ -7,7 +7,7 @@
  */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";
-import type { Kind, Piece } from "../lock/piece.ts";
+import type { Kind } from "../lock/piece.ts";
 import { single, type UidRange } from "../lock/uid_range.ts";
 import type { Files } from "../statements.ts";
 import type { Machine } from "./machine.ts";
@@ -68,16 +68,16 @@ export const sudoNames: Kind<Machine> = {
     }),
 
   make: (pieces, machine) =>
-    pieces.flatMap((piece) => {
-      const uid = uidOf(piece);
+    pieces.flatMap(({ uids, owner }) => {
+      const { first: uid } = uids as UidRange;
       const path = pathOf(uid);
       const back = restoreFile(path, machine?.files.get(path)?.text, MODE);
-      return writeFile(path, textOf(piece.owner!, uid), WHY, back, MODE);
+      return writeFile(path, textOf(owner!, uid), WHY, back, MODE);
     }),
 
   unmake: (pieces, machine) =>
-    machine === undefined ? [] : pieces.map((piece) => {
-      const path = pathOf(uidOf(piece));
+    machine === undefined ? [] : pieces.map(({ uids }) => {
+      const path = pathOf((uids as UidRange).first);
       const { text } = machine.files.get(path)!;
       return removeFile(path, text, "sudo is set for it as for others", MODE);
     }),
@@ -91,16 +91,15 @@ const SETS = /^\s*Defaults\S*[ \t](?:.*[ \t,])?fqdn\b/m;
 
 /** The file, read after another in the folder, in which it is set again: of settings the last counts. */
 function undoneBy(path: string, files: Files): string | undefined {
-  const behind = [...files].filter(([other]) =>
-    other.startsWith(`${FOLDER}/`) && other > path &&
-    !/\.[^/]*$|~$/.test(other.slice(FOLDER.length))
-  ).map(([other, { text }]) => [other, text] as const);
+  const behind = [...files].filter(([other]) => other > path && IS_READ.test(other))
+    .map(([other, { text }]) => [other, text] as const);
   const [, ...rest] = (files.get(SUDOERS)?.text ?? "").split(READS);
   return [...behind, [SUDOERS, rest.join("\n")] as const]
     .find(([, text]) => SETS.test(text.replace(/\\\n/g, " ")))?.[0];
 }
 
+/** Of the folder's files, those with a dot or a tilde at the end are none (sudoers(5)). */
+const IS_READ = /^\/etc\/sudoers\.d\/[^.]*[^.~]$/;
+
 /** What is printed of a lock with ports, by either backend. */
 const LIMITED = /! --dports|^table inet fishnet_loopback /m;
-
-const uidOf = ({ uids }: Piece) => (uids as UidRange).first;

@@ -12,7 +12,6 @@
  *
  * @module
  */
-import { FishnetError } from "../../errors.ts";
 import { removeFile, restoreFile, writeFile } from "../../lock/file.ts";
 import { sudo } from "../../line.ts";
 import type { Kind, Piece, Step } from "../../lock/piece.ts";
@@ -29,7 +28,6 @@ import {
 import {
   AGAIN,
   besideUnits,
-  BOOTED,
   bootQuestions,
   type BootState,
   FILES,
@@ -96,17 +94,6 @@ function unmakeSteps(piece: Piece, state: BootState): Step[] {
   const why = uids === undefined ? piece.why : "it is not locked at boot any more";
   const step = removeFile(path, state.files.get(path)?.text ?? text, why);
   return path === `${UNITS}/${LOCK}` ? [step, RELOAD] : [step];
-}
-
-/**
- * A system that systemd does not run, the inside of a chroot for one, would never see the lock again
- * (sd_booted(3)).
- *
- * @throws {FishnetError} there
- */
-export function refusePersist({ files }: Machine): void {
-  if (files.get(BOOTED)?.type === "d") return;
-  throw new FishnetError("--persist needs systemd, which does not run here: leave it out");
 }
 
 function folderStep({ files }: BootState): Step {
