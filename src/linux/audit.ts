@@ -1,13 +1,13 @@
 /**
- * The kernel's audit, which records what a locked account was refused: a rule for each table of
- * calls and each answer of a lock, for the account's uid and each of its subordinate ranges.
+ * The kernel's audit, which records what a locked account was refused: a rule for each table of calls
+ * and each answer of a lock, for its uid and each of its subordinate ranges.
  *
  * @module
  */
 import { FishnetError } from "../errors.ts";
 import { sudo } from "../line.ts";
 import { InForce } from "../lock/difference.ts";
-import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
+import type { Found, Kind, Lock, Piece, Uids } from "../lock/piece.ts";
 import { single, type UidRange } from "../lock/uid_range.ts";
 import { UnreadableError } from "../root.ts";
 import { allUids } from "./accounts.ts";
@@ -46,9 +46,10 @@ const RULES = TABLES.flatMap(({ label, arch, calls }) =>
   }))
 );
 
-/** A rule, by what stands behind `-a always,exit`; one that is there goes with the words it has. */
+/** A rule as a file of rules has it; one that is there has the words that auditctl lists. */
 interface RulePiece extends Piece {
-  readonly words: readonly string[];
+  readonly owner: string;
+  readonly rule: string;
 }
 
 /** The audit rules of `--log`. */
@@ -77,19 +78,30 @@ export const audit: Kind<Machine> = {
     });
   },
 
-  make: (pieces) => pieces.map((piece) => step("-a", "-d", piece, piece.why)),
+  make: (pieces) =>
+    (pieces as readonly RulePiece[]).map(({ rule, why }) => (
+      { line: call("-a", rule), why, undo: [call("-d", rule)] }
+    )),
 
-  unmake: (pieces) => pieces.map((piece) => step("-d", "-a", piece, `remove it: ${piece.is}`)),
+  unmake: (pieces) =>
+    (pieces as readonly RulePiece[]).map(({ rule, is }) => (
+      { line: call("-d", rule), why: `remove it: ${is}`, undo: [call("-a", rule)] }
+    )),
 };
 
-/** What auditctl says where the kernel has no audit, or none for this container. */
-const NO_AUDIT = /not in kernel|netlink|not permitted|refused|must be root/i;
+function call(verb: string, rule: string): string {
+  const line = sudo("auditctl", ...rule.replace("-a", verb).split(" "));
+  // In the loop of a dry-run the shell has to see its variables.
+  return rule.includes("$first") ? line.replaceAll("'", '"') : line;
+}
 
 /** @throws {UnreadableError} where the rules are not to be had: none printed is not none there. */
 function listedRules({ answers }: Machine): string {
   const { exitCode, stdout, stderr } = answers.get("audit rules")!;
   const said = `${stderr}${stdout}`.trim();
-  if (exitCode === 0 || exitCode === 127 || NO_AUDIT.test(said)) return stdout;
+  // Where the kernel has no audit, or none for this container, auditctl says so.
+  const hasNone = /not in kernel|netlink|not permitted|refused|must be root/i.test(said);
+  if (exitCode === 0 || exitCode === 127 || hasNone) return stdout;
   throw new UnreadableError(
     `auditctl could not list its rules (exit status ${exitCode}): ${said.split("\n").at(-1)}`,
   );
@@ -109,56 +121,45 @@ export function staysRecorded(machine: Machine, name: string): string[] {
 }
 
 /** Every rule for these uids. */
-export function rulesFor(name: string, uids: Uids): RulePiece[] {
-  return RULES.map(({ is, why, arch, calls, error }) => {
-    const those = ["-F", `arch=${arch}`, "-S", calls, ...uidWords(uids, name)];
-    const words = [...those, "-F", `exit=-${error}`, "-k", KEY + name];
-    return { is, why, uids, owner: name, words };
+export const rulesFor = (owner: string, uids: Uids): RulePiece[] =>
+  RULES.map(({ is, why, arch, calls, error }) => {
+    const what = `-F arch=${arch} -S ${calls} ${uidFilter(uids, owner)} -F exit=-${error}`;
+    return { is, why, uids, owner, rule: `-a always,exit ${what} -k ${KEY}${owner}` };
   });
-}
 
 /**
  * The effective uid: it is the one that a socket belongs to, which the layers of a lock go by
  * (verify's tries have the account's as their effective uid alone).
  */
-function uidWords(uids: Uids, name: string): string[] {
-  if (uids === "name") return ["-F", `euid=${name}`];
-  if (uids === "ranges") return ["-F", "euid>=$first", "-F", "euid<=$last"]; // of the dry-run's loop
+function uidFilter(uids: Uids, name: string): string {
+  if (uids === "name") return `-F euid=${name}`;
+  if (uids === "ranges") return "-F euid>=$first -F euid<=$last"; // of the dry-run's loop
   const { first, last } = uids;
-  return first === last ? ["-F", `euid=${first}`] : ["-F", `euid>=${first}`, "-F", `euid<=${last}`];
-}
-
-function step(option: string, inverse: string, piece: Piece, why: string): Step {
-  const line = (verb: string) => {
-    const words = sudo("auditctl", verb, "always,exit", ...(piece as RulePiece).words);
-    // In the loop of a dry-run the shell has to see its variables.
-    return piece.uids === "ranges" ? words.replaceAll("'", '"') : words;
-  };
-  return { line: line(option), why, undo: [line(inverse)] };
+  return first === last ? `-F euid=${first}` : `-F euid>=${first} -F euid<=${last}`;
 }
 
 /**
  * A rule of ours, as `auditctl -l` prints it or a file has it; undefined for anything else.
  * A rule with our key that is not one that enable makes goes with the others, and does not count.
  */
-export function readRule(text: string): (RulePiece & Found & { owner: string }) | undefined {
+export function readRule(text: string): (RulePiece & Found) | undefined {
   // auditctl 3.0 lists what is 2^31 and more as a negative number, and takes no such number itself.
-  const line = text.replace(/(euid[<>]?=)(-\d+)/g, (_, is, uid) => `${is}${Number(uid) >>> 0}`);
-  const [, rule, owner] = /^-a always,exit (.*(?:-k |-F key=)fishnet-([\w-]+))$/.exec(line) ?? [];
-  if (rule === undefined || owner === undefined) return undefined;
-  const uids = readUids(rule);
-  const [, arch, listed = "", error] = RULE.exec(rule) ?? [];
+  const rule = text.replace(/(euid[<>]?=)(-\d+)/g, (_, is, uid) => `${is}${Number(uid) >>> 0}`);
+  const [, words, owner] = /^-a always,exit (.*(?:-k |-F key=)fishnet-([\w-]+))$/.exec(rule) ?? [];
+  if (words === undefined || owner === undefined) return undefined;
+  const uids = readUids(words);
+  const [, arch, listed = "", error] = RULE.exec(words) ?? [];
   const known = RULES.find((one) =>
     one.arch === arch && one.error === error && sorted(one.calls) === sorted(listed)
   );
   return {
-    is: known?.is ?? `audit rule ${rule}`,
+    is: known?.is ?? `audit rule ${words}`,
     why: known?.why ?? "its key says that it is ours",
     ...(uids && { uids }),
     ...((known === undefined || uids === undefined) && { fault: "it was changed" }),
     says: { log: true },
     owner,
-    words: rule.split(" "),
+    rule,
   };
 }
 
@@ -174,11 +175,7 @@ function readUids(rule: string): UidRange | undefined {
 /** auditctl lists calls by their number. */
 const sorted = (calls: string) => calls.split(",").sort().join();
 
-/**
- * Refuses a lock with `--log` where nothing would be recorded, or a rule that it lacks can't be made.
- *
- * @throws {FishnetError} with the reason, and with what to do.
- */
+/** @throws {FishnetError} for `--log` where nothing would be recorded, or a rule of it can't be made. */
 export function refuseLog(machine: Machine, lock: Lock): void {
   if (!lock.log) return;
   const trouble = troubleOf(machine) ?? (isLocked(machine) && lacksRule(machine, lock) && LOCKED);

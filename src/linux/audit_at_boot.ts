@@ -78,8 +78,7 @@ const linesPiece = (owner: string, uids: Uids, lines: readonly string[]): LinesP
   lines,
 });
 
-const linesOf = (owner: string, uids: Uids) =>
-  rulesFor(owner, uids).map(({ words }) => ["-a always,exit", ...words].join(" "));
+const linesOf = (owner: string, uids: Uids) => rulesFor(owner, uids).map(({ rule }) => rule);
 
 const fileOf = (owner: string) => `${RULES_FOLDER}/${KEY}${owner}.rules`;
 
@@ -116,14 +115,15 @@ function edit(
 /** A dry-run's: the shell puts the numbers in, since names may not be known at boot. */
 function stepByName({ owner, uids, lines }: LinesPiece): Step {
   const file = fileOf(owner);
-  const echo = (text: string) =>
-    `echo "${text.replaceAll(`euid=${owner} `, `euid=$(id -u ${owner}) `)}" |\n  `;
+  const echo = (text: string, ...words: readonly string[]) => {
+    const asked = text.replaceAll(`euid=${owner} `, `euid=$(id -u ${owner}) `);
+    return `echo "${asked}" |\n  ${sudo(...words)} >/dev/null`;
+  };
   // In the loop, where lines are indented, a text has to be one line.
-  const line = uids === "ranges"
-    ? lines.map((text) => `${echo(text)}${sudo("tee", "-a", file)} >/dev/null`).join("\n")
-    : `${echo([headerOf(owner), ...lines].join("\n"))}${
-      sudo("tee", `${file}.new`)
-    } >/dev/null &&\n` +
-      `  ${sudo("sync", `${file}.new`)} &&\n  ${sudo("mv", `${file}.new`, file)}`;
+  const line = uids === "ranges" ? lines.map((text) => echo(text, "tee", "-a", file)).join("\n") : [
+    echo([headerOf(owner), ...lines].join("\n"), "tee", `${file}.new`),
+    sudo("sync", `${file}.new`),
+    sudo("mv", `${file}.new`, file),
+  ].join(" &&\n  ");
   return { line, why: WHY, undo: [sudo("rm", "-f", file)] };
 }

@@ -17,11 +17,7 @@ export interface Query {
   readonly since?: number | undefined;
 }
 
-/**
- * What was refused, oldest first.
- *
- * @throws {FishnetError} where the log cannot be read.
- */
+/** What was refused, oldest first. @throws {FishnetError} where the log cannot be read. */
 export async function readLog(ask: Ask, query: Query): Promise<Refusal[]> {
   const from = query.since === undefined ? 0 : Date.now() - query.since * 1000;
   const { refusals } = parse(await search(ask, query), query.accounts);
@@ -60,8 +56,7 @@ export interface Tally {
 /**
  * The tallies of accounts, out of one search.
  *
- * @param seconds how long it may take
- * @throws {FishnetError} where the log cannot be read, or not in that time.
+ * @throws {FishnetError} where the log cannot be read, or not in so many seconds.
  */
 export async function refusedSince(
   ask: Ask,
@@ -83,10 +78,9 @@ export async function refusedSince(
 const PROMPT = 2000;
 
 /**
- * How many of root's own tries with the account's uid were recorded since a time: waits until there
- * is one, for two seconds at most. An account can't make such a record.
+ * How many of root's own tries with the account's uid were recorded since a time, in milliseconds since
+ * 1970: waits until there is one, for two seconds at most. An account can't make such a record.
  *
- * @param from in milliseconds since 1970
  * @throws {FishnetError} where the log cannot be read.
  */
 export async function recordedTries(ask: Ask, account: string, from: number): Promise<number> {
@@ -125,10 +119,7 @@ async function search(ask: Ask, { accounts, since }: Query, seconds = SECONDS): 
   throw new FishnetError(`could not read the audit log: ${said || `ausearch: ${exitCode}`}`);
 }
 
-/**
- * Where ausearch starts to look: a word that means the same in every language and time zone, and
- * reaches back far enough.
- */
+/** A word that reaches back far enough, and means the same to ausearch in every language and time zone. */
 function startOf(since: number | undefined): string[] {
   const day = 24 * 60 * 60;
   if (since === undefined || since > 6 * day) return [];

@@ -70,11 +70,7 @@ function lockedOf(account: AccountStatus, machine: Machine): Locked | undefined 
   };
 }
 
-/**
- * The same for accounts as they are locked.
- *
- * @param enabling warns of a proxy that does not listen as well where it is not the only port
- */
+/** The same for accounts as they are locked; an enable is told of a proxy that does not listen, too. */
 export async function doorWarnings(
   { ask, look }: Root,
   accounts: readonly Locked[],

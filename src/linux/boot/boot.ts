@@ -23,7 +23,6 @@ import {
   foundAtBoot,
   LINKS_PIECE,
   SHARED,
-  wantedLinks,
 } from "./pieces.ts";
 import {
   AGAIN,
@@ -148,11 +147,10 @@ function renewSteps(state: BootState, always = false): Step[] {
 }
 
 /** The unit of the lock names those beside it, which are enabled with it. */
-function enableStep(state: BootState): Step {
-  const links = wantedLinks(state);
-  const missing = links.filter((link) => !state.files.has(link));
+function enableStep({ files, links, othersAreLate }: BootState): Step {
+  const missing = links.filter((link) => !files.has(link));
   return {
-    line: state.othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
+    line: othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
     why: LINKS_PIECE.why,
     undo: [missing.length === links.length ? DISABLE : sudo("rm", "-f", ...missing)],
   };

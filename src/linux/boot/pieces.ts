@@ -19,10 +19,8 @@ import watchUnit from "./fishnet-watch.service" with { type: "text" };
 import lockScript from "./lock.sh" with { type: "text" };
 import {
   accountFiles,
-  AGAIN,
   type BootState,
   FOLDER,
-  LINKS,
   PACKAGED_UNITS,
   printBootFile,
   readBoot,
@@ -100,10 +98,6 @@ export function accountPiece(lock: Omit<Lock, "log" | "persist">): FilePiece {
   };
 }
 
-/** Waiting for a firewall that itself waits for sysinit.target would be a cycle. */
-export const wantedLinks = ({ othersAreLate }: BootState): readonly string[] =>
-  othersAreLate ? LINKS.filter((link) => !link.endsWith(AGAIN)) : LINKS;
-
 /** All that is there, of every account. */
 export function foundAtBoot(machine: Machine): Found[] {
   const state = readBoot(machine);
@@ -163,12 +157,12 @@ function faultOf(
     : {};
 }
 
-function linksFound(state: BootState): Found[] {
-  const missing = wantedLinks(state).filter((link) => state.files.get(link)?.type !== "l");
-  if (missing.length === LINKS.length) return [];
+function linksFound({ files, links, silence }: BootState): Found[] {
+  const missing = links.filter((link) => files.get(link)?.type !== "l");
+  if (missing.length === links.length) return [];
   const fault = missing.length > 0
     ? `missing: ${missing.join(", ")}`
-    : state.silence && `systemctl does not say what becomes of the units: ${state.silence}`;
+    : silence && `systemctl does not say what becomes of the units: ${silence}`;
   return [{ ...LINKS_PIECE, ...(fault && { fault }) }];
 }
 

@@ -27,21 +27,14 @@ export const AGAIN = "fishnet-again.service";
 export const WATCH = "fishnet-watch.service";
 
 /** The services that may flush what is ours, in Debian, Fedora and their kin. */
-export const OTHERS = [
-  "nftables",
-  "ufw",
-  "firewalld",
-  "netfilter-persistent",
-  "iptables",
-  "ip6tables",
-] as const;
+const OTHERS = ["nftables", "ufw", "firewalld", "netfilter-persistent", "iptables", "ip6tables"];
 
 /** The units that hear of another firewall: before it starts, and before it stops. */
 export const besideUnits = (other: string) =>
   ["beside", "after"].map((when) => `fishnet-${when}@${other}.service`);
 
-/** The links that enable the units, and what each points to the unit of. */
-export const LINKS: readonly string[] = [
+/** The links that enable the units. */
+const LINKS = [
   ...[LOCK, AGAIN].map((name) => `${UNITS}/sysinit.target.wants/${name}`),
   ...OTHERS.flatMap((other) =>
     besideUnits(other).map((unit) => `${UNITS}/${other}.service.wants/${unit}`)
@@ -100,6 +93,10 @@ export function readBoot(machine: Pick<Machine, "answers" | "files"> | undefined
   /** What systemd says of a unit; undefined for one that it does not know. */
   const says = (unit: string, property: string) => units.get(unit)?.get(property);
   const ofOther = (other: string, property: string) => says(`${other}.service`, property) ?? "";
+  /** What flushes at boot comes so late that waiting for it would be an ordering cycle. */
+  const othersAreLate = ["nftables", "netfilter-persistent"].some((other) =>
+    /\b(sysinit|basic)\.target\b/.test(ofOther(other, "After"))
+  );
   return {
     files,
     says,
@@ -109,10 +106,9 @@ export function readBoot(machine: Pick<Machine, "answers" | "files"> | undefined
       : undefined,
     /** Those of {@link OTHERS} that run. */
     othersActive: OTHERS.filter((other) => ofOther(other, "ActiveState") === "active"),
-    /** What flushes at boot comes so late that waiting for it would be an ordering cycle. */
-    othersAreLate: ["nftables", "netfilter-persistent"].some((other) =>
-      /\b(sysinit|basic)\.target\b/.test(ofOther(other, "After"))
-    ),
+    othersAreLate,
+    /** The links that are to be there. */
+    links: LINKS.filter((link) => !(othersAreLate && link.endsWith(AGAIN))),
   };
 }
 

@@ -27,12 +27,7 @@ const FAMILIES: Readonly<Record<string, string>> = {
 /** What modprobe is asked for. */
 export const FAMILY_ALIASES: readonly string[] = Object.values(FAMILIES);
 
-/**
- * The families that are there, or would be when an account asks.
- *
- * @param protocols /proc/net/protocols
- * @param autoload what `modprobe --dry-run --verbose` printed: `insmod /…/smc.ko.xz`
- */
+/** The families that are there, or that modprobe would load for an account: `insmod /…/smc.ko.xz`. */
 export function familyWarnings(protocols: string, autoload: string): Warning[] {
   const isThere = (name: string) => new RegExp(`^${name}\\s`, "im").test(protocols);
   const isLoadable = (name: string) => new RegExp(`^insmod \\S*/${name}\\.ko`, "m").test(autoload);

@@ -19,11 +19,7 @@ export function sudoWarnings(account: string, text: string): Warning[] {
   }];
 }
 
-/**
- * Where sudo looks up, as root, the host name that it is given, whoever runs it (fqdn, sudoers(5)).
- *
- * @param settings what it prints of them; nothing where no account is open
- */
+/** Where sudo looks up, as root, the host name that it is given, whoever runs it (fqdn, sudoers(5)). */
 export function sudoNameWarnings(accounts: readonly Locked[], settings: string): Warning[] {
   if (!looksNamesUp(settings)) return [];
   const open = accounts.filter(({ sudoHeld }) => !sudoHeld);
@@ -115,7 +111,7 @@ export function groupWarnings(account: string, id: string): Warning[] {
  * root then looks it up. The line with the shortest wildcards counts, of equals the first
  * (request-key.conf(5)); only one for every name that refuses shuts this.
  *
- * @param text all of request-key's lines, in the order in which it reads them; none where it is not there
+ * @param text all of request-key's lines, in the order in which it reads them
  */
 export function requestKeyWarnings(text: string): Warning[] {
   const lines = text.split("\n").map((line) => line.trim().split(/\s+/))
