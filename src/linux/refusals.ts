@@ -11,7 +11,7 @@ import type { Found, Lock, LockOfAccount } from "../lock/piece.ts";
 import { isIn, overlap, printRange, single, type UidRange } from "../lock/uid_range.ts";
 import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
 import { refuseLog } from "./audit.ts";
-import { BOOTED } from "./boot/read_boot.ts";
+import { BOOTED } from "./boot/pieces.ts";
 import type { Machine } from "./machine.ts";
 import type { Ask } from "../root.ts";
 import { plainVariant } from "./iptables_saved.ts";

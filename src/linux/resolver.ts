@@ -15,7 +15,7 @@ import { sudo } from "../line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import { single } from "../lock/uid_range.ts";
 import type { Resolver } from "../lock/verify.ts";
-import { BOOTED } from "./boot/read_boot.ts";
+import { BOOTED } from "./boot/pieces.ts";
 import type { Machine } from "./machine.ts";
 
 const BUS = "/run/dbus/system_bus_socket";

@@ -14,7 +14,7 @@ import { feed, sudo } from "../line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import { single } from "../lock/uid_range.ts";
 import { ownUids } from "./accounts.ts";
-import { accountFiles, bootQuestions, readBoot } from "./boot/read_boot.ts";
+import { accountFiles, bootQuestions, readBoot } from "./boot/pieces.ts";
 import type { Machine } from "./machine.ts";
 import probe from "./sessions_probe.sh" with { type: "text" };
 

@@ -14,29 +14,31 @@
  */
 import { removeFile, restoreFile, writeFile } from "../../lock/file.ts";
 import { sudo } from "../../line.ts";
-import type { Kind, Piece, Step } from "../../lock/piece.ts";
+import type { Found, Kind, Piece, Step } from "../../lock/piece.ts";
+import { single } from "../../lock/uid_range.ts";
 import type { Machine } from "../machine.ts";
 import {
+  accountFiles,
   accountPiece,
-  type FilePiece,
-  FOLDER_PIECE,
-  foundAtBoot,
-  LINKS_PIECE,
-  SHARED,
-} from "./pieces.ts";
-import {
   AGAIN,
   besideUnits,
   bootQuestions,
   type BootState,
+  type FilePiece,
   FILES,
   FOLDER,
+  FOLDER_PIECE,
+  LINKS_PIECE,
   LOCK,
+  PACKAGED_UNITS,
   readBoot,
   ROOTS_ALONE,
+  SHARED,
+  SHARED_FILES,
+  type SharedFile,
   UNITS,
   WATCH,
-} from "./read_boot.ts";
+} from "./pieces.ts";
 
 /** What keeps a lock over a reboot. */
 export const boot: Kind<Machine> = {
@@ -50,7 +52,10 @@ export const boot: Kind<Machine> = {
     return [...SHARED.filter(({ serves }) => serves?.(own) ?? true), own];
   },
 
-  found: foundAtBoot,
+  found(machine) {
+    const state = readBoot(machine);
+    return [folderFound, filesFound, linksFound, accountsFound].flatMap((find) => find(state));
+  },
 
   make(pieces, machine) {
     const state = readBoot(machine);
@@ -69,6 +74,79 @@ export const boot: Kind<Machine> = {
     return shared.some(isLinks) || steps.length === 0 ? steps : [...steps, ...renewSteps(state)];
   },
 };
+
+function folderFound({ files }: BootState): Found[] {
+  const place = files.get(FOLDER);
+  if (place === undefined) return [];
+  const isSound = place.type === "d" && place.mode === "700" && place.uid === 0;
+  const fault = { fault: `${FOLDER} is not root's alone`, mend: ROOTS_ALONE };
+  return [{ ...FOLDER_PIECE, ...(!isSound && fault) }];
+}
+
+/** A file of an administrator's hides a package's of the same name, which stays. */
+function filesFound(state: BootState): Found[] {
+  return SHARED_FILES.flatMap((file) => {
+    const own = state.files.get(file.path);
+    const place = own ?? state.files.get(`${PACKAGED_UNITS}/${file.unit}`);
+    if (place === undefined) return [];
+    return [{ ...file, ...(own === undefined && FOREIGN), ...faultOf(file, place.text, state) }];
+  });
+}
+
+const FOREIGN = { foreign: true } as const;
+
+function faultOf(
+  { path, text, unit }: SharedFile,
+  there: string,
+  { files, says }: BootState,
+): Pick<Found, "fault" | "mend"> {
+  const name = unit.replace("@.", "@nftables.");
+  const isMasked = unit !== "" && files.get(path)?.target === "/dev/null";
+  if (isMasked || says(name, "LoadState") === "masked") {
+    const mend = isMasked
+      ? sudo("systemctl", "unmask", unit)
+      : sudo("systemctl", "unmask", "--runtime", name);
+    return { fault: `${unit} is masked`, mend };
+  }
+  if (there !== text) return { fault: `${path} was changed` };
+  // Those for all services (service.d) are the distribution's.
+  const dropIn = says(name, "DropInPaths")?.split(" ").find((one) => one.includes("/fishnet-"));
+  if (dropIn !== undefined) {
+    return {
+      fault: `${unit} is changed by ${dropIn}`,
+      mend: `${sudo("rm", dropIn)} && ${sudo("systemctl", "daemon-reload")}`,
+    };
+  }
+  const wasAsked = (says(name, "ConditionTimestampMonotonic") ?? "0") !== "0";
+  return wasAsked && says(name, "ConditionResult") === "no"
+    ? { fault: `a condition of ${unit} was not met` }
+    : {};
+}
+
+function linksFound({ files, links, silence }: BootState): Found[] {
+  const missing = links.filter((link) => files.get(link)?.type !== "l");
+  if (missing.length === links.length) return [];
+  const fault = missing.length > 0
+    ? `missing: ${missing.join(", ")}`
+    : silence && `systemctl does not say what becomes of the units: ${silence}`;
+  return [{ ...LINKS_PIECE, ...(fault && { fault }) }];
+}
+
+function accountsFound({ files }: BootState): Found[] {
+  return accountFiles(files).map(({ path, uid, text, said }) => {
+    const account = said ?? { ...UNREADABLE, name: /^name=([\w-]+)$/m.exec(text)?.[1] ?? "" };
+    const { backend, onlyPorts, sessions } = account;
+    return {
+      ...accountPiece({ ...account, uid }),
+      uids: single(uid),
+      text,
+      says: { persist: true, backend, onlyPorts, ...(sessions && { sessions }) },
+      ...(said === undefined && { fault: `${path} was changed` }),
+    };
+  });
+}
+
+const UNREADABLE = { backend: "iptables", onlyPorts: [], sessions: false } as const;
 
 const isFile = (piece: Piece): piece is FilePiece => "path" in piece;
 const isLinks = ({ is }: Piece) => is === LINKS_PIECE.is;

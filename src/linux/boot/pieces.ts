@@ -1,12 +1,13 @@
 /**
- * The pieces of `--persist`: the folder, the files, the links, and one file for each account; which are
- * there, and what would keep each from locking at the next boot.
+ * The pieces of `--persist`: the folder, the files, the links that enable the units, and one file for
+ * each account; and what is there of them, by the files and by what systemd makes of the units.
  *
  * @module
  */
+import type { Backend } from "../../account.ts";
 import { sudo } from "../../line.ts";
-import type { Found, Lock, Piece } from "../../lock/piece.ts";
-import { single } from "../../lock/uid_range.ts";
+import type { Known, Lock, Piece, Questions } from "../../lock/piece.ts";
+import type { Files } from "../../statements.ts";
 import { ownUids } from "../accounts.ts";
 import type { Machine } from "../machine.ts";
 import lockTable from "../table_fishnet.nft" with { type: "text" };
@@ -17,16 +18,109 @@ import besideUnit from "./fishnet-beside@.service" with { type: "text" };
 import lockUnit from "./fishnet-lock.service" with { type: "text" };
 import watchUnit from "./fishnet-watch.service" with { type: "text" };
 import lockScript from "./lock.sh" with { type: "text" };
-import {
-  accountFiles,
-  type BootState,
+
+/** Where the script and the accounts' files are. /etc is there before any other file system is. */
+export const FOLDER = "/etc/fishnet-firewall";
+
+/** Makes the folder, or makes it root's alone. */
+export const ROOTS_ALONE = sudo("install", "-d", "-o", "root", "-g", "root", "-m", "700", FOLDER);
+
+/** Where an administrator's units are, and those of packages (systemd.unit(5)). */
+export const UNITS = "/etc/systemd/system";
+export const PACKAGED_UNITS = "/usr/lib/systemd/system";
+
+/** What locks at boot, and after what flushes then. */
+export const LOCK = "fishnet-lock.service";
+export const AGAIN = "fishnet-again.service";
+
+/** What puts back what other firewalls flush, for a while. */
+export const WATCH = "fishnet-watch.service";
+
+/** The services that may flush what is ours, in Debian, Fedora and their kin. */
+const OTHERS = ["nftables", "ufw", "firewalld", "netfilter-persistent", "iptables", "ip6tables"];
+
+/** The units that hear of another firewall: before it starts, and before it stops. */
+export const besideUnits = (other: string) =>
+  ["beside", "after"].map((when) => `fishnet-${when}@${other}.service`);
+
+/** The links that enable the units. */
+const LINKS = [
+  ...[LOCK, AGAIN].map((name) => `${UNITS}/sysinit.target.wants/${name}`),
+  ...OTHERS.flatMap((other) =>
+    besideUnits(other).map((unit) => `${UNITS}/${other}.service.wants/${unit}`)
+  ),
+];
+
+const SHOWN =
+  "Id,ActiveState,LoadState,ConditionResult,ConditionTimestampMonotonic,DropInPaths,After," +
+  "IPAddressDeny,IPAddressAllow";
+
+const UNITS_QUESTION = {
+  "boot: units": [
+    ...["systemctl", "show", "-p", SHOWN],
+    ...[LOCK, AGAIN, WATCH],
+    ...OTHERS.flatMap((other) => [other, ...besideUnits(other)]),
+    // Whose addresses --sessions sets.
+    "user-*.slice",
+  ],
+};
+
+/**
+ * What root is asked where a lock is kept over a reboot, or is to be: what systemd makes of it. Any file
+ * that says so is enough.
+ */
+export function bootQuestions({ files, asked }: Known): Questions {
+  const isOurs = (path: string) =>
+    path.startsWith(FOLDER) || /\/fishnet-[^/]*\.(service|rules)$/.test(path);
+  return asked.persist || [...files.keys()].some(isOurs) ? UNITS_QUESTION : {};
+}
+
+/** A folder that is there where systemd runs the system (sd_booted(3)). */
+export const BOOTED = "/run/systemd/system";
+
+/** Where our files are. */
+export const FILES: readonly string[] = [
+  BOOTED,
   FOLDER,
-  PACKAGED_UNITS,
-  printBootFile,
-  readBoot,
-  ROOTS_ALONE,
-  UNITS,
-} from "./read_boot.ts";
+  `${FOLDER}/*`,
+  ...[UNITS, `${UNITS}/*.wants`, PACKAGED_UNITS].map((folder) => `${folder}/fishnet-*.service`),
+];
+
+/** What is there. */
+export type BootState = ReturnType<typeof readBoot>;
+
+/** Reads what was seen and answered; without a machine, nothing is there. */
+export function readBoot(machine: Pick<Machine, "answers" | "files"> | undefined) {
+  const files: Files = machine?.files ?? new Map();
+  const { exitCode = 0, stdout = "", stderr = "" } = machine?.answers.get("boot: units") ?? {};
+  const units = new Map(
+    stdout.split("\n\n").map((block) => {
+      const lines = [...block.matchAll(/^(\w+)=(.*)$/gm)];
+      const properties = new Map(lines.map(([, name, value]) => [name!, value!]));
+      return [properties.get("Id"), properties];
+    }),
+  );
+  /** What systemd says of a unit; undefined for one that it does not know. */
+  const says = (unit: string, property: string) => units.get(unit)?.get(property);
+  const ofOther = (other: string, property: string) => says(`${other}.service`, property) ?? "";
+  /** What flushes at boot comes so late that waiting for it would be an ordering cycle. */
+  const othersAreLate = ["nftables", "netfilter-persistent"].some((other) =>
+    /\b(sysinit|basic)\.target\b/.test(ofOther(other, "After"))
+  );
+  return {
+    files,
+    says,
+    /** Why it is not known what systemd says, where it runs the system. */
+    silence: exitCode !== 0 && files.has(BOOTED)
+      ? stderr.trim().split("\n").at(-1) || `exit status ${exitCode}`
+      : undefined,
+    /** Those of {@link OTHERS} that run. */
+    othersActive: OTHERS.filter((other) => ofOther(other, "ActiveState") === "active"),
+    othersAreLate,
+    /** The links that are to be there. */
+    links: LINKS.filter((link) => !(othersAreLate && link.endsWith(AGAIN))),
+  };
+}
 
 /** A file: of one account, or shared by all. */
 export interface FilePiece extends Piece {
@@ -47,7 +141,7 @@ export const LINKS_PIECE = {
   why: "systemd starts them at boot, and with other firewalls",
 };
 
-type SharedFile = ReturnType<typeof sharedFile>;
+export type SharedFile = ReturnType<typeof sharedFile>;
 
 /** @param needed what the name of an account's piece says where that account needs the file */
 function sharedFile(folder: string, name: string, text: string, why: string, needed = /^/) {
@@ -61,7 +155,7 @@ const inFolder = sharedFile.bind(undefined, FOLDER);
 const unit = sharedFile.bind(undefined, UNITS);
 
 /** The script and the units, in the order in which they are written. */
-const SHARED_FILES = [
+export const SHARED_FILES = [
   inFolder(
     "lock.sh",
     lockScript,
@@ -98,86 +192,29 @@ export function accountPiece(lock: Omit<Lock, "log" | "persist">): FilePiece {
   };
 }
 
-/** All that is there, of every account. */
-export function foundAtBoot(machine: Machine): Found[] {
-  const state = readBoot(machine);
-  return [
-    ...folderFound(state),
-    ...filesFound(state),
-    ...linksFound(state),
-    ...accountsFound(state),
-  ];
+/** What an account's file says. */
+type BootFile = Pick<Lock, "name" | "backend" | "onlyPorts" | "sessions">;
+
+/** The text of an account's file. */
+export function printBootFile({ name, backend, onlyPorts, sessions }: BootFile): string {
+  return `name=${name}\nbackend=${backend}\nports=${onlyPorts.join(" ")}\n` +
+    (sessions ? "sessions=yes\n" : "");
 }
 
-function folderFound({ files }: BootState): Found[] {
-  const place = files.get(FOLDER);
-  if (place === undefined) return [];
-  const isSound = place.type === "d" && place.mode === "700" && place.uid === 0;
-  const fault = { fault: `${FOLDER} is not root's alone`, mend: ROOTS_ALONE };
-  return [{ ...FOLDER_PIECE, ...(!isSound && fault) }];
-}
-
-/** A file of an administrator's hides a package's of the same name, which stays. */
-function filesFound(state: BootState): Found[] {
-  return SHARED_FILES.flatMap((file) => {
-    const own = state.files.get(file.path);
-    const place = own ?? state.files.get(`${PACKAGED_UNITS}/${file.unit}`);
-    if (place === undefined) return [];
-    return [{ ...file, ...(own === undefined && FOREIGN), ...faultOf(file, place.text, state) }];
+/** The accounts' files, with what each says: undefined where {@link printBootFile} did not write it. */
+export const accountFiles = (files: Files) =>
+  [...files].flatMap(([path, { text }]) => {
+    const [, uid] = ACCOUNT_PATH.exec(path) ?? [];
+    return uid === undefined ? [] : [{ path, uid: Number(uid), text, said: parseBootFile(text) }];
   });
+
+const ACCOUNT_PATH = new RegExp(`^${FOLDER}/(\\d{1,10})\\.account$`);
+const ACCOUNT =
+  /^name=([\w-]+)\nbackend=(iptables|nftables)\nports=((?:\d{1,5}(?: \d{1,5})*)?)\n(sessions=yes\n)?$/;
+
+function parseBootFile(text: string): BootFile | undefined {
+  const [whole, name = "", backend, ports = "", sessions] = ACCOUNT.exec(text) ?? [];
+  if (whole === undefined) return undefined;
+  const onlyPorts = ports === "" ? [] : ports.split(" ").map(Number);
+  return { name, backend: backend as Backend, onlyPorts, sessions: sessions !== undefined };
 }
-
-const FOREIGN = { foreign: true } as const;
-
-function faultOf(
-  { path, text, unit }: SharedFile,
-  there: string,
-  { files, says }: BootState,
-): Pick<Found, "fault" | "mend"> {
-  const name = unit.replace("@.", "@nftables.");
-  const isMasked = unit !== "" && files.get(path)?.target === "/dev/null";
-  if (isMasked || says(name, "LoadState") === "masked") {
-    const mend = isMasked
-      ? sudo("systemctl", "unmask", unit)
-      : sudo("systemctl", "unmask", "--runtime", name);
-    return { fault: `${unit} is masked`, mend };
-  }
-  if (there !== text) return { fault: `${path} was changed` };
-  // Those for all services (service.d) are the distribution's.
-  const dropIn = says(name, "DropInPaths")?.split(" ").find((one) => one.includes("/fishnet-"));
-  if (dropIn !== undefined) {
-    return {
-      fault: `${unit} is changed by ${dropIn}`,
-      mend: `${sudo("rm", dropIn)} && ${sudo("systemctl", "daemon-reload")}`,
-    };
-  }
-  const wasAsked = (says(name, "ConditionTimestampMonotonic") ?? "0") !== "0";
-  return wasAsked && says(name, "ConditionResult") === "no"
-    ? { fault: `a condition of ${unit} was not met` }
-    : {};
-}
-
-function linksFound({ files, links, silence }: BootState): Found[] {
-  const missing = links.filter((link) => files.get(link)?.type !== "l");
-  if (missing.length === links.length) return [];
-  const fault = missing.length > 0
-    ? `missing: ${missing.join(", ")}`
-    : silence && `systemctl does not say what becomes of the units: ${silence}`;
-  return [{ ...LINKS_PIECE, ...(fault && { fault }) }];
-}
-
-function accountsFound({ files }: BootState): Found[] {
-  return accountFiles(files).map(({ path, uid, text, said }) => {
-    const account = said ?? { ...UNREADABLE, name: /^name=([\w-]+)$/m.exec(text)?.[1] ?? "" };
-    const { backend, onlyPorts, sessions } = account;
-    return {
-      ...accountPiece({ ...account, uid }),
-      uids: single(uid),
-      text,
-      says: { persist: true, backend, onlyPorts, ...(sessions && { sessions }) },
-      ...(said === undefined && { fault: `${path} was changed` }),
-    };
-  });
-}
-
-const UNREADABLE = { backend: "iptables", onlyPorts: [], sessions: false } as const;
