@@ -7,58 +7,42 @@
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";
 import type { Kind, Piece, Step, Uids } from "../lock/piece.ts";
-import { printRange } from "../lock/uid_range.ts";
+import { printRange, type UidRange } from "../lock/uid_range.ts";
 import { allUids } from "./accounts.ts";
 import { KEY, readRule, RULES_FOLDER, rulesFor } from "./audit.ts";
 import type { Machine } from "./machine.ts";
 
-const WHY = "record after a reboot too: auditd loads them when it starts";
 const WHY_NOT = "nothing is recorded after a reboot";
 
-/** The rules for some uids of an account, which are lines of its file. */
-interface LinesPiece extends Piece {
-  readonly owner: string;
-  readonly lines: readonly string[];
-}
-
-/** The files of `--log` with `--persist`. */
+/** The files of `--log` with `--persist`: a piece for all lines of the same uids. */
 export const auditAtBoot: Kind<Machine> = {
   goesLast: true,
 
   files: [`${RULES_FOLDER}/${KEY}*.rules`],
 
   wanted: (lock) =>
-    !lock.log || !lock.persist
-      ? []
-      : allUids(lock).map((uids) => linesPiece(lock.name, uids, linesOf(lock.name, uids))),
+    lock.log && lock.persist
+      ? allUids(lock).map((uids) => ({ ...PIECE, uids, owner: lock.name }))
+      : [],
 
-  /** A piece for all lines of the same uids: whole where all the rules for them are there. */
   found: (machine) =>
     [...filesOf(machine)].flatMap(([owner, lines]) => {
-      const rules = lines.flatMap((line) => {
-        const rule = readRule(line);
-        return rule?.uids === undefined || rule.owner !== owner ? [] : [{ line, uids: rule.uids }];
-      });
-      return [...Map.groupBy(rules, ({ uids }) => printRange(uids)).values()].map((group) => {
-        const { uids } = group[0]!;
-        const there = group.map(({ line }) => line);
-        const isWhole = linesOf(owner, uids).every((line) => there.includes(line));
-        return {
-          ...linesPiece(owner, uids, there),
-          uids,
-          says: { log: true, persist: true },
-          ...(!isWhole && { fault: `${fileOf(owner)} was changed` }),
-        };
-      });
+      const byUids = Map.groupBy(lines.flatMap((line) => uidsIn(line, owner) ?? []), printRange);
+      return [...byUids.values()].map(([uids]) => ({
+        ...PIECE,
+        uids: uids!,
+        owner,
+        says: { log: true, persist: true },
+        ...(linesOf(owner, uids!).some((line) => !lines.includes(line)) &&
+          { fault: `${fileOf(owner)} was changed` }),
+      }));
     }),
 
   make: (pieces, machine) =>
-    machine === undefined
-      ? pieces.map((piece) => stepByName(piece as LinesPiece))
-      : edit(pieces, machine, (lines, mine) => [
-        ...lines,
-        ...mine.filter((line) => !lines.includes(line)),
-      ]),
+    machine === undefined ? pieces.map(stepByName) : edit(pieces, machine, (lines, owner, uids) => [
+      ...lines,
+      ...linesOf(owner, uids).filter((line) => !lines.includes(line)),
+    ]),
 
   unmake: (pieces, machine) =>
     machine === undefined
@@ -67,18 +51,25 @@ export const auditAtBoot: Kind<Machine> = {
         why: WHY_NOT,
         undo: [""],
       }))
-      : edit(pieces, machine, (lines, mine) => lines.filter((line) => !mine.includes(line))),
+      : edit(pieces, machine, (lines, owner, uids) =>
+        lines.filter((line) => {
+          const its = uidsIn(line, owner);
+          return its === undefined || printRange(its) !== printRange(uids);
+        })),
 };
 
-const linesPiece = (owner: string, uids: Uids, lines: readonly string[]): LinesPiece => ({
+const PIECE = {
   is: `audit rules in ${RULES_FOLDER}`,
-  why: WHY,
-  uids,
-  owner,
-  lines,
-});
+  why: "record after a reboot too: auditd loads them when it starts",
+};
 
 const linesOf = (owner: string, uids: Uids) => rulesFor(owner, uids).map(({ rule }) => rule);
+
+/** The uids that a line is for; undefined for one that is none of the account's rules. */
+function uidsIn(line: string, owner: string): UidRange | undefined {
+  const rule = readRule(line);
+  return rule?.owner === owner ? rule.uids : undefined;
+}
 
 const fileOf = (owner: string) => `${RULES_FOLDER}/${KEY}${owner}.rules`;
 
@@ -97,23 +88,27 @@ function filesOf({ files }: Machine): Map<string, string[]> {
 function edit(
   pieces: readonly Piece[],
   machine: Machine,
-  change: (lines: readonly string[], mine: readonly string[]) => readonly string[],
+  change: (lines: readonly string[], owner: string, uids: UidRange) => readonly string[],
 ): Step[] {
-  const byOwner = Map.groupBy(pieces as readonly LinesPiece[], ({ owner }) => owner);
-  return [...byOwner].flatMap(([owner, group]) => {
+  return [...Map.groupBy(pieces, ({ owner }) => owner!)].flatMap(([owner, group]) => {
     const before = filesOf(machine).get(owner);
     const lines = before?.[0]?.startsWith("#") ? before : [headerOf(owner), ...before ?? []];
-    const after = change(lines, group.flatMap(({ lines }) => lines));
+    const after = group.reduce<readonly string[]>(
+      (lines, { uids }) => change(lines, owner, uids as UidRange),
+      lines,
+    );
     const text = before?.map((line) => `${line}\n`).join("");
     if (after.some((line) => line.startsWith("-"))) {
-      return writeFile(fileOf(owner), after.join("\n"), WHY, restoreFile(fileOf(owner), text));
+      const back = restoreFile(fileOf(owner), text);
+      return writeFile(fileOf(owner), after.join("\n"), PIECE.why, back);
     }
     return text === undefined ? [] : [removeFile(fileOf(owner), text, WHY_NOT)];
   });
 }
 
 /** A dry-run's: the shell puts the numbers in, since names may not be known at boot. */
-function stepByName({ owner, uids, lines }: LinesPiece): Step {
+function stepByName({ owner = "", uids = "name", why }: Piece): Step {
+  const lines = linesOf(owner, uids);
   const file = fileOf(owner);
   const echo = (text: string, ...words: readonly string[]) => {
     const asked = text.replaceAll(`euid=${owner} `, `euid=$(id -u ${owner}) `);
@@ -125,5 +120,5 @@ function stepByName({ owner, uids, lines }: LinesPiece): Step {
     sudo("sync", `${file}.new`),
     sudo("mv", `${file}.new`, file),
   ].join(" &&\n  ");
-  return { line, why: WHY, undo: [sudo("rm", "-f", file)] };
+  return { line, why, undo: [sudo("rm", "-f", file)] };
 }

@@ -11,7 +11,7 @@
  */
 import { FishnetError } from "../errors.ts";
 import { feed, sudo } from "../line.ts";
-import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import type { Found, Kind, Piece } from "../lock/piece.ts";
 import { single } from "../lock/uid_range.ts";
 import { ownUids } from "./accounts.ts";
 import { accountFiles, bootQuestions, readBoot } from "./boot/pieces.ts";
@@ -27,24 +27,19 @@ const PROPERTIES = [
   { name: "IPAddressAllow", word: "localhost", shown: "127.0.0.0/8 ::1/128" },
 ];
 
-interface SlicePiece extends Piece {
-  readonly slice: string;
-}
-
 /** The setting of the account's slice. */
 export const sessions: Kind<Machine> = {
   questions: bootQuestions,
   files: [`${CONTROL}/user-*.slice.d/50-IPAddress*.conf`],
 
-  wanted: (lock) => lock.sessions ? [slicePiece(lock)] : [],
+  wanted: (lock) => lock.sessions ? [{ ...PIECE, uids: ownUids(lock), owner: lock.name }] : [],
 
   found(machine) {
     const { files, says } = readBoot(machine);
     return accountFiles(files).flatMap(({ uid, said }): Found[] => {
-      if (!said?.sessions) return [];
-      const piece = slicePiece({ name: said.name, uid });
-      const { slice } = piece;
-      if (!isSet(slice, machine)) return [];
+      const piece = { ...PIECE, uids: single(uid), says: { sessions: true } };
+      const slice = sliceOf(piece);
+      if (!said?.sessions || !isSet(slice, machine)) return [];
       const isWhole = PROPERTIES.every(({ name, shown }) => {
         const file = files.get(fileOf(slice, name))?.text ?? "";
         // What is not loaded is read from the files when the account logs in.
@@ -53,20 +48,16 @@ export const sessions: Kind<Machine> = {
           shown.split(" ").every((address) => file.includes(`${name}=${address}`));
       });
       const fault = `the addresses of ${slice} are set otherwise`;
-      return [{
-        ...piece,
-        uids: single(uid),
-        says: { sessions: true },
-        ...(!isWhole && { fault }),
-      }];
+      return [{ ...piece, owner: said.name, ...(!isWhole && { fault }) }];
     });
   },
 
   make: (pieces, machine) =>
-    (pieces as readonly SlicePiece[]).flatMap(({ slice, owner, why }) => {
-      if (machine !== undefined) refuseForeign(slice, owner, machine);
+    pieces.flatMap((piece) => {
+      const slice = sliceOf(piece);
+      if (machine !== undefined) refuseForeign(slice, piece, machine);
       return [
-        { line: setLine(slice, true), why, undo: [openLines(slice).join(" && ")] },
+        { line: setLine(slice, true), why: piece.why, undo: [openLines(slice).join(" && ")] },
         {
           line: feed(probe.trimEnd(), "bash", "-s", slice),
           why:
@@ -81,8 +72,8 @@ export const sessions: Kind<Machine> = {
    * session blocked (systemd 252).
    */
   unmake: (pieces) =>
-    (pieces as readonly SlicePiece[]).flatMap(({ slice }) =>
-      openLines(slice).map((line, i): Step => ({
+    pieces.map(sliceOf).flatMap((slice) =>
+      openLines(slice).map((line, i) => ({
         line,
         why: i === 0
           ? "open the account's login sessions"
@@ -93,21 +84,18 @@ export const sessions: Kind<Machine> = {
     ),
 };
 
+const PIECE = {
+  is: "login sessions are shut",
+  why: "nothing that runs in the account's login sessions reaches another machine",
+};
+
+const sliceOf = ({ uids, owner }: Piece) =>
+  `user-${typeof uids === "object" ? uids.first : `$(id -u ${owner})`}.slice`;
+
 const fileOf = (slice: string, name: string) => `${CONTROL}/${slice}.d/50-${name}.conf`;
 
 const isSet = (slice: string, { files }: Machine) =>
   PROPERTIES.some(({ name }) => files.has(fileOf(slice, name)));
-
-function slicePiece(lock: Pick<Lock, "name" | "uid">): SlicePiece {
-  const { name, uid } = lock;
-  return {
-    is: "login sessions are shut",
-    why: "nothing that runs in the account's login sessions reaches another machine",
-    uids: ownUids(lock),
-    owner: name,
-    slice: `user-${uid ?? `$(id -u ${name})`}.slice`,
-  };
-}
 
 function setLine(slice: string, isShut: boolean): string {
   const words = PROPERTIES.map(({ name, word }) => `${name}=${isShut ? word : ""}`);
@@ -123,7 +111,7 @@ const openLines = (slice: string): string[] => [
 ];
 
 /** @throws {FishnetError} where somebody else has set the addresses: the undo would lose that. */
-function refuseForeign(slice: string, owner: string | undefined, machine: Machine): void {
+function refuseForeign(slice: string, { owner }: Piece, machine: Machine): void {
   const ours = sessions.found(machine).some((piece) => piece.owner === owner);
   if (ours || !isSet(slice, machine)) return;
   throw new FishnetError(
