@@ -183,17 +183,13 @@ export function refuseLog(machine: Machine, lock: Lock): void {
   throw new FishnetError(`--log is not possible: ${trouble.reason}: ${trouble.remedy}`);
 }
 
-interface Trouble {
-  readonly reason: string;
-  readonly remedy: string;
-  /** The command that ends it. */
-  readonly mend?: string;
-}
+/** Why rules have no effect, what to do about it, and the command that does it, if one can. */
+const trouble = (reason: string, remedy: string, mend?: string) => ({ reason, remedy, mend });
 
-const LOCKED: Trouble = {
-  reason: "the audit rules are locked until the next boot (auditctl -e 2)",
-  remedy: "leave --log out, or give it before they are locked",
-};
+const LOCKED = trouble(
+  "the audit rules are locked until the next boot (auditctl -e 2)",
+  "leave --log out, or give it before they are locked",
+);
 
 /** Whether nobody can change a rule before the next boot (auditctl(8), -e). */
 const isLocked = (machine: Machine) => statusValue(machine, "enabled") === "2";
@@ -203,35 +199,32 @@ function lacksRule(machine: Machine, lock: Lock): boolean {
   return audit.wanted(lock).some((piece) => inForce.judge(piece) !== "in force");
 }
 
-/** Why rules have no effect here. */
-function troubleOf(machine: Machine): Trouble | undefined {
+function troubleOf(machine: Machine): ReturnType<typeof trouble> | undefined {
   const answer = machine.answers.get("audit status");
   if (answer === undefined) return undefined;
   const { exitCode, stdout, stderr } = answer;
   if (exitCode === 127) {
-    return {
-      reason: "auditctl is not installed",
-      remedy: "install the package auditd (some systems call it audit)",
-    };
+    const install = "install the package auditd (some systems call it audit)";
+    return trouble("auditctl is not installed", install);
   }
   const enabled = statusValue(machine, "enabled");
   if (exitCode !== 0 || enabled === undefined) {
     const said = (stderr + stdout).trim().split("\n").at(-1) || `it ended with ${exitCode}`;
-    return { reason: `auditctl -s failed (${said})`, remedy: "leave --log out" };
+    return trouble(`auditctl -s failed (${said})`, "leave --log out");
   }
-  const mendable = (reason: string, mend: string) => ({ reason, remedy: `run ${mend}`, mend });
+  const mendable = (reason: string, mend: string) => trouble(reason, `run ${mend}`, mend);
   if (statusValue(machine, "pid") === "0") {
     return mendable("auditd is not running", "sudo systemctl start auditd");
   }
   if (enabled === "0") return mendable("the kernel's audit is off", "sudo auditctl -e 1");
   // With this rule no process has what its calls are recorded in (auditctl(8), list task).
   const { stdout: rules } = machine.answers.get("audit rules")!;
-  return !/^-a (?:never,task|task,never)\s*$/m.test(rules) ? undefined : {
-    reason: "a rule of this machine's own keeps all calls from being recorded (-a never,task)",
-    remedy:
-      "take it out of /etc/audit/rules.d, run sudo augenrules --load, and start the agent anew",
-    mend: "sudo auditctl -d never,task",
-  };
+  if (!/^-a (?:never,task|task,never)\s*$/m.test(rules)) return undefined;
+  return trouble(
+    "a rule of this machine's own keeps all calls from being recorded (-a never,task)",
+    "take it out of /etc/audit/rules.d, run sudo augenrules --load, and start the agent anew",
+    "sudo auditctl -d never,task",
+  );
 }
 
 /** A line of `auditctl -s`. */

@@ -55,7 +55,13 @@ export const sessions: Kind<Machine> = {
   make: (pieces, machine) =>
     pieces.flatMap((piece) => {
       const slice = sliceOf(piece);
-      if (machine !== undefined) refuseForeign(slice, piece, machine);
+      const isOurs = ({ owner }: Piece) => owner === piece.owner;
+      if (machine && isSet(slice, machine) && !sessions.found(machine).some(isOurs)) {
+        // The undo would lose what somebody else has set.
+        throw new FishnetError(
+          `somebody else has set the addresses of ${slice}: see systemctl cat ${slice}`,
+        );
+      }
       return [
         { line: setLine(slice, true), why: piece.why, undo: [openLines(slice).join(" && ")] },
         {
@@ -109,12 +115,3 @@ const openLines = (slice: string): string[] => [
   sudo("rmdir", "-p", "--ignore-fail-on-non-empty", `${CONTROL}/${slice}.d`),
   sudo("systemctl", "daemon-reload"),
 ];
-
-/** @throws {FishnetError} where somebody else has set the addresses: the undo would lose that. */
-function refuseForeign(slice: string, { owner }: Piece, machine: Machine): void {
-  const ours = sessions.found(machine).some((piece) => piece.owner === owner);
-  if (ours || !isSet(slice, machine)) return;
-  throw new FishnetError(
-    `somebody else has set the addresses of ${slice}: see systemctl cat ${slice}`,
-  );
-}

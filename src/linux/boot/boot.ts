@@ -151,10 +151,24 @@ const UNREADABLE = { backend: "iptables", onlyPorts: [], sessions: false } as co
 const isFile = (piece: Piece): piece is FilePiece => "path" in piece;
 const isLinks = ({ is }: Piece) => is === LINKS_PIECE.is;
 
-function makeSteps(piece: Piece, state: BootState): Step[] {
-  if (!isFile(piece)) return [isLinks(piece) ? enableStep(state) : folderStep(state)];
-  const { path, text, why } = piece;
-  const place = state.files.get(path);
+function makeSteps(piece: Piece, { files, links, othersAreLate }: BootState): Step[] {
+  const { why } = piece;
+  if (isLinks(piece)) {
+    const missing = links.filter((link) => !files.has(link));
+    const back = missing.length === links.length ? DISABLE : sudo("rm", "-f", ...missing);
+    // The unit of the lock names those beside it, which are enabled with it.
+    const line = othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE;
+    return [{ line, why, undo: [back] }];
+  }
+  if (!isFile(piece)) {
+    const place = files.get(FOLDER);
+    const back = place?.type === "d"
+      ? `${sudo("chmod", place.mode, FOLDER)} && ${sudo("chown", `${place.uid}`, FOLDER)}`
+      : sudo("rmdir", FOLDER);
+    return [{ line: ROOTS_ALONE, why, undo: [back] }];
+  }
+  const { path, text } = piece;
+  const place = files.get(path);
   const back = place?.type === "l"
     ? sudo("ln", "-sfT", place.target, path)
     : restoreFile(path, place?.text);
@@ -162,7 +176,14 @@ function makeSteps(piece: Piece, state: BootState): Step[] {
 }
 
 function unmakeSteps(piece: Piece, state: BootState): Step[] {
-  if (isLinks(piece)) return disableSteps(state);
+  if (isLinks(piece)) {
+    return [
+      { line: DISABLE, why: "systemd no longer starts the units", undo: [ENABLE] },
+      // Waited for as well: what it runs at its end has to be over when its file goes, or systemd lists
+      // it as failed. By now no account is left, so that starts nothing.
+      stopStep(state, sudo("systemctl", "stop", "fishnet-after@*.service"), STOP),
+    ];
+  }
   if (!isFile(piece)) {
     const why = "the last lock of this machine that is kept over a reboot is gone";
     return [{ line: sudo("rmdir", FOLDER), why, undo: [ROOTS_ALONE] }];
@@ -171,14 +192,6 @@ function unmakeSteps(piece: Piece, state: BootState): Step[] {
   const why = uids === undefined ? piece.why : "it is not locked at boot any more";
   const step = removeFile(path, state.files.get(path)?.text ?? text, why);
   return path === `${UNITS}/${LOCK}` ? [step, RELOAD] : [step];
-}
-
-function folderStep({ files }: BootState): Step {
-  const place = files.get(FOLDER);
-  const back = place?.type === "d"
-    ? `${sudo("chmod", place.mode, FOLDER)} && ${sudo("chown", `${place.uid}`, FOLDER)}`
-    : sudo("rmdir", FOLDER);
-  return { line: ROOTS_ALONE, why: FOLDER_PIECE.why, undo: [back] };
 }
 
 const RELOAD: Step = {
@@ -223,20 +236,3 @@ function renewSteps(state: BootState, always = false): Step[] {
   const isActive = (state.says(WATCH, "ActiveState") ?? "inactive") !== "inactive";
   return isActive || always ? [stopStep(state), ...startSteps(state, "")] : [];
 }
-
-/** The unit of the lock names those beside it, which are enabled with it. */
-function enableStep({ files, links, othersAreLate }: BootState): Step {
-  const missing = links.filter((link) => !files.has(link));
-  return {
-    line: othersAreLate ? sudo("systemctl", "enable", LOCK) : ENABLE,
-    why: LINKS_PIECE.why,
-    undo: [missing.length === links.length ? DISABLE : sudo("rm", "-f", ...missing)],
-  };
-}
-
-const disableSteps = (state: BootState): Step[] => [
-  { line: DISABLE, why: "systemd no longer starts the units", undo: [ENABLE] },
-  // Waited for as well: what it runs at its end has to be over when its file goes, or systemd lists it
-  // as failed. By now no account is left, so that starts nothing.
-  stopStep(state, sudo("systemctl", "stop", "fishnet-after@*.service"), STOP),
-];

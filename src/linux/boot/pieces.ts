@@ -180,8 +180,9 @@ export const SHARED: readonly Piece[] = [FOLDER_PIECE, ...SHARED_FILES, LINKS_PI
 
 /** The piece tells all that the file says, so that a lock with other options is another piece. */
 export function accountPiece(lock: Omit<Lock, "log" | "persist">): FilePiece {
-  const { name, uid = `$(id -u ${name})` } = lock;
-  const text = printBootFile(lock);
+  const { name, uid = `$(id -u ${name})`, backend, onlyPorts, sessions } = lock;
+  const text = `name=${name}\nbackend=${backend}\nports=${onlyPorts.join(" ")}\n` +
+    (sessions ? "sessions=yes\n" : "");
   return {
     is: `at boot: ${text.trim().split("\n").slice(1).join(", ").replaceAll("=", " ")}`.trimEnd(),
     why: "what its lock at boot is like, with its uid, since no name may be known yet",
@@ -195,13 +196,7 @@ export function accountPiece(lock: Omit<Lock, "log" | "persist">): FilePiece {
 /** What an account's file says. */
 type BootFile = Pick<Lock, "name" | "backend" | "onlyPorts" | "sessions">;
 
-/** The text of an account's file. */
-export function printBootFile({ name, backend, onlyPorts, sessions }: BootFile): string {
-  return `name=${name}\nbackend=${backend}\nports=${onlyPorts.join(" ")}\n` +
-    (sessions ? "sessions=yes\n" : "");
-}
-
-/** The accounts' files, with what each says: undefined where {@link printBootFile} did not write it. */
+/** The accounts' files, with what each says: undefined where it is not as {@link accountPiece} has it. */
 export const accountFiles = (files: Files) =>
   [...files].flatMap(([path, { text }]) => {
     const [, uid] = ACCOUNT_PATH.exec(path) ?? [];

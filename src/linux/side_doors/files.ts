@@ -113,12 +113,10 @@ export function fileWarnings(accounts: readonly Locked[], lines: string): Warnin
     if (kind === "write") {
       return meant.map((account) => socketWarning(path, account, uids.has(account.uid)));
     }
-    const warning = kind === "run" ? helperWarning(path) : capabilityWarning(path);
     // What many may do is of nobody.
     const isOnes = meant.length === 1 && accounts.length > 1;
-    return warning === undefined
-      ? []
-      : [{ ...(isOnes && { account: meant[0]!.name }), ...warning }];
+    const warnings = kind === "run" ? helperWarnings(path) : capabilityWarnings(path);
+    return warnings.map((one) => ({ ...(isOnes && { account: meant[0]!.name }), ...one }));
   });
   return !/^no getcap$/m.test(lines) ? warnings : [...warnings, {
     reason: "which programs have capabilities cannot be told without getcap",
@@ -152,24 +150,23 @@ function socketWarning(path: string, { name: account, onlyPorts }: Locked, own: 
   };
 }
 
-function helperWarning(path: string): Warning | undefined {
+function helperWarnings(path: string): Warning[] {
   const does = DOES_AT.get(path);
   const bit = /\/(?:postdrop|smtpctl|dma)$/.test(path) ? "setgid" : "setuid root";
-  return does === undefined ? undefined : {
+  return does === undefined ? [] : [{
     reason: `${path} is ${bit} and ${does}, whoever runs it`,
     remedy: `chmod ug-s ${path}, or let only trusted groups run it`,
-  };
+  }];
 }
 
-function capabilityWarning(line: string): Warning | undefined {
-  const [, path, text = ""] = /^(\S.*) (cap_\S+)$/.exec(line) ?? [];
-  if (path === undefined) return undefined;
+function capabilityWarnings(line: string): Warning[] {
+  const [, path = "", text = ""] = /^(\S.*) (cap_\S+)$/.exec(line) ?? [];
   const name = path.split("/").at(-1)!;
   const given = CAPABILITIES.filter((capability) =>
     new RegExp(`\\b${capability}\\b`).test(text) && !HARMLESS[capability]?.includes(name)
   );
-  return given.length === 0 ? undefined : {
+  return given.length === 0 ? [] : [{
     reason: `${shown(path)} has ${given.join(", ")}: what it sends no rule for a uid holds`,
     remedy: `setcap -r ${shown(path)}, or let only trusted groups run it`,
-  };
+  }];
 }
