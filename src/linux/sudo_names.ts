@@ -35,11 +35,10 @@ export const sudoNames: Kind<Machine> = {
   files: [SUDOERS, `${FOLDER}/*`],
 
   // Only a lock with ports needs it, and sudo takes as long as three other questions.
-  questions: ({ asked, answers }) =>
-    (asked.onlyPorts ?? []).length > 0 ||
-      [...answers.values()].some(({ stdout }) => LIMITED.test(stdout))
-      ? { "sudo settings": SETTINGS }
-      : {},
+  questions({ asked, answers }) {
+    const isLimited = [...answers.values()].some(({ stdout }) => LIMITED.test(stdout));
+    return asked.onlyPorts?.length || isLimited ? { "sudo settings": SETTINGS } : {};
+  },
 
   // A dry-run shows none of it: how sudo is set, only the machine tells.
   wanted({ name: owner, uid, onlyPorts }, machine) {
@@ -91,14 +90,14 @@ const SETS = /^\s*Defaults\S*[ \t](?:.*[ \t,])?fqdn\b/m;
 
 /** The file, read after another in the folder, in which it is set again: of settings the last counts. */
 function undoneBy(path: string, files: Files): string | undefined {
-  const behind = [...files].filter(([other]) => other > path && IS_READ.test(other))
-    .map(([other, { text }]) => [other, text] as const);
+  const sets = (text: string) => SETS.test(text.replace(/\\\n/g, " "));
   const [, ...rest] = (files.get(SUDOERS)?.text ?? "").split(READS);
-  return [...behind, [SUDOERS, rest.join("\n")] as const]
-    .find(([, text]) => SETS.test(text.replace(/\\\n/g, " ")))?.[0];
+  const [later] =
+    [...files].find(([other, { text }]) => other > path && IS_READ.test(other) && sets(text)) ?? [];
+  return later ?? (sets(rest.join("\n")) ? SUDOERS : undefined);
 }
 
-/** Of the folder's files, those with a dot or a tilde at the end are none (sudoers(5)). */
+/** A file of the folder with a dot in its name, or a tilde at its end, is not read (sudoers(5)). */
 const IS_READ = /^\/etc\/sudoers\.d\/[^.]*[^.~]$/;
 
 /** What is printed of a lock with ports, by either backend. */
