@@ -35,7 +35,6 @@ import {
   ROOTS_ALONE,
   SHARED,
   SHARED_FILES,
-  type SharedFile,
   UNITS,
   WATCH,
 } from "./pieces.ts";
@@ -96,7 +95,7 @@ function filesFound(state: BootState): Found[] {
 const FOREIGN = { foreign: true } as const;
 
 function faultOf(
-  { path, text, unit }: SharedFile,
+  { path, text, unit }: typeof SHARED_FILES[number],
   there: string,
   { files, says }: BootState,
 ): Pick<Found, "fault" | "mend"> {

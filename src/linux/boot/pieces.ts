@@ -141,8 +141,6 @@ export const LINKS_PIECE = {
   why: "systemd starts them at boot, and with other firewalls",
 };
 
-export type SharedFile = ReturnType<typeof sharedFile>;
-
 /** @param needed what the name of an account's piece says where that account needs the file */
 function sharedFile(folder: string, name: string, text: string, why: string, needed = /^/) {
   const path = `${folder}/${name}`;

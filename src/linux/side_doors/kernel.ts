@@ -96,13 +96,13 @@ export const DEVICE_FILES: readonly string[] = [
   "/dev/net/tun",
 ];
 
-/** The devices that have such a file, and what is in it and in the others. */
+/** The devices that have a file of this name, and what reads their files. */
 function devicesWith(name: string, files: Files) {
   return [...files.keys()].flatMap((path) => {
-    const [folder, device, file] = /^\/sys\/class\/net\/([^/]+)\/(?=(\w+)$)/.exec(path) ?? [];
-    if (file !== name) return [];
-    const read = (name: string) => files.get(`${folder}${name}`)?.text.trim() ?? "";
-    return [{ device: shown(device!), read }];
+    const [, device, file] = /^\/sys\/class\/net\/([^/]+)\/(\w+)$/.exec(path) ?? [];
+    if (device === undefined || file !== name) return [];
+    const read = (name: string) => files.get(`/sys/class/net/${device}/${name}`)?.text.trim() ?? "";
+    return [{ device: shown(device), read }];
   });
 }
 
