@@ -193,12 +193,13 @@ function accountOf(fields: Fields, accounts: readonly string[]): string | undefi
 }
 
 /** `name=value …`: a text is in quotes, or in hex where it has a quote, a space or a control character. */
-const fieldsOf = (text: string): Fields =>
-  new Map(
-    [...text.matchAll(/(\S+?)=(?:"([^"]*)"|(\S*))/g)].map(([, name = "", quoted, word = ""]) =>
-      [name, quoted ?? (TEXTS.includes(name) ? textOf(word) : word)] as const
-    ),
-  );
+function fieldsOf(text: string): Fields {
+  const fields = new Map<string, string>();
+  for (const [, name = "", quoted, word = ""] of text.matchAll(/(\S+?)=(?:"([^"]*)"|(\S*))/g)) {
+    fields.set(name, quoted ?? (TEXTS.includes(name) ? textOf(word) : word));
+  }
+  return fields;
+}
 
 /** The fields whose text is in hex where it is not in quotes. */
 const TEXTS = ["comm", "exe", "key"];
