@@ -4,7 +4,7 @@
  * @module
  */
 import denoJson from "./deno.json" with { type: "json" };
-import type { System as SystemName } from "./src/account.ts";
+import { type System as SystemName, SYSTEMS } from "./src/account.ts";
 import { type Command, parseCommandLine } from "./src/cli/command_line.ts";
 import * as output from "./src/cli/output.ts";
 import { FishnetError } from "./src/errors.ts";
@@ -66,10 +66,8 @@ async function systemOf(name: SystemName): Promise<System<unknown>> {
 
 /** What no packet filter of this system stops. */
 async function limitsHere(): Promise<readonly string[]> {
-  const { os } = Deno.build;
-  return os === "linux" || os === "darwin"
-    ? (await systemOf(os === "linux" ? "linux" : "macos")).notCovered
-    : [];
+  const name = SYSTEMS[Deno.build.os];
+  return name === undefined ? [] : (await systemOf(name)).notCovered;
 }
 
 /** Has sudo start before the rest is loaded: that takes as long. */

@@ -8,6 +8,9 @@ import { FishnetError } from "./errors.ts";
 /** The systems with a packet filter that this program knows. */
 export type System = "linux" | "macos";
 
+/** What Deno calls them. */
+export const SYSTEMS: Readonly<Record<string, System>> = { linux: "linux", darwin: "macos" };
+
 /** Which of Linux's two rule sets carries a lock. */
 export type Backend = "iptables" | "nftables";
 

@@ -4,10 +4,9 @@
  *
  * @module
  */
-import { parseArgs } from "@std/cli/parse-args";
 import { levenshteinDistance } from "@std/text/levenshtein-distance";
 import { FishnetError } from "../errors.ts";
-import { type FirewallCommand, isFirewallCommand, OPTIONS } from "./options.ts";
+import { type FirewallCommand, isFirewallCommand, optionsOf } from "./options.ts";
 
 /** The options of one call, each with its values in their order; a flag has none. */
 export type Options = ReadonlyMap<string, readonly string[]>;
@@ -19,42 +18,8 @@ export type Options = ReadonlyMap<string, readonly string[]>;
  * @throws {FishnetError} for what the subcommand does not have.
  */
 export function readOptions(command: FirewallCommand, args: readonly string[]): Options {
-  const known = Object.keys(OPTIONS).filter((name) => OPTIONS[name]!.on.includes(command));
-  const valued = known.filter((name) => OPTIONS[name]!.value !== undefined);
-  const flags = known.filter((name) => !valued.includes(name));
-  const parsed: Readonly<Record<string, unknown>> = parseArgs(joinValues(command, args, known), {
-    boolean: flags,
-    string: valued,
-    collect: valued,
-  });
-  const given = new Map<string, readonly string[]>(
-    flags.filter((name) => parsed[name] === true).map((name) => [name, []]),
-  );
-  for (const name of valued) {
-    const values = (parsed[name] ?? []) as readonly string[];
-    const { values: possible, repeatable } = OPTIONS[name]!;
-    if (values.length > 1 && !repeatable) {
-      throw new FishnetError(`--${name} is given more than once`);
-    }
-    const wrong = possible && values.find((value) => !possible.includes(value));
-    if (wrong !== undefined) {
-      throw unknown(`value for --${name}`, wrong, possible!);
-    }
-    if (values.length > 0) given.set(name, values);
-  }
-  return given;
-}
-
-/**
- * Writes `--option value` as `--option=value`, which the parser takes as it is, and refuses what it
- * would guess at.
- */
-function joinValues(
-  command: FirewallCommand,
-  args: readonly string[],
-  known: readonly string[],
-): string[] {
-  const joined: string[] = [];
+  const known = optionsOf(command);
+  const given = new Map<string, string[]>();
   for (let i = 0; i < args.length; i++) {
     const arg = args[i]!;
     if (!arg.startsWith("-") || arg === "--") {
@@ -62,20 +27,29 @@ function joinValues(
       throw new FishnetError(`unexpected argument '${arg}'${advice}`);
     }
     const option = arg.split("=", 1)[0]!;
-    const name = known.find((name) => option === `--${name}`);
-    if (name === undefined) {
-      const options = known.map((name) => `--${name}`);
+    const name = option.replace(/^--/, "");
+    const spec = known.get(name);
+    if (spec === undefined) {
+      const options = [...known.keys()].map((name) => `--${name}`);
       throw unknown("option", option, options, `see fishnet firewall ${command} --help`);
     }
-    const takesValue = OPTIONS[name]!.value !== undefined;
-    if (!takesValue && arg !== option) throw new FishnetError(`${option} takes no value`);
-    const value = takesValue && arg === option ? args[++i] : undefined;
-    if (takesValue && arg === option && (value === undefined || value.startsWith("--"))) {
+    const [takesValue, isAlone] = [spec.value !== undefined, arg === option];
+    if (!takesValue && !isAlone) throw new FishnetError(`${option} takes no value`);
+    const value = takesValue && isAlone ? args[++i] : arg.slice(option.length + 1);
+    if (value === undefined || isAlone && value.startsWith("--")) {
       throw new FishnetError(`${option} needs a value`);
     }
-    joined.push(value === undefined ? arg : `${option}=${value}`);
+    given.set(name, takesValue ? [...given.get(name) ?? [], value] : []);
   }
-  return joined;
+  for (const [name, { values: possible, repeatable }] of known) {
+    const values = given.get(name) ?? [];
+    if (values.length > 1 && !repeatable) {
+      throw new FishnetError(`--${name} is given more than once`);
+    }
+    const wrong = possible && values.find((value) => !possible.includes(value));
+    if (wrong !== undefined) throw unknown(`value for --${name}`, wrong, possible!);
+  }
+  return given;
 }
 
 /**

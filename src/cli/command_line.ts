@@ -3,7 +3,14 @@
  *
  * @module
  */
-import { type Backend, parseAccountName, PROXY_PORT, refuseRoot, type System } from "../account.ts";
+import {
+  type Backend,
+  parseAccountName,
+  PROXY_PORT,
+  refuseRoot,
+  type System,
+  SYSTEMS,
+} from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import type { LockOptions } from "../lock/piece.ts";
 import type { VerifyOptions } from "../lock/verify.ts";
@@ -54,7 +61,7 @@ export type Command =
   };
 
 /** What parsing needs to know of the machine. */
-export interface Surroundings {
+interface Surroundings {
   /** `$USER`, the reference page's default for `--agent-user`. */
   readonly user: string | undefined;
   /** `Deno.build.os`. */
@@ -110,8 +117,7 @@ function completionsOf(args: readonly string[]): Command {
 }
 
 function commandOf(kind: FirewallCommand, options: Options, around: Surroundings): Command {
-  const system = systemOf(options, around);
-  const about = { ...accountsOf(kind, options, around), system };
+  const about = aboutOf(kind, options, around);
   switch (kind) {
     case "enable":
     case "disable":
@@ -123,35 +129,28 @@ function commandOf(kind: FirewallCommand, options: Options, around: Surroundings
       return { kind, ...about, target: targetOf(valueOf(options, "target")), proxy };
     }
     case "log":
-      return { kind, ...about, ...logOf(options, system) };
+      return { kind, ...about, ...logOf(options, about) };
   }
-}
-
-function systemOf(options: Options, { os }: Surroundings): System {
-  const chosen = valueOf(options, "os") as System | undefined;
-  if (chosen !== undefined) return chosen;
-  if (os === "darwin") return "macos";
-  if (os === "linux") return "linux";
-  throw new FishnetError("firewall command is not supported on this OS");
 }
 
 /** The value of an option that may be given once. */
 const valueOf = (options: Options, name: string) => options.get(name)?.[0];
 
 /** Whose it is: the accounts that are named, or $USER; every locked one for `status` and `log`. */
-function accountsOf(
+function aboutOf(
   kind: FirewallCommand,
   options: Options,
-  { user }: Surroundings,
-): Omit<AboutAccounts, "system"> {
-  const given = [...new Set(options.get("agent-user")?.map(parseAccountName))];
-  const accountsGiven = given.length > 0;
-  const json = options.has("json");
-  if (accountsGiven || kind === "status" || kind === "log") {
-    return { accounts: given, accountsGiven, json };
+  { user, os }: Surroundings,
+): AboutAccounts {
+  const system = valueOf(options, "os") as System | undefined ?? SYSTEMS[os];
+  if (system === undefined) throw new FishnetError("firewall command is not supported on this OS");
+  const accounts = new Set(options.get("agent-user")?.map(parseAccountName));
+  const accountsGiven = accounts.size > 0;
+  if (!accountsGiven && kind !== "status" && kind !== "log") {
+    if (!user) throw new FishnetError("agent user is required (--agent-user)");
+    accounts.add(parseAccountName(user));
   }
-  if (!user) throw new FishnetError("agent user is required (--agent-user)");
-  return { accounts: [parseAccountName(user)], accountsGiven, json };
+  return { accounts: [...accounts], accountsGiven, system, json: options.has("json") };
 }
 
 function changeOf(options: Options, about: AboutAccounts): Change {
@@ -179,7 +178,7 @@ function changeOf(options: Options, about: AboutAccounts): Change {
   return { ...about, apply, backend, onlyPorts, persist, sessions, log, explain };
 }
 
-function logOf(options: Options, system: System) {
+function logOf(options: Options, { system }: AboutAccounts) {
   if (system === "macos") {
     throw new FishnetError("log is for Linux, whose audit records what an account tries");
   }

@@ -10,6 +10,7 @@ import {
   type FirewallCommand,
   FIRST_WORDS,
   OPTIONS,
+  optionsOf,
   type Shell,
   SHELLS,
 } from "./options.ts";
@@ -31,10 +32,9 @@ const PLACES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "help firewall": COMMANDS,
 };
 const places = Object.entries(PLACES);
-const commands = Object.keys(COMMANDS) as FirewallCommand[];
 const options = Object.entries(OPTIONS);
-const optionsOf = (command: FirewallCommand) =>
-  options.filter(([, { on }]) => on.includes(command));
+const commands = (Object.keys(COMMANDS) as FirewallCommand[])
+  .map((command) => [command, [...optionsOf(command)]] as const);
 
 /** The one option whose values only the shell knows. */
 const isAccount = (name: string) => name === "agent-user";
@@ -49,6 +49,12 @@ function bash(): string {
     const those = isAccount(name) ? '$(compgen -u -X root -- "$cur")' : proposed(values);
     return `  --${name}) COMPREPLY=(${those}); return ;;`;
   });
+  const cases = [
+    ...places.map(([before, words]) => [`"${before}"`, Object.keys(words)] as const),
+    ...commands.map(([command, options]) =>
+      [`"firewall ${command}"*`, options.map(([name]) => `--${name}`)] as const
+    ),
+  ].map(([pattern, words]) => `  ${pattern}) COMPREPLY=(${proposed(words)}) ;;`);
   return `# bash completions for fishnet
 _fishnet() {
   local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]}
@@ -61,16 +67,7 @@ _fishnet() {
 ${values.join("\n")}
   esac
   case "\${COMP_WORDS[*]:1:COMP_CWORD-1}" in
-${
-    places.map(([before, words]) => `  "${before}") COMPREPLY=(${proposed(Object.keys(words))}) ;;`)
-      .join("\n")
-  }
-${
-    commands.map((command) => {
-      const words = optionsOf(command).map(([name]) => `--${name}`);
-      return `  "firewall ${command}"*) COMPREPLY=(${proposed(words)}) ;;`;
-    }).join("\n")
-  }
+${cases.join("\n")}
   esac
 }
 complete -F _fishnet fishnet`;
@@ -81,12 +78,21 @@ function zsh(): string {
   const bare = (text: string) => text.replaceAll(/[[\]:]/g, "\\$&");
   const explained = (words: Readonly<Record<string, string>>) =>
     Object.entries(words).map(([word, help]) => quote(`${word}:${bare(help)}`)).join(" ");
-  const argumentsOf = (command: FirewallCommand) =>
-    optionsOf(command).map(([name, { value, values, repeatable, help }]) => {
-      const action = isAccount(name) ? "_fishnet_accounts" : values ? `(${values.join(" ")})` : " ";
-      const option = `${repeatable ? "*" : ""}--${name}${value ? "=" : ""}[${bare(help)}]`;
-      return `    ${quote(option + (value ? `:${bare(value)}:${action}` : ""))}`;
-    }).join(" \\\n");
+  const cases = [
+    ...places.map(([before, words]) => `  "${before}") proposals=(${explained(words)}) ;;`),
+    ...commands.map(([command, options]) => {
+      const lines = options.map(([name, { value, values, repeatable, help }]) => {
+        const action = isAccount(name)
+          ? "_fishnet_accounts"
+          : values
+          ? `(${values.join(" ")})`
+          : " ";
+        const option = `${repeatable ? "*" : ""}--${name}${value ? "=" : ""}[${bare(help)}]`;
+        return ` \\\n    ${quote(option + (value ? `:${bare(value)}:${action}` : ""))}`;
+      });
+      return `  "firewall ${command}"*) _arguments${lines.join("")} ;;`;
+    }),
+  ];
   return `#compdef fishnet
 # zsh completions for fishnet
 _fishnet_accounts() {
@@ -101,11 +107,7 @@ _fishnet() {
     ((CURRENT -= 2))
   fi
   case $before in
-${places.map(([before, words]) => `  "${before}") proposals=(${explained(words)}) ;;`).join("\n")}
-${
-    commands.map((command) => `  "firewall ${command}"*) _arguments \\\n${argumentsOf(command)} ;;`)
-      .join("\n")
-  }
+${cases.join("\n")}
   esac
   _describe command proposals
 }
@@ -132,8 +134,8 @@ function fish(): string {
         )
       )
     ),
-    ...commands.flatMap((command) =>
-      optionsOf(command).map(([name, { value, values = [], help }]) => {
+    ...commands.flatMap(([command, options]) =>
+      options.map(([name, { value, values = [], help }]) => {
         const proposal = quote(isAccount(name) ? accounts : values.join(" "));
         return complete(
           `firewall ${command} *`,

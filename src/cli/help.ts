@@ -9,14 +9,10 @@ import {
   type FirewallCommand,
   FIRST_WORDS,
   isFirewallCommand,
-  OPTIONS,
+  optionsOf,
   type Topic,
 } from "./options.ts";
 import { PROXY_VARIABLES } from "./outcome_text.ts";
-
-/** A paragraph, or a title with lines or with two columns below it. */
-type Block = string | { readonly title: string; readonly lines: readonly (string | Row)[] };
-type Row = readonly [string, string];
 
 /** Narrower than this, the options' two columns don't fit. */
 const MIN_WIDTH = 40;
@@ -28,174 +24,149 @@ const MIN_WIDTH = 40;
  * @param notCovered what no packet filter of this system stops; `firewall` ends with it
  */
 export function helpText(topic: Topic, width = 80, notCovered: readonly string[] = []): string {
-  const blocks = [
-    ...isFirewallCommand(topic) ? commandHelp(topic) : LEVELS[topic],
-    ...notCovered.length === 0 ? [] : [{
-      title: "No packet filter stops",
-      lines: notCovered.map((limit) => `- ${limit}`),
-    }],
-  ];
+  const text = isFirewallCommand(topic) ? commandHelp(topic) : LEVELS[topic];
+  const limits = listed("No packet filter stops", notCovered.map((limit) => `- ${limit}`));
+  const blocks = [...text.trim().split("\n\n"), ...notCovered.length > 0 ? [limits] : []];
   const usable = Math.max(width, MIN_WIDTH);
   return blocks.map((block) => linesOf(block, usable).join("\n")).join("\n\n");
 }
 
-function linesOf(block: Block, width: number): string[] {
-  if (typeof block === "string") return wrap(block, width);
-  const { title, lines } = block;
-  const rows = lines.filter((line) => typeof line !== "string");
+/** A title with lines below it. */
+const listed = (title: string, lines: readonly string[]) => [`${title}:`, ...lines].join("\n  ");
+
+/** The same with two columns. */
+const tabled = (title: string, rows: Readonly<Record<string, string>>) =>
+  listed(title, Object.entries(rows).map((row) => row.join("  ")));
+
+/**
+ * The lines of a paragraph; or of a title with lines below it that stand in by two columns, those that
+ * go on by four. A gap in them is between two columns.
+ */
+function linesOf(block: string, width: number): string[] {
+  const [first, ...lines] = block.replaceAll(/\n(?! {2}\S)\s*/g, " ").split("\n  ");
+  const rows = lines.map((line) => line.split(/ {2,}/));
   const indent = lines.length > 1 ? 4 : 2; // of several lines each begins further out
-  const columns = rows.length > 0 ? table(rows, width - 2).flat() : [];
   return [
-    `${title}:`,
-    ...columns.map((line) => `  ${line}`),
-    ...lines.flatMap((line) => typeof line === "string" ? wrap(`  ${line}`, width, indent) : []),
+    ...wrap(first!, width),
+    ...rows[0]?.length === 2
+      ? table(rows, width - 2).flat().map((line) => `  ${line}`)
+      : lines.flatMap((line) => wrap(`  ${line}`, width, indent)),
   ];
 }
 
-const COMMAND_LIST: Block = { title: "Commands", lines: Object.entries(COMMANDS) };
+const COMMAND_LIST = tabled("Commands", COMMANDS);
 
-const LEVELS: Readonly<Record<Exclude<Topic, FirewallCommand>, readonly Block[]>> = {
-  fishnet: [
-    "Keeps the account of an AI agent on this machine.",
-    "Usage: fishnet firewall COMMAND [OPTIONS]",
-    COMMAND_LIST,
-    {
-      title: "More",
-      lines: [
-        ["fishnet help firewall", "all that there is to know"],
-        ["fishnet help firewall COMMAND", "the options of a command"],
-        ["fishnet completions SHELL", "completions, for bash, zsh or fish"],
-        ["fishnet --version", "the version"],
-      ],
-    },
-  ],
-  completions: [
-    `${FIRST_WORDS.completions}, which has to read them: eval "$(fishnet completions bash)".`,
-    "Usage: fishnet completions bash|zsh|fish",
-  ],
-  firewall: [
-    "Configures the system's packet filter so that the account of an AI agent reaches this " +
-    "machine only, and so the proxy on it. Without --apply nothing runs and nothing is read: the " +
-    "plan is shown, command by command, also for an account that does not exist yet.",
-    "Usage: fishnet firewall COMMAND [OPTIONS]",
-    COMMAND_LIST,
-    {
-      title: "With the firewall enabled",
-      lines: [
-        "the account can connect to http://127.0.0.1:3777 (the Fishnet proxy)",
-        "the account can access other localhost services (but see --only-port)",
-        "the account cannot connect to external APIs",
-        "other accounts reach what they reached",
-      ],
-    },
-    { title: "For the agent", lines: PROXY_VARIABLES },
-    {
-      title: "Exit codes",
-      lines: [
-        ["0", "done, or the dry-run was shown"],
-        ["1", "an error: nothing was changed, or the message says what is left"],
-        ["3", "status or verify found the account not fully locked, or enable left it so"],
-      ],
-    },
-    {
-      title: "All or nothing",
-      lines: [
-        "A failed step, Ctrl-C or kill -9 undoes the steps before it. enable twice is enable once; " +
-        "disable without an enable is no error. Two runs at once wait for one another.",
-      ],
-    },
-    {
-      title: "Accounts",
-      lines: [
-        "A name has 1 to 32 characters, ASCII letters, digits, underscores and hyphens, and " +
-        "begins with a letter or an underscore; it is taken as it is. root, and any account " +
-        "with uid 0, is refused: it would cut off the machine. Under sudo, $USER is root: give " +
-        "--agent-user.",
-      ],
-    },
-    {
-      title: "Testing",
-      lines: [
-        "fishnet firewall verify --agent-user USER tries what must fail and what must work. By " +
-        "hand: sudo -u USER curl https://api.openai.com/v1/models has to be refused, " +
-        "sudo -u USER curl http://127.0.0.1:3777/health has to answer.",
-      ],
-    },
-    {
-      title: "Permissions",
-      lines: [
-        "--apply, status, verify and log run commands through sudo, which may ask for your password. " +
-        "The program itself may start sudo and read $USER, and nothing else.",
-      ],
-    },
-    {
-      title: "Output",
-      lines: [
-        "Results go to standard output; errors, warnings and each command as it runs to standard " +
-        "error, after [fishnet]. Colours only on a terminal, and never with NO_COLOR.",
-      ],
-    },
-    {
-      title: "Systems",
-      lines: ["macOS (pf), Linux (iptables or nftables); no others, Windows for one"],
-    },
-  ],
+const LEVELS: Readonly<Record<Exclude<Topic, FirewallCommand>, string>> = {
+  fishnet: `
+Keeps the account of an AI agent on this machine.
+
+Usage: fishnet firewall COMMAND [OPTIONS]
+
+${COMMAND_LIST}
+
+More:
+  fishnet help firewall          all that there is to know
+  fishnet help firewall COMMAND  the options of a command
+  fishnet completions SHELL      completions, for bash, zsh or fish
+  fishnet --version              the version`,
+  completions: `
+${FIRST_WORDS.completions}, which has to read them: eval "$(fishnet completions bash)".
+
+Usage: fishnet completions bash|zsh|fish`,
+  firewall: `
+Configures the system's packet filter so that the account of an AI agent reaches this machine only,
+and so the proxy on it. Without --apply nothing runs and nothing is read: the plan is shown, command
+by command, also for an account that does not exist yet.
+
+Usage: fishnet firewall COMMAND [OPTIONS]
+
+${COMMAND_LIST}
+
+With the firewall enabled:
+  the account can connect to http://127.0.0.1:3777 (the Fishnet proxy)
+  the account can access other localhost services (but see --only-port)
+  the account cannot connect to external APIs
+  other accounts reach what they reached
+
+${listed("For the agent", PROXY_VARIABLES)}
+
+Exit codes:
+  0  done, or the dry-run was shown
+  1  an error: nothing was changed, or the message says what is left
+  3  status or verify found the account not fully locked, or enable left it so
+
+All or nothing:
+  A failed step, Ctrl-C or kill -9 undoes the steps before it. enable twice is enable once; disable
+    without an enable is no error. Two runs at once wait for one another.
+
+Accounts:
+  A name has 1 to 32 characters, ASCII letters, digits, underscores and hyphens, and begins with a
+    letter or an underscore; it is taken as it is. root, and any account with uid 0, is refused: it
+    would cut off the machine. Under sudo, $USER is root: give --agent-user.
+
+Testing:
+  fishnet firewall verify --agent-user USER tries what must fail and what must work. By hand:
+    sudo -u USER curl https://api.openai.com/v1/models has to be refused,
+    sudo -u USER curl http://127.0.0.1:3777/health has to answer.
+
+Permissions:
+  --apply, status, verify and log run commands through sudo, which may ask for your password. The
+    program itself may start sudo and read $USER, and nothing else.
+
+Output:
+  Results go to standard output; errors, warnings and each command as it runs to standard error,
+    after [fishnet]. Colours only on a terminal, and never with NO_COLOR.
+
+Systems:
+  macOS (pf), Linux (iptables or nftables); no others, Windows for one`,
 };
 
-function commandHelp(command: FirewallCommand): Block[] {
-  const options = Object.entries(OPTIONS).filter(([, { on }]) => on.includes(command));
-  const apply = OPTIONS["apply"]!.on.includes(command) ? " [--apply]" : "";
-  const rows = options.map(([name, { value, values, help }]): Row => [
+function commandHelp(command: FirewallCommand): string {
+  const options = optionsOf(command);
+  const apply = options.has("apply") ? " [--apply]" : "";
+  const rows = Array.from(options, ([name, { value, values, help }]) => [
     `--${name}${value ? ` ${value}` : ""}`,
     `${help}${values ? ` [${values.join(", ")}]` : ""}`,
   ]);
-  return [
-    `${COMMANDS[command]}.`,
-    `Usage: fishnet firewall ${command} [--agent-user USER]${apply} [OPTIONS]`,
-    { title: "Options", lines: rows },
-    {
-      title: "Example",
-      lines: [`fishnet firewall ${command} --agent-user agent_runner${apply && " --apply"}`],
-    },
-    ...NOTES[command] ?? [],
-  ];
+  return `
+${COMMANDS[command]}.
+
+Usage: fishnet firewall ${command} [--agent-user USER]${apply} [OPTIONS]
+
+${tabled("Options", Object.fromEntries(rows))}
+
+Example:
+  fishnet firewall ${command} --agent-user agent_runner${apply && " --apply"}
+${NOTES[command]}`;
 }
 
 /** What a command does, and its exit codes, where that is not plain from its options. */
-const NOTES: Readonly<Partial<Record<FirewallCommand, readonly Block[]>>> = {
-  enable: [
-    "What the options ask for is added to the lock that is there, without opening it; what they " +
-    "don't name stays.",
-    "Exit codes, with --apply: 0 locked; 3 what there was to do is done, and an account is not " +
-    "fully locked: status says why; 1 an error.",
-  ],
-  disable: [
-    "With --apply it finds what is there: no option of the enable has to be given again. A dry-run " +
-    "looks at nothing, and shows the way back from an enable without options.",
-  ],
-  status: [
-    {
-      title: "States",
-      lines: [
-        ["locked", "every piece is in force"],
-        ["partial", "some are; each missing one is named, with the command that mends it"],
-        ["unlocked", "none is"],
-        ["unknown", "the system's state could not be read (sudo was refused)"],
-      ],
-    },
-    "Without --agent-user every account is shown that anything of a lock is there for, deleted " +
-    "ones included. Exit codes: 0 every account shown is locked; 3 one is not, or none is shown; " +
-    "1 an error.",
-  ],
-  verify: [
-    "Each try stands beside a control, the same as an account that is not locked (nobody, or " +
-    "root). Where the control fails too, it is unclear what the try shows. Without --target no " +
-    "packet is sent off this machine for an account that is not locked: the kernel is asked for " +
-    "a route.",
-    "Exit codes: 0 locked, and proven; 3 not locked, or not proven; 1 an error.",
-  ],
-  log: [
-    "Each line: when, which program, where to, and how it was refused; equal ones in a row are one " +
-    "line with a count. Linux only: macOS has no such record.",
-  ],
+const NOTES: Readonly<Record<FirewallCommand, string>> = {
+  enable: `
+What the options ask for is added to the lock that is there, without opening it; what they don't
+name stays.
+
+Exit codes, with --apply: 0 locked; 3 what there was to do is done, and an account is not fully
+locked: status says why; 1 an error.`,
+  disable: `
+With --apply it finds what is there: no option of the enable has to be given again. A dry-run looks
+at nothing, and shows the way back from an enable without options.`,
+  status: `
+States:
+  locked    every piece is in force
+  partial   some are; each missing one is named, with the command that mends it
+  unlocked  none is
+  unknown   the system's state could not be read (sudo was refused)
+
+Without --agent-user every account is shown that anything of a lock is there for, deleted ones
+included. Exit codes: 0 every account shown is locked; 3 one is not, or none is shown; 1 an error.`,
+  verify: `
+Each try stands beside a control, the same as an account that is not locked (nobody, or root). Where
+the control fails too, it is unclear what the try shows. Without --target no packet is sent off this
+machine for an account that is not locked: the kernel is asked for a route.
+
+Exit codes: 0 locked, and proven; 3 not locked, or not proven; 1 an error.`,
+  log: `
+Each line: when, which program, where to, and how it was refused; equal ones in a row are one line
+with a count. Linux only: macOS has no such record.`,
 };

@@ -39,7 +39,7 @@ export function isFirewallCommand(word: string): word is FirewallCommand {
 }
 
 /** One option: its value's name if it takes one, where it is accepted, and what it does. */
-export interface OptionSpec {
+interface OptionSpec {
   readonly value?: string;
   readonly values?: readonly string[];
   readonly repeatable?: true;
@@ -119,3 +119,7 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   },
   "help": { on: ALL, help: "Show this help" },
 };
+
+/** The options of a subcommand by their names, in the same order. */
+export const optionsOf = (command: FirewallCommand) =>
+  new Map(Object.entries(OPTIONS).filter(([, { on }]) => on.includes(command)));
