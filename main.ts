@@ -118,8 +118,7 @@ async function change(command: Changing): Promise<number> {
     {
       onWaiting: () => output.printWaiting("another run of this program is at work"),
       onPlan: ({ length }) => {
-        if (json) return;
-        output.printLines(() => [`Firewall ${kind}: applying ${length} command(s)`]);
+        if (!json) output.printLines(() => [`Firewall ${kind}: applying ${length} command(s)`]);
       },
       onStep: ({ line, why }) => {
         if (!json) output.printCommand(line, command.explain ? why : undefined);
@@ -128,24 +127,25 @@ async function change(command: Changing): Promise<number> {
     },
     { opening, signals },
   );
-  const notCovered = kind === "enable" ? system.notCovered : [];
+  const enabling = kind === "enable";
+  const notCovered = enabling ? system.notCovered : [];
   const changed = steps.length > 0;
   const isWhole = accounts.every(({ state }) => state === "locked");
   if (json) {
-    const backend = accounts[0]?.backend;
-    const states = kind === "enable"
+    const { backend } = accounts[0] ?? {};
+    const states = enabling
       ? { accounts: accounts.map(({ name, uid, state }) => ({ name, uid, state })) }
       : {};
     printPlan(command, steps, { backend, applied: true, changed, ...states, warnings, notCovered });
   } else {
-    const outcome = kind === "disable"
-      ? text.disableOutcome(command.accounts, changed)
-      : text.enableOutcome(accounts, changed);
-    const hint = kind === "disable"
-      ? []
-      : [text.proxyHint(accounts.flatMap(({ onlyPorts }) => onlyPorts))];
-    const nothing = changed || !isWhole ? [] : [text.NOTHING_TO_DO[kind]];
-    output.printOutcome([...nothing, ...outcome, ...stays, ...hint]);
+    output.printOutcome([
+      ...(changed || !isWhole ? [] : [text.NOTHING_TO_DO[kind]]),
+      ...(enabling
+        ? text.enableOutcome(accounts, changed)
+        : text.disableOutcome(command.accounts, changed)),
+      ...stays,
+      ...(enabling ? [text.proxyHint(accounts.flatMap(({ onlyPorts }) => onlyPorts))] : []),
+    ]);
     output.printLines(() => [`Firewall ${kind}: complete.`]);
   }
   output.printWarnings(warnings, notCovered);
@@ -160,7 +160,7 @@ function printPlan(
   output.printJson({
     command: kind,
     os: system,
-    ...(system === "linux" ? { backend } : {}),
+    backend: system === "linux" ? backend : undefined,
     agentUsers: accounts,
     ...outcome,
     steps: steps.map(({ line, why, undo }) => ({
@@ -215,16 +215,15 @@ async function log(command: Extract<Command, { kind: "log" }>): Promise<void> {
     import("./src/cli/log_text.ts"),
   ]);
   const { json, summary } = command;
-  const linesOf = summary
-    ? json ? text.summaryJson : text.summaryLines
-    : json
-    ? text.logJson
-    : text.logLines;
+  const [person, program] = summary
+    ? [text.summaryLines, text.summaryJson]
+    : [text.logLines, text.logJson];
+  const linesOf = json ? program : person;
   let count = 0;
   const lost = await showLog(command, (refusals) => {
     count += refusals.length;
     if (refusals.length > 0) output.printLines(() => linesOf(refusals));
-    return !output.isUnread();
+    return !output.isUnread;
   }, opening);
   if (lost > 0) output.printOutcome([text.lossLine(lost)]);
   if (count === 0 && !command.follow) output.printOutcome(["nothing was refused in that time"]);
@@ -237,5 +236,5 @@ function withoutText(line: string): string {
 
 if (import.meta.main) {
   const code = await main(Deno.args);
-  Deno.exit(code === 0 && output.isIncomplete() ? 1 : code);
+  Deno.exit(code === 0 && output.isIncomplete ? 1 : code);
 }

@@ -36,13 +36,7 @@ export function someOf(words: readonly string[], most: number): string {
 
 /** JSON whose strings hold such characters as `\\u…` alone: a program reads the same text. */
 export function json(value: unknown, indent?: number): string {
-  return JSON.stringify(value, null, indent).replace(
-    UNFIT,
-    (character) =>
-      character === "\n"
-        ? character
-        : character.split("").map((unit) =>
-          `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`
-        ).join(""),
-  );
+  const escaped = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return JSON.stringify(value, null, indent)
+    .replace(UNFIT, (found) => found === "\n" ? found : found.replace(/[^]/g, escaped));
 }

@@ -23,16 +23,15 @@ const WORD = /fishnet firewall [a-z]+(?: --?[a-z-]+(?: [^\s-][^\s;,)]*)?)*\S*|\S
 export function wrap(line: string, width: Width, indent = 0): string[] {
   if (width === undefined || columnsOf(line) <= width) return [line];
   const lines: string[] = [];
-  let current = /^ */.exec(line)![0];
-  let isEmpty = true;
-  for (const word of line.match(WORD) ?? []) {
-    const longer = isEmpty ? current + word : `${current} ${word}`;
-    if (isEmpty || columnsOf(longer) <= width) current = longer;
+  const [first = "", ...words] = line.match(WORD) ?? [];
+  let current = /^ */.exec(line)![0] + first;
+  for (const word of words) {
+    const longer = `${current} ${word}`;
+    if (columnsOf(longer) <= width) current = longer;
     else {
       lines.push(current);
       current = " ".repeat(indent) + word;
     }
-    isEmpty = false;
   }
   return eachColoured([...lines, current]);
 }
@@ -104,15 +103,7 @@ function cut(line: string, width: number): string[] {
 
 /** Indents what a shell reads as commands; a line that begins inside quotes is part of a text. */
 export function indented(command: string): string[] {
-  let quote = "";
-  return command.split("\n").map((line) => {
-    const shown = quote === "" ? `  ${line}` : line;
-    for (let i = 0; i < line.length; i++) {
-      const character = line[i]!;
-      if (character === "\\" && quote !== "'") i++; // what follows is no quote
-      else if (character === quote) quote = "";
-      else if (quote === "" && /['"]/.test(character)) quote = character;
-    }
-    return shown;
-  });
+  const quotedOrEnd = /'[^']*'|"(?:\\[^]|[^"\\])*"|\\.|\n/g;
+  const text = command.replace(quotedOrEnd, (found) => found === "\n" ? "\n  " : found);
+  return `  ${text}`.split("\n");
 }

@@ -22,7 +22,7 @@ export function logLines(refusals: readonly Refusal[]): string[] {
       `${destination(refusal)}  ${HOW[by]}${tried}`;
     const last = lines.at(-1);
     if (last?.text === text) last.count++;
-    else lines.push({ text, first: clock(time), count: 1 });
+    else lines.push({ text, first: clock(new Date(time)), count: 1 });
   }
   return lines.map(({ text, first, count }) =>
     `${first}  ${text}${count === 1 ? "" : ` (${count} times)`}`
@@ -33,9 +33,9 @@ export function logLines(refusals: readonly Refusal[]): string[] {
 function summaryOf(refusals: readonly Refusal[]) {
   return [...Map.groupBy(refusals, destination).values()]
     .map((tries) => {
-      const { address, port, time: last } = tries.at(-1)!;
+      const { address, port, time } = tries.at(-1)!;
       const programs = [...new Set(tries.map(({ program }) => program))];
-      return { address, port, count: tries.length, programs, last };
+      return { address, port, count: tries.length, programs, last: new Date(time) };
     })
     .toSorted((a, b) => b.count - a.count);
 }
@@ -52,16 +52,12 @@ export function summaryLines(refusals: readonly Refusal[]): string[] {
 
 /** A JSON document for each refusal, one a line. */
 export function logJson(refusals: readonly Refusal[]): string[] {
-  return refusals.map(({ id: _, time, ...rest }) =>
-    json({ time: new Date(time).toISOString(), ...rest })
-  );
+  return refusals.map(({ id: _, time, ...rest }) => json({ time: new Date(time), ...rest }));
 }
 
 /** A JSON document for each destination, one a line, the most tried first. */
 export function summaryJson(refusals: readonly Refusal[]): string[] {
-  return summaryOf(refusals).map(({ last, ...rest }) =>
-    json({ ...rest, last: new Date(last).toISOString() })
-  );
+  return summaryOf(refusals).map((one) => json(one));
 }
 
 /** What a person has to know of the log itself, where records were lost. */
@@ -71,11 +67,11 @@ export function lossLine(lost: number): string {
 }
 
 function destination(
-  { address, port }: { readonly address?: string | undefined; readonly port?: number | undefined },
-): string {
+  { address, port }: { address?: string | undefined; port?: number | undefined },
+) {
   if (address === undefined) return "where its socket was connected to";
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 /** The machine's own time, to the second; Swedish has the form of ISO 8601. */
-const clock = (time: number) => new Date(time).toLocaleString("sv");
+const clock = (time: Date) => time.toLocaleString("sv");

@@ -10,23 +10,19 @@ import { table, type Width, wrap } from "./layout.ts";
 import { shown } from "../shown.ts";
 
 /** What became of a try. */
-function resultOf({ verdict, expected }: Try): string {
-  switch (verdict) {
-    case "proven":
-      return green("ok");
-    case "failed":
-      return red("FAILED");
-    case "inconclusive":
-      return yellow("unclear");
-    case "note":
-      return dim(expected === "reached" ? "no answer" : "note");
-  }
-}
+const RESULTS: Readonly<Record<Verdict, (expected: Try["expected"]) => string>> = {
+  proven: () => green("ok"),
+  failed: () => red("FAILED"),
+  inconclusive: () => yellow("unclear"),
+  note: (expected) => dim(expected === "reached" ? "no answer" : "note"),
+};
 
 /** The lines of a verification. */
 export function verifyLines(verification: Verification, width: Width): string[] {
   const { name, tries } = verification;
-  const rows = tries.map((one) => [shown(one.what), one.expected, resultOf(one)]);
+  const rows = tries.map((
+    { what, expected, verdict },
+  ) => [shown(what), expected, RESULTS[verdict](expected)]);
   const [header, ...lines] = table([["WHAT", "EXPECTED", "RESULT"], ...rows], width);
   const why = ({ verdict, did }: Try) =>
     verdict === "proven" ? [] : wrap(`    ${shown(did)}`, width, 4);
