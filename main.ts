@@ -175,7 +175,7 @@ async function status(command: Extract<Command, { kind: "status" }>): Promise<nu
   const { accounts, json, explain } = command;
   const { opening } = await startSession();
   const [{ readStatus }, system] = await Promise.all([
-    import("./src/lock/read_status.ts"),
+    import("./src/lock/status.ts"),
     systemOf(command.system),
   ]);
   const { report, warnings } = await readStatus(system, accounts, opening);

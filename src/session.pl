@@ -130,7 +130,8 @@ sub commit {
   answer(0);
 }
 
-# Keeps other runs out until this one commits, or ends. Only root can open the file, so nobody else can hold
+# lock SECONDS: keeps other runs out until this one commits, or ends; 1 where another does that still
+# after so many seconds. Only root can open the file, so nobody else can hold
 # it; neither is ever made, since an empty sudoers file would take sudo from everybody.
 sub lock_out {
   my ($seconds) = @_;
@@ -139,14 +140,10 @@ sub lock_out {
     print STDERR "$file cannot be opened: $!\n";
     return answer(2);
   }
-  my $held = flock $lock, $LOCK_EX | $LOCK_NB;
-  if (!$held) {
-    print "waiting\n";
-    local $SIG{ALRM} = sub { };
-    alarm $seconds;
-    $held = flock $lock, $LOCK_EX;
-    alarm 0;
-  }
+  local $SIG{ALRM} = sub { };
+  alarm $seconds;
+  my $held = flock $lock, $seconds ? $LOCK_EX : $LOCK_EX | $LOCK_NB;
+  alarm 0;
   answer($held ? 0 : 1);
 }
 

@@ -72,3 +72,46 @@ export function answersIn({ stdout, stderr }: Answer, mark: string): Answer[] {
     return answer;
   });
 }
+
+/** One output of the session, cut at the marks that end each answer. */
+export class MarkedOutput {
+  readonly #reader: ReadableStreamDefaultReader<string>;
+  #text = "";
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.#reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  }
+
+  /** What was printed up to the next mark, and what stands behind it; nothing where all has ended. */
+  async upTo(mark: string): Promise<{ readonly text: string; readonly last?: string }> {
+    const end = new RegExp(`\n${mark}(.*)\n`);
+    // What surely holds no mark is put aside: a text of any length is searched once.
+    let before = "";
+    while (true) {
+      const found = end.exec(this.#text);
+      if (found !== null) {
+        const text = before + this.#text.slice(0, found.index);
+        this.#text = this.#text.slice(found.index + found[0].length);
+        return { text, last: found[1]!.trim() };
+      }
+      const searched = Math.max(0, this.#text.length - mark.length - " 255\n".length);
+      before += this.#text.slice(0, searched);
+      const { value = "", done } = await this.#reader.read();
+      this.#text = this.#text.slice(searched) + value;
+      if (done) {
+        this.#text = before + this.#text;
+        return { text: this.#text };
+      }
+    }
+  }
+
+  /** Hears no more. */
+  async cancel(): Promise<void> {
+    await this.#reader.cancel();
+  }
+
+  /** Waits for the end, which comes when the last command has ended. */
+  async end(): Promise<void> {
+    while (!(await this.#reader.read()).done);
+  }
+}

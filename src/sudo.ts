@@ -8,15 +8,20 @@
  *
  * @module
  */
-import type { CommandContext } from "dax";
 import { FishnetError } from "./errors.ts";
 import { sudo } from "./line.ts";
 import type { Step } from "./lock/piece.ts";
-import { MarkedOutput } from "./marked_output.ts";
 import { type Ask, type Look, type Root, UnreadableError } from "./root.ts";
 import script from "./session.pl" with { type: "text" };
-import { readAll, runInShell } from "./shell.ts";
-import { type Answer, answersIn, askingScript, filesIn, statement } from "./statements.ts";
+import { runInShell } from "./shell.ts";
+import {
+  type Answer,
+  answersIn,
+  askingScript,
+  filesIn,
+  MarkedOutput,
+  statement,
+} from "./statements.ts";
 
 /**
  * All that a child gets of an environment. Of the caller's own nothing passes: Deno refuses a child
@@ -30,6 +35,9 @@ const LIMIT = 60;
 
 /** Seconds for which a run waits for another one. */
 const LOCK_TIMEOUT = 300;
+
+/** What a command answers that has nothing to do. */
+const NOTHING: Promise<Answer> = Promise.resolve({ exitCode: 0, stdout: "", stderr: "" });
 
 /** What a command of a plan came to. */
 export interface StepResult extends Answer {
@@ -89,18 +97,21 @@ export class Session implements AsyncDisposable, Root {
    * @throws {FishnetError} after {@link LOCK_TIMEOUT} seconds.
    */
   async lockOutOtherRuns(onWaiting: () => void, stopped: Promise<unknown>): Promise<void> {
-    this.#stdout.onWord("waiting\n", onWaiting);
-    const locked = this.#say("lock", `${LOCK_TIMEOUT}`);
-    const answer = await Promise.race([locked, stopped.then(() => undefined)]);
-    this.#isWaiting = answer === undefined;
     this.#lacksShell = true;
-    if (answer !== undefined && answer.exitCode > 1) {
-      throw new UnreadableError(`other runs cannot be kept out: ${answer.stderr.trim()}`);
+    let answer: Answer | undefined = await this.#say("lock", "0");
+    if (answer.exitCode === 1) {
+      onWaiting();
+      const locked = this.#say("lock", `${LOCK_TIMEOUT}`);
+      answer = await Promise.race([locked, stopped.then(() => undefined)]);
     }
+    this.#isWaiting = answer === undefined;
     if (answer?.exitCode === 1) {
       throw new FishnetError(
         `another run of this program has not ended for ${LOCK_TIMEOUT} seconds: end it first`,
       );
+    }
+    if (answer !== undefined && answer.exitCode !== 0) {
+      throw new UnreadableError(`other runs cannot be kept out: ${answer.stderr.trim()}`);
     }
   }
 
@@ -119,7 +130,7 @@ export class Session implements AsyncDisposable, Root {
     try {
       const script = askingScript(asked.map(({ words }) => words), mark);
       const running = this.#run(["sh"], "", script);
-      if (this.#lacksShell) await runInShell("echo | sudo", () => ({ code: 0 })); // it takes as long
+      if (this.#lacksShell) await runInShell("echo | sudo", () => NOTHING); // it takes as long
       this.#lacksShell = false;
       const answers = answersIn(await running, mark);
       if (answers.length < asked.length) throw new UnreadableError("reading took too long");
@@ -151,25 +162,14 @@ export class Session implements AsyncDisposable, Root {
   async perform(step: Step): Promise<StepResult> {
     const undo = [...step.undo];
     let [failed, undoOfFailed] = ["", ""];
-    const { code, stdout, stderr } = await runInShell(step.line, async (context) => {
+    const answer = await runInShell(step.line, async (words, input) => {
       const back = undo.shift() ?? "";
-      const executed = await this.#sudo(context, back);
-      if (executed.code !== 0) [failed, undoOfFailed] = [sudo(...context.args), back];
-      return executed;
+      const answer = await this.#run(words, back, input);
+      if (answer.exitCode !== 0) [failed, undoOfFailed] = [sudo(...words), back];
+      else if (back !== "") this.#undo.push(back);
+      return answer;
     });
-    return { exitCode: code, stdout, stderr, failed, undoOfFailed };
-  }
-
-  async #sudo(context: CommandContext, undo: string): Promise<{ readonly code: number }> {
-    const input = typeof context.stdin === "string" ? undefined : await readAll(context.stdin);
-    const answer = await this.#run(context.args, undo, input);
-    if (undo !== "" && answer.exitCode === 0) this.#undo.push(undo);
-    // An empty write ends a pipe for its reader, and with 2>&1 both outputs are one.
-    for (const output of ["stdout", "stderr"] as const) {
-      if (answer[output] === "") continue;
-      await context[output].write(new TextEncoder().encode(answer[output]));
-    }
-    return { code: answer.exitCode };
+    return { ...answer, failed, undoOfFailed };
   }
 
   /** Notes a change that a command may have made although it failed: its undo may fail, too. */

@@ -4,10 +4,9 @@
  * @module
  */
 import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
-import { mostUrgentFirst } from "../lock/warnings.ts";
 import { indented, type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
-import type { Warning } from "../lock/report.ts";
+import { mostUrgentFirst, type Warning } from "../lock/report.ts";
 import type { Action, Step } from "../lock/piece.ts";
 import { json } from "../shown.ts";
 

@@ -5,14 +5,15 @@
  * @module
  */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
-import type {
-  AccountStatus,
-  LockState,
-  PieceStatus,
-  StatusReport,
-  Warning,
+import {
+  type AccountStatus,
+  isHeld,
+  type LockState,
+  mostUrgentFirst,
+  type PieceStatus,
+  type StatusReport,
+  type Warning,
 } from "../lock/report.ts";
-import { isHeld, mostUrgentFirst } from "../lock/warnings.ts";
 import { indented, table, type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningText } from "./outcome_text.ts";
 import { shown } from "../shown.ts";

@@ -5,8 +5,18 @@
  */
 import type { Backend } from "../account.ts";
 import { FishnetError } from "../errors.ts";
+import { unreadable } from "../root.ts";
+import type { Session } from "../sudo.ts";
 import type { System } from "../system.ts";
-import type { AccountStatus, LockState, PieceStatus, StatusReport } from "./report.ts";
+import {
+  type AccountStatus,
+  isHeld,
+  type LockState,
+  lostAtReboot,
+  type PieceStatus,
+  type StatusReport,
+  type Warning,
+} from "./report.ts";
 import { InForce, type Judgement, stepsToDisable } from "./difference.ts";
 import { type Holder, Holdings, type There } from "./holder.ts";
 import type { Asked, Found, Kind, Lock, LockOfAccount, Piece } from "./piece.ts";
@@ -31,6 +41,42 @@ export function sightOf<M>(system: System<M>, machine: M): Sight<M> {
     found: found.filter(({ weak, uids }) => !weak || strong.covers(uids!)),
   }));
   return { system, machine, there, holdings: new Holdings(there.flatMap(({ found }) => found)) };
+}
+
+/**
+ * What is in force for the accounts, and what they could do all the same; for none, for every
+ * account that anything of a lock is there for.
+ *
+ * @throws {FishnetError} for an account that neither exists nor has anything of a lock.
+ */
+export async function readStatus<M>(
+  system: System<M>,
+  names: readonly string[],
+  opening: Promise<Session>,
+): Promise<{ report: StatusReport; warnings: Warning[] }> {
+  try {
+    await using session = await opening;
+    const machine = await system.read(session, names);
+    const sight = sightOf(system, machine);
+    const report = statusIn(sight, names);
+    const held = report.accounts.filter(isHeld);
+    const exists = ({ name }: AccountStatus) =>
+      system.holder(machine, sight.holdings, name)?.exists ?? false;
+    const doors = await system.doors?.(session, machine, held, false) ?? [];
+    const all = report.accounts.map(({ name }) => name);
+    const recorded = await system.recorded?.(session.ask, machine, all);
+    const accounts = report.accounts.map((account) => {
+      const note = recorded?.get(account.name);
+      return note === undefined ? account : { ...account, notes: [...account.notes ?? [], note] };
+    });
+    const warnings = [...lostAtReboot(held.filter(exists)), ...doors];
+    return { report: { ...report, accounts }, warnings };
+  } catch (error) {
+    // What could not be read is never `unlocked`.
+    const unknown = { ...NO_LOCK, uid: undefined, state: "unknown" } as const;
+    const accounts = names.map((name) => ({ ...unknown, name }));
+    return { report: { state: "unknown", reason: unreadable(error), accounts }, warnings: [] };
+  }
 }
 
 /**
@@ -64,12 +110,6 @@ export function holderOf<M>(
 /** What is told of an account that has nothing of a lock. */
 const NO_LOCK = { pieces: [], survivesReboot: false, onlyPorts: [] };
 
-/** The state that could not be read: never `unlocked`. */
-export function unknownStatus(names: readonly string[], reason: string): StatusReport {
-  const unknown = { ...NO_LOCK, uid: undefined, state: "unknown" } as const;
-  return { state: "unknown", reason, accounts: names.map((name) => ({ ...unknown, name })) };
-}
-
 /** The lock that pieces say an account is meant to have, with what is asked for besides. */
 export function lockOf<M>(
   { system, machine }: Sight<M>,
@@ -91,8 +131,7 @@ export function lockOf<M>(
   // Where the other backend limits alone, its limit is the account's.
   const ofTold = portsOf(says.filter(({ backend }) => backend === undefined || backend === told));
   const ports = ofTold.length > 0 ? ofTold : portsOf(says);
-  const has = (option: "persist" | "sessions" | "log") =>
-    asked[option] || says.some((one) => one[option] === true);
+  const has = (option: typeof FLAGS[number]) => asked[option] || says.some((one) => one[option]);
   return {
     name,
     uid,
@@ -108,13 +147,14 @@ export function lockOf<M>(
   };
 }
 
+/** The options of a lock that it has or has not. */
+const FLAGS = ["persist", "sessions", "log"] as const;
+
 /** The options of the call that makes a lock, but for its backend. */
 export function optionWords({ onlyPorts = [], ...flags }: Asked): string[] {
   return [
     ...onlyPorts.map((port) => `--only-port ${port}`),
-    ...(["persist", "sessions", "log"] as const).flatMap((flag) =>
-      flags[flag] ? [`--${flag}`] : []
-    ),
+    ...FLAGS.filter((flag) => flags[flag]).map((flag) => `--${flag}`),
   ];
 }
 
@@ -134,11 +174,7 @@ function enableLine(lock: Lock, hadPorts: boolean): string {
   return `fishnet firewall enable --agent-user ${lock.name} ${words.join(" ")}`;
 }
 
-function judge<M>(
-  holder: Holder,
-  sight: Sight<M>,
-  inForce: InForce,
-): AccountStatus {
+function judge<M>(holder: Holder, sight: Sight<M>, inForce: InForce): AccountStatus {
   const { system, machine, holdings } = sight;
   const own = holdings.of(holder);
   const { name, names, uid, exists, formerUids } = holder;
@@ -218,8 +254,7 @@ function leftOverStatuses<M>(sight: Sight<M>): AccountStatus[] {
       const own = holdings.of(holder);
       return own.every(({ foreign }) => foreign) ? [] : [lockOf(sight, holder, own)];
     });
-  const remedy = stepsToDisable(there, machine, left, staying).map(({ line }) => line)
-    .join(" && ");
+  const remedy = stepsToDisable(there, machine, left, staying).map(({ line }) => line).join(" && ");
   return [...Map.groupBy(left, ({ uids }) => printRange(uids!))].map(([range, pieces]) => {
     const { first, last } = pieces[0]!.uids!;
     return {

@@ -3,7 +3,7 @@ import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import { linux } from "../../src/linux/linux.ts";
 import { statusIn } from "../../src/lock/status.ts";
-import { systemAccounts } from "../../src/lock/warnings.ts";
+import { systemAccounts } from "../../src/lock/report.ts";
 import { LOCKED, type Printed, sightWith } from "../support/fake_machine.ts";
 import { disableSteps, enableSteps } from "../support/inside.ts";
 

@@ -10,7 +10,7 @@
  */
 import { FishnetError } from "../../../src/errors.ts";
 import { makeChange } from "../../../src/lock/change.ts";
-import { readStatus } from "../../../src/lock/read_status.ts";
+import { readStatus } from "../../../src/lock/status.ts";
 import { macos } from "../../../src/macos/macos.ts";
 import { SignalTrap } from "../../../src/signals.ts";
 import { Session } from "../../../src/sudo.ts";
