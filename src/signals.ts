@@ -20,10 +20,7 @@ export class SignalTrap implements Disposable {
     return () => Deno.removeSignalListener(signal, listener);
   });
 
-  /**
-   * Waits a moment for a signal. Ctrl-C goes to the whole terminal, and a command that died of it
-   * may be known before it is heard here.
-   */
+  /** Waits a moment: that a command died of Ctrl-C may be known before it is heard here. */
   async heard(): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     await Promise.race([this.stopped, new Promise((resolve) => timer = setTimeout(resolve, 500))]);

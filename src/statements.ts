@@ -29,10 +29,7 @@ export interface Seen {
 /** What is there, by its path. */
 export type Files = ReadonlyMap<string, Seen>;
 
-/**
- * One statement: how many words there are, and each behind its length in bytes. One that this program did not
- * live to say to its end is not begun.
- */
+/** How many words, and each behind its length in bytes: so one that is cut off is not begun. */
 export function statement(words: readonly string[]): string {
   const lengthOf = (word: string) => new TextEncoder().encode(word).length;
   return `${words.length}\n${words.map((word) => `${lengthOf(word)}\n${word}`).join("")}`;

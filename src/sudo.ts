@@ -62,10 +62,7 @@ export class Session implements AsyncDisposable, Root {
   #lacksShell = false;
   /** The answers come one after another. */
   #last: Promise<unknown> = Promise.resolve();
-  /**
-   * The lines that take back what was changed and not committed, in the order of the changes; empty
-   * for one that may be needless.
-   */
+  /** What takes back each change that is not committed; empty for one that may be needless. */
   #undo: string[] = [];
 
   private constructor(command: readonly string[]) {

@@ -42,10 +42,7 @@ export interface System<M> {
   holders(machine: M, holdings: Holdings): Holder[];
   /** What holds uids of no account. */
   leftOver(machine: M, holdings: Holdings): readonly Found[];
-  /**
-   * The backend for an account that has none, where a lock may be carried by one of two rule sets; an
-   * error where the machine has none either.
-   */
+  /** The backend for an account that has none; an error where the machine has none either. */
   backend?(machine: M): Backend;
   /** @throws {FishnetError} for the first reason not to make this lock, before anything changes. */
   refuse(machine: M, holdings: Holdings, lock: LockOfAccount): void;
@@ -74,10 +71,7 @@ export interface System<M> {
   readonly resolvers?: readonly Resolver[];
   /** A sentence on what was recorded of each account of which anything is. */
   recorded?(ask: Ask, machine: M, names: readonly string[]): Promise<ReadonlyMap<string, string>>;
-  /**
-   * How many of root's own tries as the account were recorded since a time, in milliseconds since
-   * 1970; undefined where nothing is recorded.
-   */
+  /** How many of root's tries as it were recorded since (ms since 1970); undefined: none can be. */
   recordedTries?(ask: Ask, machine: M, name: string, from: number): Promise<number | undefined>;
   /** The uids below this are the system's own (login.defs(5), dscl(1)). */
   readonly firstOrdinaryUid: number;

@@ -68,11 +68,7 @@ interface Surroundings {
   readonly os: string;
 }
 
-/**
- * Turns an argument vector into a command.
- *
- * @throws {FishnetError} for anything that is not in the description of `options.ts`.
- */
+/** @throws {FishnetError} for anything that is not in the description of `options.ts`. */
 export function parseCommandLine(args: readonly string[], surroundings: Surroundings): Command {
   const [first, second] = args;
   if (first === undefined || isHelp(first)) return helpFor(args.slice(1));

@@ -38,10 +38,7 @@ const listed = (title: string, lines: readonly string[]) => [`${title}:`, ...lin
 const tabled = (title: string, rows: Readonly<Record<string, string>>) =>
   listed(title, Object.entries(rows).map((row) => row.join("  ")));
 
-/**
- * The lines of a paragraph; or of a title with lines below it that stand in by two columns, those that
- * go on by four. A gap in them is between two columns.
- */
+/** A paragraph; or a title with lines below it, in which a gap is between two columns. */
 function linesOf(block: string, width: number): string[] {
   const [first, ...lines] = block.replaceAll(/\n(?! {2}\S)\s*/g, " ").split("\n  ");
   const rows = lines.map((line) => line.split(/ {2,}/));

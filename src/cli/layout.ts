@@ -16,10 +16,7 @@ export const columnsOf = (text: string): number => text.replace(COLOUR, "").leng
 /** A word; a command of this program is one, so that it can be copied. */
 const WORD = /fishnet firewall [a-z]+(?: --?[a-z-]+(?: [^\s-][^\s;,)]*)?)*\S*|\S+/g;
 
-/**
- * A line as lines of at most `width` columns, those after the first indented. Only a word that is
- * longer than that stands out.
- */
+/** Lines of at most `width` columns, but for a word that is longer; the later ones are indented. */
 export function wrap(line: string, width: Width, indent = 0): string[] {
   if (width === undefined || columnsOf(line) <= width) return [line];
   const lines: string[] = [];

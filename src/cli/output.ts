@@ -26,10 +26,7 @@ export function printDryRun(
   ]);
 }
 
-/**
- * A command as it runs, and before it why, where that is wanted. A text in it is marked where it
- * begins alone: so it can be copied.
- */
+/** A command as it runs, and why, where that is wanted; a text in it can be copied. */
 export function printCommand(line: string, why?: string): void {
   const lines = line.split("\n").map(visible).join("\n");
   say(() => [...(why === undefined ? [] : [visible(`# ${why}`)]), lines]);

@@ -47,8 +47,7 @@ export async function carryOut<M>(
   run: Run<M>,
   watcher: Pick<Watcher, "onStep" | "onLong">,
 ): Promise<void> {
-  const done: string[] = [];
-  for (const step of steps) {
+  for (const [i, step] of steps.entries()) {
     watcher.onStep(step);
     const timer = setTimeout(() => watcher.onLong(step), LONG);
     const result = await run.session.perform(step)
@@ -57,11 +56,10 @@ export async function carryOut<M>(
       })
       .finally(() => clearTimeout(timer));
     if (result.exitCode !== 0) {
-      await noteWhatWasDone(step, result, run, done);
+      await noteWhatWasDone(step, result, run, steps.slice(0, i));
       if (result.exitCode > 128) await run.signals.heard();
       throw await rolledBack(run, run.signals.caught ?? failureOf(step, result));
     }
-    if (step.counts !== undefined) done.push(keyOf(step.counts));
     if (run.signals.caught !== undefined) throw await rolledBack(run, run.signals.caught);
   }
 }
@@ -76,13 +74,11 @@ export async function rolledBack<M>(
     (after) => differenceOf(before, after),
     (error) => [`what is there now could not be read: ${unreadable(error)}`],
   );
-  const left = [
-    ...stuck.length === 0 ? [] : [
-      "this could not be undone; when the cause is gone, run:",
-      ...stuck.map((one) => `  ${one}`),
-    ],
-    ...difference,
+  const advice = stuck.length === 0 ? [] : [
+    "this could not be undone; when the cause is gone, run:",
+    ...stuck.map((one) => `  ${one}`),
   ];
+  const left = [...advice, ...difference];
   return new FishnetError([failure, ...left.length > 0 ? left : [NOTHING_CHANGED]].join("\n"));
 }
 
@@ -97,18 +93,17 @@ async function noteWhatWasDone<M>(
   { counts }: Step,
   { undoOfFailed }: StepResult,
   { session, before, look }: Run<M>,
-  done: readonly string[],
+  done: readonly Step[],
 ): Promise<void> {
   if (undoOfFailed === "") return;
   if (counts !== undefined) {
-    const key = keyOf(counts);
-    const number = (there: readonly There<M>[]) =>
-      there.flatMap(({ found }) => found).filter((piece) => keyOf(piece) === key).length;
+    const count = (pieces: readonly Pick<Found, "is" | "uids">[]) =>
+      pieces.filter((piece) => keyOf(piece) === keyOf(counts)).length;
     // What this run did before is known; the rest of the change is this command's.
-    const others = done.filter((one) => one === key).length;
+    const others = count(done.flatMap((step) => step.counts ?? []));
     // Where nobody knows, what is left is told, and nothing is taken away that may be another's.
     const after = await look().catch((error) => void unreadable(error));
-    if (after === undefined || Math.abs(number(after) - number(before)) === others) return;
+    if (after === undefined || Math.abs(count(all(after)) - count(all(before))) === others) return;
   }
   await session.noteChange(undoOfFailed);
 }
@@ -124,14 +119,14 @@ function failureOf({ line }: Step, { exitCode, stdout, stderr, failed }: StepRes
 const keyOf = ({ is, uids }: Pick<Found, "is" | "uids">) =>
   `${is} ${uids === undefined ? "" : printRange(uids)}`;
 
+/** All pieces that are there. */
+const all = <M>(there: readonly There<M>[]) => there.flatMap(({ found }) => found);
+
 /** What is there and was not, and what was there and is not. */
 function differenceOf<M>(before: readonly There<M>[], after: readonly There<M>[]): string[] {
-  const byName = (there: readonly There<M>[]) =>
-    Map.groupBy(
-      there.flatMap(({ found }) => found),
-      (piece) => `${keyOf(piece)}${piece.fault === undefined ? "" : ` (${piece.fault})`}`,
-    );
-  const [old, now] = [byName(before), byName(after)];
+  const nameOf = (piece: Found) =>
+    `${keyOf(piece)}${piece.fault === undefined ? "" : ` (${piece.fault})`}`;
+  const [old, now] = [Map.groupBy(all(before), nameOf), Map.groupBy(all(after), nameOf)];
   const more = (ones: typeof old, others: typeof old) =>
     [...ones.keys()].filter((name) => ones.get(name)!.length > (others.get(name)?.length ?? 0));
   return [

@@ -102,10 +102,7 @@ export function stepsToDisable<M>(
   own: readonly Found[],
   staying: readonly Lock[] = [],
 ): Step[] {
-  const balances = there.map((one) => ({
-    ...one,
-    wanted: piecesOf(one.kind, staying, machine),
-  }));
+  const balances = there.map((one) => ({ ...one, wanted: piecesOf(one.kind, staying, machine) }));
   return joined(takeAway(balances, machine, own.filter(({ foreign }) => !foreign)));
 }
 
@@ -132,14 +129,11 @@ function takeAway<M>(
 }
 
 /** The order in which kinds go. */
-function backwards<T extends { readonly kind: { readonly goesLast?: true } }>(
+function backwards<T extends { readonly kind: Pick<Kind<never>, "goesLast"> }>(
   all: readonly T[],
 ): T[] {
-  const reversed = all.toReversed();
-  return [
-    ...reversed.filter(({ kind }) => !kind.goesLast),
-    ...reversed.filter(({ kind }) => kind.goesLast),
-  ];
+  const late = ({ kind }: T) => Number(kind.goesLast ?? false);
+  return all.toReversed().sort((a, b) => late(a) - late(b));
 }
 
 /** A plan for accounts that are known by name alone: nothing was found. */
@@ -165,10 +159,9 @@ function planByName<M>(
     (disabling ? pieces.toReversed() : pieces).map((piece) => ({ kind, piece }))
   );
   const stepsOf = (some: typeof ordered) =>
-    [...Map.groupBy(some, ({ kind }) => kind)].flatMap(([kind, ones]) => {
-      const pieces = ones.map(({ piece }) => piece);
-      return disabling ? kind.unmake(pieces) : kind.make(pieces);
-    });
+    [...Map.groupBy(some, ({ kind }) => kind)].flatMap(([kind, ones]) =>
+      kind[disabling ? "unmake" : "make"](ones.map(({ piece }) => piece))
+    );
   const isRange = ({ piece }: typeof ordered[number]) => piece.uids === "ranges";
   const others = (some: typeof ordered) => stepsOf(some.filter((one) => !isRange(one)));
   // The loop stands where the last of its commands would: before the rule that has to come first.
@@ -207,10 +200,9 @@ function joined(steps: readonly Step[]): Step[] {
     } else rows.push([step]);
   }
   return rows.map((row) => {
-    const first = row[0]!;
-    if (row.length === 1) return first;
+    if (row.length === 1) return row[0]!;
     const batches = row.map(({ batch }) => batch!);
-    const { words } = first.batch!;
+    const { words } = batches[0]!;
     return {
       line: feed(batches.map(({ text }) => text).join("\n"), ...words),
       why: [...new Set(row.map(({ why }) => why))].join("; "),

@@ -33,12 +33,8 @@ export interface Verification {
 /** The ways out, each of which has to be shut in every family. */
 export type Way = "tcp" | "udp" | "device";
 
-/** What a try is part of the proof for. */
-export interface Part {
-  readonly family: Family;
-  readonly way: Way;
-}
-export type Judged = Try & { readonly part?: Part | undefined };
+/** A try, and which way out it is part of the proof for. */
+export type Judged = Try & { readonly part?: { family: Family; way: Way } | undefined };
 
 /**
  * Whether the tries show what the state says: none failed or stayed open, and every way out of
@@ -52,14 +48,14 @@ export function isProven(
 ): boolean {
   if (state !== "locked") return false;
   if (tries.some(({ verdict }) => verdict === "failed" || verdict === "inconclusive")) return false;
-  const verdicts = (family: Family) =>
-    ways.map((way) =>
-      tries.filter(({ part }) => part?.family === family && part.way === way)
-        .map(({ verdict }) => verdict)
+  const areAll = (family: Family, wanted: Verdict) =>
+    ways.every((way) =>
+      tries.some(({ part, verdict }) =>
+        part?.family === family && part.way === way && verdict === wanted
+      )
     );
-  const isShut = (family: Family) => verdicts(family).every((way) => way.includes("proven"));
-  const isNowhere = (family: Family) => verdicts(family).every((way) => way.includes("note"));
-  return families.some(isShut) && families.every((family) => isShut(family) || isNowhere(family));
+  return families.some((family) => areAll(family, "proven")) &&
+    families.every((family) => areAll(family, "proven") || areAll(family, "note"));
 }
 
 /** Judges a try that the lock must refuse. */
@@ -69,19 +65,14 @@ export function judgeRefusal(what: string, own: Attempt, control: Attempt): Try 
 }
 
 function refusalVerdict(own: Attempt, control: Attempt): Verdict {
-  switch (own.outcome) {
-    case "reached":
-    case "unanswered": // a lock refuses at once: what waits for an answer was sent
-      return own.silent ? "inconclusive" : "failed";
-    case "refused":
-      if (control.outcome === "reached") return "proven";
-      // The account has a word of its own; where nobody has a route, there is nothing to reach.
-      return control.word === "ENETUNREACH" || isNowhereOnMac(own) && isNowhereOnMac(control)
-        ? "note"
-        : "inconclusive";
-    case "broken":
-      return "inconclusive";
-  }
+  if (own.outcome === "broken") return "inconclusive";
+  // A lock refuses at once: what waits for an answer was sent.
+  if (own.outcome !== "refused") return own.silent ? "inconclusive" : "failed";
+  if (control.outcome === "reached") return "proven";
+  // The account has a word of its own; where nobody has a route, there is nothing to reach.
+  return control.word === "ENETUNREACH" || isNowhereOnMac(own) && isNowhereOnMac(control)
+    ? "note"
+    : "inconclusive";
 }
 
 /** What macOS says where there is no route. On Linux this is no word of a refusal. */
@@ -96,50 +87,44 @@ export function judgeReset(what: string, own: Attempt, control: Attempt): Try {
 
 /** Judges a call of a service that is refused, where it runs. */
 export function judgeCall(what: string, own: Attempt, control: Attempt): Try {
-  return isReset(own) && isReset(control)
-    ? nobodyListens(what, "refused", control)
-    : judgeRefusal(what, own, control);
+  return nobodyListens(what, "refused", own, control) ?? judgeRefusal(what, own, control);
 }
 
-/**
- * Judges a try that must work. Where nobody listens, or the account itself, nothing is shown: that is
- * a note.
- *
- * @param isOwn whether a uid is the account's own, or one of its subordinate uids
- */
+/** Judges what must work; where nobody listens, or the account (`isOwn`), it is a note. */
 export function judgeReach(
   isOwn: (uid: number) => boolean,
 ): (what: string, own: Attempt, control: Attempt) => Try {
   return (what, own, control) => {
-    const open = [own, control].some(({ listeners }) => listeners?.some(isOwn))
-      ? `${own.by} itself listens there: whether it reaches a proxy is open`
-      // It may listen for so short a time that nobody sees it.
-      : own.outcome === "reached" && own.listeners?.length === 0
-      ? "it was answered, but nobody was seen to listen there: who it was is open"
-      : undefined;
-    if (open !== undefined) return note(what, "reached", open);
-    if (isReset(own) && isReset(control)) return nobodyListens(what, "reached", control);
-    const verdict = own.outcome === "reached"
-      ? "proven"
-      : control.outcome === "reached"
-      ? "failed"
-      : "inconclusive";
-    return { what, expected: "reached", verdict, did: describe(own, control) };
+    const expected = "reached";
+    const hasReached = own.outcome === expected;
+    if ([own, control].some(({ listeners }) => listeners?.some(isOwn))) {
+      const did = `${own.by} itself listens there: whether it reaches a proxy is open`;
+      return { what, expected, verdict: "note", did };
+    }
+    // It may listen for so short a time that nobody sees it.
+    if (hasReached && own.listeners?.length === 0) {
+      const did = "it was answered, but nobody was seen to listen there: who it was is open";
+      return { what, expected, verdict: "note", did };
+    }
+    const otherwise = control.outcome === "reached" ? "failed" : "inconclusive";
+    const verdict = hasReached ? "proven" : otherwise;
+    return nobodyListens(what, expected, own, control) ??
+      { what, expected, verdict, did: describe(own, control) };
   };
 }
 
-function nobodyListens(what: string, expected: Try["expected"], control: Attempt): Try {
+/** A note where both were reset. */
+function nobodyListens(
+  what: string,
+  expected: Try["expected"],
+  own: Attempt,
+  control: Attempt,
+): Try | undefined {
+  if (!isReset(own) || !isReset(control)) return undefined;
   const who = `control ${control.by}: ${control.said}`;
-  return note(what, expected, `nobody listens there, so this could not be tried (${who})`);
+  const did = `nobody listens there, so this could not be tried (${who})`;
+  return { what, expected, verdict: "note", did };
 }
 
-const note = (what: string, expected: Try["expected"], did: string): Try => ({
-  what,
-  expected,
-  verdict: "note",
-  did,
-});
-
-function describe(own: Attempt, control: Attempt): string {
-  return `${own.by}: ${own.said}; control ${control.by}: ${control.said}`;
-}
+const describe = (own: Attempt, control: Attempt) =>
+  `${own.by}: ${own.said}; control ${control.by}: ${control.said}`;

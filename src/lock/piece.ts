@@ -41,10 +41,7 @@ export type Asked = { readonly [Option in keyof LockOptions]?: LockOptions[Optio
 /** What becomes of locks. */
 export type Action = "enable" | "disable";
 
-/**
- * The uids of a piece: `name` in a dry-run stands for the account's own uid, and `ranges` for each of
- * its subordinate ranges.
- */
+/** In a dry-run `name` is the account's own uid, and `ranges` each of its subordinate ranges. */
 export type Uids = UidRange | "name" | "ranges";
 
 /** One thing that keeps uids in. */
@@ -94,10 +91,7 @@ export interface Step {
     readonly text: string;
     readonly undo: string;
   };
-  /**
-   * A command that failed may have done its work all the same. Undefined where its undo does no harm
-   * then either; else how many of this thing there are tells.
-   */
+  /** Where its undo could do harm if it failed: how many of this there are tells what it did. */
   readonly counts?: Pick<Found, "is" | "uids">;
 }
 
@@ -115,10 +109,7 @@ export interface Known {
   readonly asked: Asked;
 }
 
-/**
- * All that is known of one kind of piece. `M` is what was read of the machine; a dry-run has none,
- * and then nothing was found.
- */
+/** All that is known of one kind of piece. Of `M`, a machine, a dry-run has read nothing. */
 export interface Kind<M> {
   /** What goes last when a lock is taken away: what would put it in force again. */
   readonly goesLast?: true;

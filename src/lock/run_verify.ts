@@ -30,15 +30,14 @@ export async function* verifyAll<M>(
     const { ask } = session;
     const sight = sightOf(system, await system.read(session, [...names, "nobody"]));
     const isLocked = (name: string) => statusIn(sight, [name]).state !== "unlocked";
-    const persons = await personsOf(ask, [...names, "nobody"]);
-    const nobody = persons.get("nobody");
+    const nobody = await personOf(ask, "nobody");
     const control = nobody === undefined || isLocked("nobody")
       ? { name: "root", uid: 0, groups: [0] }
       : nobody;
     const { resolvers = [] } = system;
     for (const name of names) {
       const { accounts: [account] } = statusIn(sight, [name]);
-      const person = persons.get(name);
+      const person = await personOf(ask, name);
       if (person === undefined) {
         throw new FishnetError(`the account '${name}' does not exist: nothing can be tried as it`);
       }
@@ -52,8 +51,10 @@ export async function* verifyAll<M>(
       yield count === undefined ? tried : withRecord(tried, count);
     }
   } catch (error) {
-    const why = unreadable(error);
-    yield* [...left].map((name) => unknown(name, why));
+    const what = "the firewall's state";
+    const did = unreadable(error);
+    const unread: Try = { what, expected: "refused", verdict: "inconclusive", did };
+    for (const name of left) yield { name, state: "unknown", proven: false, tries: [unread] };
   }
 }
 
@@ -72,23 +73,9 @@ function withRecord(verification: Verification, count: number): Verification {
   };
 }
 
-function unknown(name: string, did: string): Verification {
-  const what = "the firewall's state";
-  const tries: Try[] = [{ what, expected: "refused", verdict: "inconclusive", did }];
-  return { name, state: "unknown", proven: false, tries };
-}
-
-/** The accounts that exist, as the kernel knows them. */
-async function personsOf(ask: Ask, names: readonly string[]): Promise<Map<string, Person>> {
-  const persons = new Map<string, Person>();
-  for (const name of new Set(names)) {
-    const [uid, groups] = await Promise.all(["-u", "-G"].map((flag) => ask(["id", flag, name])));
-    if (uid!.exitCode !== 0 || groups!.exitCode !== 0) continue;
-    persons.set(name, {
-      name,
-      uid: Number(uid!.stdout),
-      groups: groups!.stdout.trim().split(/\s+/).map(Number),
-    });
-  }
-  return persons;
+/** An account that exists, as the kernel knows it. */
+async function personOf(ask: Ask, name: string): Promise<Person | undefined> {
+  const [uid, groups] = await Promise.all([ask(["id", "-u", name]), ask(["id", "-G", name])]);
+  if (uid.exitCode !== 0 || groups.exitCode !== 0) return undefined;
+  return { name, uid: Number(uid.stdout), groups: groups.stdout.trim().split(/\s+/).map(Number) };
 }

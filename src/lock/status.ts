@@ -79,12 +79,7 @@ export async function readStatus<M>(
   }
 }
 
-/**
- * What is in force for the accounts; for none, for every account that anything of a lock is there
- * for, those that were deleted included.
- *
- * @throws {FishnetError} for an account that neither exists nor has anything of a lock.
- */
+/** What the machine's rules tell of it, for none of deleted accounts too; it throws the same. */
 export function statusIn<M>(sight: Sight<M>, names: readonly string[]): StatusReport {
   const { system, machine, holdings } = sight;
   const inForce = new InForce(sight.there.flatMap(({ found }) => found));
@@ -162,11 +157,7 @@ export function optionWords({ onlyPorts = [], ...flags }: Asked): string[] {
 export const disableLine = (...names: readonly string[]) =>
   `fishnet firewall disable ${names.map((name) => `--agent-user ${name} `).join("")}--apply`;
 
-/**
- * The call that makes a lock.
- *
- * @param hadPorts whether it is to have some: where nothing says which, it cannot be pasted as it is
- */
+/** The call that makes a lock; one that had ports which nothing names cannot be pasted as it is. */
 function enableLine(lock: Lock, hadPorts: boolean): string {
   const backend = lock.backend === "nftables" ? ["--backend nftables"] : [];
   const ports = hadPorts && lock.onlyPorts.length === 0 ? ["--only-port PORT"] : [];

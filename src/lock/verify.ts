@@ -12,18 +12,8 @@ import type { System } from "../account.ts";
 import type { Look, Root } from "../root.ts";
 import { type Attempt, attemptOf, type Family, resolve, routeOf } from "./attempt.ts";
 import type { Holder } from "./holder.ts";
-import {
-  isProven,
-  judgeCall,
-  type Judged,
-  judgeReach,
-  judgeRefusal,
-  judgeReset,
-  type Part,
-  type Try,
-  type Verification,
-  type Way,
-} from "./judge.ts";
+import { isProven, judgeCall, judgeReach, judgeRefusal, judgeReset } from "./judge.ts";
+import type { Judged, Try, Verification, Way } from "./judge.ts";
 import type { AccountStatus } from "./report.ts";
 import { isOf } from "./uid_range.ts";
 import { type Attempted, type Endpoint, type Person, tryAll, type What } from "./tries.ts";
@@ -59,7 +49,7 @@ interface Planned {
   readonly as?: Person;
   /** How it is judged; by default as what the lock must refuse. */
   readonly judge?: (what: string, own: Attempt, control: Attempt) => Try;
-  readonly part?: Part | undefined;
+  readonly part?: Judged["part"];
 }
 
 /** Of so many ranges of subordinate uids the first uid is tried, too. */
@@ -118,10 +108,7 @@ const NO_IPV6: Try = {
 
 type Targets = ReadonlyMap<Family, string> | undefined;
 
-/**
- * The families that a device other than loopback has an address of; on macOS, where no route can be
- * asked for, those of the target.
- */
+/** Those that a device leading outside has an address of; on macOS, those of the target. */
 async function familiesOf(look: Look, system: System, targets: Targets): Promise<Family[]> {
   if (system === "macos") return [...targets?.keys() ?? [4, 6] as const];
   const [devices] = (await look(["/proc/net/if_inet6"])).values();
@@ -151,13 +138,12 @@ async function outside(
     const isTarget = targets?.has(family) ?? false;
     const port = isTarget ? target!.port : 443;
     const device = others?.device ?? anyDevice;
-    const label = `IPv${family}`;
     const planned = (what: string, way: Way | undefined, asked: What): Planned => {
       // A socket bound to a device asks no route: the word of the kernel does not hold it back.
       const isHeld = own?.outcome === "refused" &&
         (asked.kind !== "device" || account.state === "locked");
       return {
-        what: `${label}: ${what}`,
+        what: `IPv${family}: ${what}`,
         asked,
         own: isTarget || isHeld ? undefined : notSent(account, own, account.state === "partial"),
         // By default the control is the kernel's word, and no packet.
@@ -167,42 +153,36 @@ async function outside(
     };
     const to = { host: address, port };
     const dns = { kind: datagram(system), host: address, port: 53 } as const;
-    const byDevice = { kind: "device", host: family === 6 ? MULTICAST : address, port: 9 } as const;
-    const none = (who: Person) => notTried(who, "not tried: no device leads outside");
-    return [
-      ...(own === undefined
-        ? []
-        : [{ what: `${label}: a route to ${address}, asked of the kernel`, own, control: others }]),
+    const byRoute = [
       planned(`TCP to ${address} port ${port}`, "tcp", { kind: "tcp", ...to }),
       planned(`UDP to ${address} port ${port}`, "udp", { kind: datagram(system), ...to }),
       planned(`DNS over UDP to ${address} port 53`, undefined, dns),
-      ...(system === "macos"
-        ? []
-        : device === undefined
-        ? [{ what: `${label}: UDP by a device alone`, own: none(account), control: none(control) }]
-        : [
-          planned(`UDP by ${device} alone, which no routing rule sees`, "device", {
-            ...byDevice,
-            device,
-          }),
-          // The filter has rules of their own for them.
-          ...account.ranges.slice(0, MOST_RANGES).map(({ first: uid }) => ({
-            ...planned(`the same as its subordinate uid ${uid}`, undefined, {
-              ...byDevice,
-              device,
-            }),
-            as: { name: `uid ${uid}`, uid, groups: [uid] },
-          })),
-        ]),
+    ];
+    if (own === undefined) return byRoute;
+    const asked = `IPv${family}: a route to ${address}, asked of the kernel`;
+    const route = { what: asked, own, control: others };
+    if (device === undefined) {
+      const none = (who: Person) => notTried(who, "not tried: no device leads outside");
+      const what = `IPv${family}: UDP by a device alone`;
+      return [route, ...byRoute, { what, own: none(account), control: none(control) }];
+    }
+    const host = family === 6 ? MULTICAST : address;
+    const byDevice = { kind: "device", host, port: 9, device } as const;
+    // The filter has rules of their own for them.
+    const subordinates = account.ranges.slice(0, MOST_RANGES).map(({ first: uid }) => ({
+      ...planned(`the same as its subordinate uid ${uid}`, undefined, byDevice),
+      as: { name: `uid ${uid}`, uid, groups: [uid] },
+    }));
+    return [
+      route,
+      ...byRoute,
+      planned(`UDP by ${device} alone, which no routing rule sees`, "device", byDevice),
+      ...subordinates,
     ];
   });
 }
 
-/**
- * What is not tried without a target: a packet of an account that the kernel would not hold back.
- *
- * @param isHalf whether there is a part of a lock: the packet filter may still hold it
- */
+/** What is not tried without a target; half a lock (`isHalf`) may be the packet filter's. */
 function notSent(who: Person, route: Attempt | undefined, isHalf = false): Attempt {
   if (route?.outcome !== "reached") {
     return notTried(who, "not sent: give --target HOST:PORT to try it for real");
@@ -212,11 +192,9 @@ function notSent(who: Person, route: Attempt | undefined, isHalf = false): Attem
   return { by: who.name, outcome: "reached", said };
 }
 
-const notTried = ({ name: by }: Person, said: string): Attempt => ({
-  by,
-  outcome: "broken",
-  said,
-});
+function notTried({ name: by }: Person, said: string): Attempt {
+  return { by, outcome: "broken", said };
+}
 
 /** The doors to these services that are there: no packet is needed for them. */
 async function resolvers({ root, resolvers }: VerifyOptions): Promise<Planned[]> {
