@@ -6,16 +6,14 @@
 import { FishnetError } from "./errors.ts";
 import type { Answer, Files } from "./statements.ts";
 
-/** What a command may be given. */
-export interface AskOptions {
-  /** What it reads; nothing where it is left out. */
-  readonly input?: string;
-  /** After how many seconds root ends it. */
-  readonly seconds?: number;
-}
-
-/** Runs one command as root that changes nothing; a failure is an answer, not an error. */
-export type Ask = (words: readonly string[], options?: AskOptions) => Promise<Answer>;
+/**
+ * Runs one command as root that changes nothing; a failure is an answer, not an error. It reads
+ * `input`, or nothing, and is ended after so many seconds.
+ */
+export type Ask = (
+  words: readonly string[],
+  options?: { readonly input?: string; readonly seconds?: number },
+) => Promise<Answer>;
 
 /**
  * Looks at files as root, without a process: a star in a path stands for any characters but a slash.

@@ -3,27 +3,14 @@
  *
  * @module
  */
-import {
-  type Backend,
-  parseAccountName,
-  PROXY_PORT,
-  refuseRoot,
-  type System,
-  SYSTEMS,
-} from "../account.ts";
+import { parseAccountName, PROXY_PORT, refuseRoot, SYSTEMS } from "../account.ts";
+import type { Backend, System } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import type { LockOptions } from "../lock/piece.ts";
 import type { VerifyOptions } from "../lock/verify.ts";
 import { type Options, readOptions, unknown } from "./arguments.ts";
-import {
-  COMMANDS,
-  type FirewallCommand,
-  FIRST_WORDS,
-  isFirewallCommand,
-  type Shell,
-  SHELLS,
-  type Topic,
-} from "./options.ts";
+import { COMMANDS, FIRST_WORDS, isFirewallCommand, SHELLS } from "./options.ts";
+import type { FirewallCommand, Shell, Topic } from "./options.ts";
 
 /** What all subcommands have in common. */
 interface AboutAccounts {

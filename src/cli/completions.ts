@@ -5,15 +5,8 @@
  *
  * @module
  */
-import {
-  COMMANDS,
-  type FirewallCommand,
-  FIRST_WORDS,
-  OPTIONS,
-  optionsOf,
-  type Shell,
-  SHELLS,
-} from "./options.ts";
+import { COMMANDS, FIRST_WORDS, OPTIONS, optionsOf, SHELLS } from "./options.ts";
+import type { FirewallCommand, Shell } from "./options.ts";
 
 /** The script that a shell reads to complete `fishnet`. */
 export function completionScript(shell: Shell): string {

@@ -4,14 +4,8 @@
  * @module
  */
 import { table, wrap } from "./layout.ts";
-import {
-  COMMANDS,
-  type FirewallCommand,
-  FIRST_WORDS,
-  isFirewallCommand,
-  optionsOf,
-  type Topic,
-} from "./options.ts";
+import { COMMANDS, FIRST_WORDS, isFirewallCommand, optionsOf } from "./options.ts";
+import type { FirewallCommand, Topic } from "./options.ts";
 import { PROXY_VARIABLES } from "./outcome_text.ts";
 
 /** Narrower than this, the options' two columns don't fit. */

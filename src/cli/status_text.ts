@@ -74,22 +74,24 @@ function rowOf(account: AccountStatus): string[] {
 /** What the lock of one account consists of. */
 function layers({ pieces }: AccountStatus, width: Width): string[] {
   if (pieces.length === 0) return [];
-  const rows = pieces.map(({ name, present, detail }) => {
-    const why = detail === undefined ? "" : `: ${shown(detail)}`;
-    if (present) return [shown(name), green("in force") + why];
-    return [shown(name), detail === undefined ? red("missing") : red("without effect") + why];
+  const rows = pieces.map((piece) => {
+    const why = piece.detail === undefined ? "" : `: ${shown(piece.detail)}`;
+    return [shown(piece.name), (piece.present ? green : red)(stateOf(piece)) + why];
   });
   return ["", ...table([["PIECE", "STATE"], ...rows], width).flat()];
 }
+
+const stateOf = ({ present, detail }: PieceStatus) =>
+  present ? "in force" : detail === undefined ? "missing" : "without effect";
 
 const isFault = ({ present, detail }: PieceStatus) => !present || detail !== undefined;
 
 /** What is wrong with one of many accounts, a line each. */
 function faults({ name, pieces }: AccountStatus): string[] {
-  return pieces.filter(isFault).map(({ name: piece, present, detail }) => {
-    const what = present ? "" : detail === undefined ? "missing: " : "without effect: ";
-    const why = detail === undefined ? "" : ` (${shown(detail)})`;
-    return `${shown(name)}: ${what}${shown(piece)}${why}`;
+  return pieces.filter(isFault).map((piece) => {
+    const what = piece.present ? "" : `${stateOf(piece)}: `;
+    const why = piece.detail === undefined ? "" : ` (${shown(piece.detail)})`;
+    return `${shown(name)}: ${what}${shown(piece.name)}${why}`;
   });
 }
 

@@ -12,13 +12,8 @@ import type { Session } from "../sudo.ts";
 import { carryOut, NOTHING_CHANGED, rolledBack, type Watcher } from "./apply.ts";
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
 import type { Action, Asked, Step } from "./piece.ts";
-import {
-  type AccountStatus,
-  lostAtReboot,
-  systemAccounts,
-  type Warning,
-  wholeness,
-} from "./report.ts";
+import { lostAtReboot, systemAccounts, wholeness } from "./report.ts";
+import type { AccountStatus, Warning } from "./report.ts";
 import { holderOf, lockOf, optionWords, type Sight, sightOf, statusIn } from "./status.ts";
 
 /** What is to be changed, and for whom. */

@@ -51,12 +51,8 @@ export interface Wish {
   readonly asked: Asked;
 }
 
-/** What is there of one kind, and what is wanted of it. */
-interface Balance<M> extends There<M> {
-  readonly wanted: readonly Piece[];
-  /** Of that, what is made; undefined where all is taken away. */
-  readonly made?: readonly Piece[];
-}
+/** What is there of one kind, what is wanted of it, and what of that is made, if not all goes. */
+type Balance<M> = There<M> & { readonly wanted: readonly Piece[]; made?: readonly Piece[] };
 
 /** The commands that make locks of what is there: the new stands before the old goes. */
 export function stepsToEnable<M>(

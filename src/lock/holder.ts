@@ -35,45 +35,41 @@ type Holding = Found & { readonly uids: UidRange };
 const holdings = (pieces: readonly Found[]) =>
   pieces.filter((piece): piece is Holding => piece.uids !== undefined);
 
+const isSingle = ({ uids: { first, last } }: Holding) => first === last;
+
 /** Whose a piece says it is. A comment may hold anything; only a name can stand in a plan. */
 const ownerOf = ({ owner }: Found) =>
   owner !== undefined && /^[A-Za-z_][\w-]{0,31}$/.test(owner) ? owner : undefined;
 
 /** Answers which pieces an account has. */
 export class Holdings {
-  readonly #byOwner: ReadonlyMap<string, readonly Found[]>;
+  readonly #byOwner: ReadonlyMap<string | undefined, readonly Found[]>;
   readonly #owned: UidIndex<Holding>;
   readonly #unowned: UidIndex<Holding>;
   /** What holds uids and does not tell whose they are; nothing of somebody else's. */
-  readonly unowned: readonly Found[];
+  readonly unowned: readonly Holding[];
 
   constructor(found: readonly Found[]) {
-    const owned = found.filter((piece) => ownerOf(piece) !== undefined);
-    const unowned = holdings(
-      found.filter((piece) => ownerOf(piece) === undefined && !piece.foreign),
-    );
-    this.#byOwner = Map.groupBy(owned, (piece) => ownerOf(piece)!);
-    this.#owned = new UidIndex(holdings(owned));
-    this.#unowned = new UidIndex(unowned);
-    this.unowned = unowned;
+    this.#byOwner = Map.groupBy(found, ownerOf);
+    this.unowned = holdings(this.#ofNames([undefined])).filter(({ foreign }) => !foreign);
+    this.#owned = new UidIndex(holdings(found).filter((piece) => ownerOf(piece) !== undefined));
+    this.#unowned = new UidIndex(this.unowned);
   }
 
   /** The names that pieces are there for. */
   get owners(): string[] {
-    return [...this.#byOwner.keys()];
+    return [...this.#byOwner.keys()].filter((name) => name !== undefined);
   }
 
   /** The single uids that pieces remember for a name. */
   uidsOf(name: string): number[] {
-    const uids = holdings(this.#byOwner.get(name) ?? []).map(({ uids }) => uids);
-    return [...new Set(uids.filter(({ first, last }) => first === last).map(({ first }) => first))];
+    const alone = holdings(this.#ofNames([name])).filter(isSingle);
+    return [...new Set(alone.map(({ uids }) => uids.first))];
   }
 
   /** The names that pieces remember for a uid. */
   namesOf(uid: number): string[] {
-    const alone = this.#owned.overlapping(single(uid)).filter(({ uids }) =>
-      uids.first === uids.last
-    );
+    const alone = this.#owned.overlapping(single(uid)).filter(isSingle);
     return [...new Set(alone.map((piece) => ownerOf(piece)!))];
   }
 
@@ -86,7 +82,7 @@ export class Holdings {
     return this.#owned.overlapping(range).filter((piece) => !names.includes(ownerOf(piece)!));
   }
 
-  #ofNames(names: readonly string[]): Found[] {
+  #ofNames(names: readonly (string | undefined)[]): Found[] {
     return names.flatMap((name) => this.#byOwner.get(name) ?? []);
   }
 

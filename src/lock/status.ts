@@ -3,20 +3,12 @@
  *
  * @module
  */
-import type { Backend } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import { unreadable } from "../root.ts";
 import type { Session } from "../sudo.ts";
 import type { System } from "../system.ts";
-import {
-  type AccountStatus,
-  isHeld,
-  type LockState,
-  lostAtReboot,
-  type PieceStatus,
-  type StatusReport,
-  type Warning,
-} from "./report.ts";
+import { isHeld, lostAtReboot } from "./report.ts";
+import type { AccountStatus, LockState, PieceStatus, StatusReport, Warning } from "./report.ts";
 import { InForce, type Judgement, stepsToDisable } from "./difference.ts";
 import { type Holder, Holdings, type There } from "./holder.ts";
 import type { Asked, Found, Kind, Lock, LockOfAccount, Piece } from "./piece.ts";
@@ -114,14 +106,10 @@ export function lockOf<M>(
 ): LockOfAccount {
   const says = own.flatMap((piece) => piece.says ?? []);
   // Most of its rules tell the backend; where there are none, what the next boot brings.
-  const count = (backend: Backend) =>
-    says.filter((one) => one.backend === backend && one.persist === undefined).length;
-  const [ipt, nft] = [count("iptables"), count("nftables")];
-  const told = ipt === 0 && nft === 0
-    ? says.find((one) => one.backend !== undefined)?.backend
-    : nft > ipt
-    ? "nftables"
-    : "iptables";
+  const tellers = says.filter(({ backend, persist }) => backend && persist === undefined);
+  const byNft = tellers.filter(({ backend }) => backend === "nftables").length;
+  const most = byNft > tellers.length / 2 ? "nftables" : "iptables";
+  const told = tellers.length > 0 ? most : says.find(({ backend }) => backend)?.backend;
   const portsOf = (some: typeof says) => some.flatMap(({ onlyPorts }) => onlyPorts ?? []);
   // Where the other backend limits alone, its limit is the account's.
   const ofTold = portsOf(says.filter(({ backend }) => backend === undefined || backend === told));

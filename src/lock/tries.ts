@@ -23,9 +23,8 @@ export interface Endpoint {
 
 /** One thing to try, whoever tries it. */
 export type What =
-  | Endpoint & { readonly kind: "tcp" | "udp" }
-  /** UDP to a peer, which hears ICMP's answer: macOS tells a sender nothing of what pf drops. */
-  | Endpoint & { readonly kind: "told" }
+  /** `told`: UDP to a peer, which hears ICMP's answer: macOS tells a sender nothing of what pf drops. */
+  | Endpoint & { readonly kind: "tcp" | "udp" | "told" }
   /** UDP by one device, whatever the routes say. */
   | Endpoint & { readonly kind: "device"; readonly device: string }
   | Endpoint & { readonly kind: "http"; readonly path: string }
