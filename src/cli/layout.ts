@@ -49,7 +49,6 @@ const ENDS = ["\x1b[22m", "\x1b[39m"];
 /** Narrower than this a column can't be read. */
 const MIN_COLUMN = 14;
 
-/** Between two columns. */
 const GAP = "  ";
 
 /**

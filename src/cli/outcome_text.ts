@@ -24,10 +24,13 @@ export function proxyHint(onlyPorts: readonly number[]): string {
 /** Where the limits of every packet filter are said in full. */
 export const LIMITS_HINT = "its limits: fishnet firewall status --explain";
 
-/** A warning in one line: whose, why, and what to do. */
-export function warningText({ account, reason, remedy }: Warning): string {
-  const whose = account === undefined ? "" : `${shown(account)}: `;
-  return `${whose}${shown(reason)}; ${shown(remedy, Infinity)}`;
+/** Each warning in one line: whose, why, and what to do; the most urgent first, else as they came. */
+export function warningTexts(warnings: readonly Warning[]): string[] {
+  const sorted = warnings.toSorted((a, b) => (b.urgency ?? 0) - (a.urgency ?? 0));
+  return sorted.map(({ account, reason, remedy }) => {
+    const whose = account === undefined ? "" : `${shown(account)}: `;
+    return `${whose}${shown(reason)}; ${shown(remedy, Infinity)}`;
+  });
 }
 
 /** What is said of a plan without a command. */

@@ -5,8 +5,8 @@
  */
 import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
 import { indented, type Width, wrap } from "./layout.ts";
-import { LIMITS_HINT, warningText } from "./outcome_text.ts";
-import { mostUrgentFirst, type Warning } from "../lock/report.ts";
+import { LIMITS_HINT, warningTexts } from "./outcome_text.ts";
+import type { Warning } from "../lock/report.ts";
 import type { Action, Step } from "../lock/piece.ts";
 import { json } from "../shown.ts";
 
@@ -66,13 +66,10 @@ export function printWarnings(
   warnings: readonly Warning[],
   notCovered: readonly string[],
 ): void {
-  print(
-    Deno.stderr,
-    (width) =>
-      mostUrgentFirst(warnings).flatMap((warning) =>
-        wrap(`${yellow("[fishnet] warning:")} ${warningText(warning)}`, width, INDENT)
-      ),
-  );
+  print(Deno.stderr, (width) => {
+    const texts = warningTexts(warnings).map((text) => `${yellow("[fishnet] warning:")} ${text}`);
+    return texts.flatMap((text) => wrap(text, width, INDENT));
+  });
   if (notCovered.length > 0) printOutcome([LIMITS_HINT]);
 }
 
@@ -81,12 +78,10 @@ const INDENT = 2;
 
 /** Lines on standard error, marked as the program's own; the mark takes a part of the width. */
 function say(lines: (width: Width) => readonly string[]): void {
-  print(
-    Deno.stderr,
-    (width) =>
-      lines(width === undefined ? width : width - "[fishnet] ".length)
-        .map((line) => `${dim("[fishnet]")} ${line}`),
-  );
+  print(Deno.stderr, (width) => {
+    const left = width === undefined ? undefined : width - "[fishnet] ".length;
+    return lines(left).map((line) => `${dim("[fishnet]")} ${line}`);
+  });
 }
 
 /** Shows what a terminal obeys instead of sending it: a bad name, or a rule, may hold anything. */

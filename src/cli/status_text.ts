@@ -5,17 +5,10 @@
  * @module
  */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
-import {
-  type AccountStatus,
-  isHeld,
-  type LockState,
-  mostUrgentFirst,
-  type PieceStatus,
-  type StatusReport,
-  type Warning,
-} from "../lock/report.ts";
+import { isHeld, type Warning } from "../lock/report.ts";
+import type { AccountStatus, LockState, PieceStatus, StatusReport } from "../lock/report.ts";
 import { indented, table, type Width, wrap } from "./layout.ts";
-import { LIMITS_HINT, warningText } from "./outcome_text.ts";
+import { LIMITS_HINT, warningTexts } from "./outcome_text.ts";
 import { shown } from "../shown.ts";
 
 const PAINT: Readonly<Record<LockState, (text: string) => string>> = {
@@ -25,12 +18,10 @@ const PAINT: Readonly<Record<LockState, (text: string) => string>> = {
   unknown: yellow,
 };
 
-/** What a status is shown with. */
-export interface StatusView {
+/** What a status is shown with; `explain`: with all that is not covered. */
+interface StatusView {
   readonly warnings: readonly Warning[];
-  /** What no packet filter stops. */
   readonly notCovered: readonly string[];
-  /** With that in full. */
   readonly explain: boolean;
 }
 
@@ -51,9 +42,7 @@ export function statusLines(report: StatusReport, view: StatusView, width: Width
     ...accounts.flatMap(remedies),
     ...wrapped(accounts.flatMap(notesOf)),
     ...wrapped(limits(accounts, view), 4),
-    ...wrapped(
-      mostUrgentFirst(view.warnings).map((one) => `${yellow("warning")}: ${warningText(one)}`),
-    ),
+    ...wrapped(warningTexts(view.warnings).map((text) => `${yellow("warning")}: ${text}`)),
   ];
 }
 

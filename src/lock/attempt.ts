@@ -37,7 +37,7 @@ export interface Attempt {
 }
 
 /** The calls that send: only their words are a refusal. */
-const SENDING = ["connect", "send"];
+const SENDING: readonly unknown[] = ["connect", "send"];
 
 /**
  * The words of a refusal. Linux answers so where a rule rejects or prohibits. On macOS pf answers a
@@ -55,8 +55,7 @@ const REFUSALS: Readonly<Record<System, readonly string[]>> = {
  * reset later was let through, and whoever listens there may do that.
  */
 export function isReset({ call, word }: Attempt): boolean {
-  return (call === "connect" || call === "send") &&
-    (word === "ECONNREFUSED" || word === "ECONNRESET");
+  return SENDING.includes(call) && (word === "ECONNREFUSED" || word === "ECONNRESET");
 }
 
 /** Reads what a try answered; `complaint` is why there is no answer. */
@@ -84,17 +83,6 @@ export function attemptOf(
   return SENDING.includes(call) && REFUSALS[system].includes(word)
     ? { ...failed, outcome: "refused", said: `refused at once (${words})` }
     : { ...failed, outcome: "broken", said: `${call}: ${words}` };
-}
-
-/** Asks the kernel of Linux whether it has a route for an account's socket; no packet is sent. */
-export async function routeOf(
-  ask: Ask,
-  { name: by, uid }: Person,
-  family: Family,
-  address: string,
-): Promise<Attempt> {
-  const words = ["ip", `-${family}`, "route", "get", address, "uid", `${uid}`];
-  return { by, ...readRoute(await ask(words, { seconds: 3 })) };
 }
 
 /** Reads what `ip route get` printed. */

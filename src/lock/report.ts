@@ -75,18 +75,12 @@ export interface Refusal {
   readonly pid: number;
   /** The program's name, which it may have chosen itself: any characters at all. */
   readonly program: string;
-  /** Its file. */
   readonly executable: string;
   /** Undefined where it sent on a socket that was connected before: the record has no address. */
   readonly address?: string;
   readonly port?: number;
   /** Which layer refused it: the routing rule, or the packet filter. */
   readonly by: "routing" | "filter";
-}
-
-/** Warnings in the order in which they are shown; equally urgent ones as they came. */
-export function mostUrgentFirst(warnings: readonly Warning[]): Warning[] {
-  return warnings.toSorted((a, b) => (b.urgency ?? 0) - (a.urgency ?? 0));
 }
 
 /** Accounts with anything of a lock. */

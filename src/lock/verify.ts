@@ -10,7 +10,7 @@
  */
 import type { System } from "../account.ts";
 import type { Look, Root } from "../root.ts";
-import { type Attempt, attemptOf, type Family, resolve, routeOf } from "./attempt.ts";
+import { type Attempt, attemptOf, type Family, readRoute, resolve } from "./attempt.ts";
 import type { Holder } from "./holder.ts";
 import { isProven, judgeCall, judgeReach, judgeRefusal, judgeReset } from "./judge.ts";
 import type { Judged, Try, Verification, Way } from "./judge.ts";
@@ -128,8 +128,13 @@ async function outside(
   const asked = [...new Set([...families, ...targets?.keys() ?? []])];
   const routes = await Promise.all(asked.map(async (family) => {
     const address = targets?.get(family) ?? NOBODYS[family];
+    // The kernel of Linux tells whether it has a route for an account's socket; no packet is sent.
+    const routeOf = async ({ name: by, uid }: Person): Promise<Attempt> => {
+      const words = ["ip", `-${family}`, "route", "get", address, "uid", `${uid}`];
+      return { by, ...readRoute(await ask(words, { seconds: 3 })) };
+    };
     const [own, others] = system === "linux"
-      ? await Promise.all([account, control].map((who) => routeOf(ask, who, family, address)))
+      ? await Promise.all([account, control].map(routeOf))
       : [];
     return { family, address, own, others };
   }));
@@ -201,16 +206,12 @@ async function resolvers({ root, resolvers }: VerifyOptions): Promise<Planned[]>
   const places = resolvers.flatMap(({ socket, call }) => call ? [socket, call.bus] : [socket]);
   const files = await root.look(places);
   const isThere = (path: string) => files.get(path)?.type === "s";
-  return resolvers.filter(({ socket }) => isThere(socket)).flatMap(({ socket: path, call }) => [
-    { what: `the socket ${path}`, asked: { kind: "write", path } },
-    ...(call !== undefined && isThere(call.bus)
-      ? [{
-        what: `${call.name} on D-Bus`,
-        asked: { kind: "bus", host: call.bus, name: call.name } as const,
-        judge: judgeCall,
-      }]
-      : []),
-  ]);
+  return resolvers.filter(({ socket }) => isThere(socket)).flatMap(({ socket: path, call }) => {
+    const writing: Planned = { what: `the socket ${path}`, asked: { kind: "write", path } };
+    if (call === undefined || !isThere(call.bus)) return [writing];
+    const asked = { kind: "bus", host: call.bus, name: call.name } as const;
+    return [writing, { what: `${call.name} on D-Bus`, asked, judge: judgeCall }];
+  });
 }
 
 async function loopback(
@@ -223,18 +224,13 @@ async function loopback(
   const path = proxy.pathname + proxy.search;
   const isLimited = account.onlyPorts.length > 0;
   const isAllowed = !isLimited || account.onlyPorts.includes(port);
-  return [
-    {
-      what: `loopback: ${proxy.href}${isAllowed ? "" : ", not a port of --only-port"}`,
-      asked: { kind: "http", host, port, path },
-      judge: isAllowed ? judgeReach((uid) => isOf(account, uid)) : judgeReset,
-    },
-    ...(isLimited
-      ? [{
-        what: "loopback: UDP to 127.0.0.1 port 53, as to a DNS stub",
-        asked: { kind: datagram(system), host: "127.0.0.1", port: 53 } as const,
-        judge: judgeCall,
-      }]
-      : []),
-  ];
+  const reaching: Planned = {
+    what: `loopback: ${proxy.href}${isAllowed ? "" : ", not a port of --only-port"}`,
+    asked: { kind: "http", host, port, path },
+    judge: isAllowed ? judgeReach((uid) => isOf(account, uid)) : judgeReset,
+  };
+  if (!isLimited) return [reaching];
+  const asked = { kind: datagram(system), host: "127.0.0.1", port: 53 } as const;
+  const what = "loopback: UDP to 127.0.0.1 port 53, as to a DNS stub";
+  return [reaching, { what, asked, judge: judgeCall }];
 }
