@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Lock, Piece, Uids } from "../lock/piece.ts";
+import type { Lock, Uids } from "../lock/piece.ts";
 import { printRange, single, type UidRange } from "../lock/uid_range.ts";
 
 /** One account (passwd(5)). */
@@ -80,7 +80,7 @@ export const allUids = (lock: Lock): Uids[] => [ownUids(lock), ...subordinateUid
 export const RANGE = "$range";
 
 /** The uids of a piece as iptables and nft take them: a name, a uid, a range. */
-export function ownerWord({ uids, owner }: Piece): string {
+export function ownerWord(uids: Uids | undefined, name = ""): string {
   if (typeof uids === "object") return printRange(uids);
-  return uids === "ranges" ? RANGE : owner ?? "";
+  return uids === "ranges" ? RANGE : name;
 }

@@ -13,24 +13,26 @@ import {
   chainPiece,
   chainsFound,
   isChain,
+  leadsTo,
   makeChain,
   plainChain,
   unmakeChain,
 } from "./iptables_chain.ts";
 import { type Change, commandOf, stepOf, stepsOf } from "./iptables_changes.ts";
 import {
-  BASE,
   CHAIN,
   DROP,
+  FOR_UIDS,
   type Layer,
   layerOf,
-  LIMITS,
+  LIMIT,
   LOOPBACK_TCP,
   MARK,
   OWN_CHAINS,
   type OwnChain,
   REFUSE,
   SHARED,
+  wordsOf,
 } from "./iptables_layers.ts";
 import { type Rule, Shadows } from "./iptables_rules.ts";
 import {
@@ -42,20 +44,14 @@ import {
 } from "./iptables_saved.ts";
 import { FAMILIES, type Family, type Machine, type Variant } from "./machine.ts";
 
-/** A piece of this kind knows its layer, and one that is there the rule that it was found as. */
+/** A piece of this kind knows its layer, and one that is there its variant. */
 interface RulePiece extends Piece {
   readonly layer: Layer;
   readonly family: Family;
-  readonly ports: readonly number[];
+  readonly variant?: Variant;
+  /** What stands behind the chain's name. */
+  readonly words: string;
 }
-interface FoundRule extends Found {
-  readonly layer: Layer;
-  readonly family: Family;
-  readonly variant: Variant;
-  readonly rule: Rule;
-}
-const nameOf = (family: Family, layer: Layer, ports: readonly number[]) =>
-  `IPv${family}: ${layer.is}${layer === LOOPBACK_TCP ? ` ${ports.join(", ")}` : ""}`;
 
 /** The base chains that rules of ours stand in. */
 const PLACES = [
@@ -73,23 +69,24 @@ export const iptables: Kind<Machine> = {
   wanted(lock, machine) {
     if (lock.backend !== "iptables") return [];
     const families = machine?.families ?? FAMILIES;
-    const limited = lock.onlyPorts.length > 0;
-    const layers = limited ? [...BASE, ...LIMITS] : BASE;
-    const pieces = (layer: Layer, uids?: Uids) =>
-      families.filter((family) => (layer.family ?? family) === family)
-        .map((family) => rulePiece(lock, layer, family, uids));
+    const isWanted = (own: OwnChain | undefined) => own !== LIMIT || lock.onlyPorts.length > 0;
+    const pieces = (layers: readonly Layer[], uids?: Uids) =>
+      layers.filter(({ own, beside }) => isWanted(own) && isWanted(beside)).flatMap((layer) =>
+        families.filter((family) => (layer.family ?? family) === family)
+          .map((family) => rulePiece(lock, layer, family, uids))
+      );
     return [
-      ...OWN_CHAINS.filter((own) => layers.some((layer) => layer.own === own))
+      ...OWN_CHAINS.filter(isWanted)
         .flatMap((own) => families.map((family) => chainPiece(own, family))),
-      ...SHARED.filter(({ forLimits }) => !forLimits || limited).flatMap((layer) => pieces(layer)),
-      ...allUids(lock).flatMap((uids) => layers.flatMap((layer) => pieces(layer, uids))),
-      ...pieces(REFUSE, ownUids(lock)),
+      ...pieces(SHARED),
+      ...allUids(lock).flatMap((uids) => pieces(FOR_UIDS, uids)),
+      ...pieces([REFUSE], ownUids(lock)),
     ];
   },
 
   found(machine) {
     const plain = plainVariant(machine);
-    const all = savedRules(machine).flatMap(chainsFound);
+    const all = chainsFound(machine);
     return savedRules(machine).flatMap((saved) => {
       const { rules, family, variant } = saved;
       const shadows = new Shadows(rules, variant);
@@ -113,116 +110,88 @@ export const iptables: Kind<Machine> = {
   },
 
   make(pieces, machine) {
-    const all = machine === undefined ? pieces : [...chainsFor(pieces, machine), ...pieces];
-    const changes = all.map((piece) =>
-      isChain(piece) ? makeChain(piece, machine) : insert(piece as RulePiece)
-    );
-    return machine === undefined ? stepsByName(pieces, changes) : stepsOf(changes);
+    const changeOf = (piece: Piece) =>
+      isChain(piece) ? makeChain(piece, machine) : insert(piece as RulePiece);
+    return machine === undefined
+      ? stepsByName(pieces, changeOf)
+      : stepsOf([...chainsFor(pieces, machine), ...pieces].map(changeOf));
   },
 
   unmake(pieces, machine, made = []) {
-    const chains = machine === undefined ? undefined : new Positions(machine);
-    for (const piece of made) {
-      if (isChain(piece)) continue;
-      const { family, layer } = piece as RulePiece;
-      chains?.putFirst(family, layer);
-    }
+    const chains = machine && new Positions(machine);
+    for (const piece of made) if (!isChain(piece)) chains?.putFirst(piece as RulePiece);
+    const changeOf = (piece: Piece) =>
+      isChain(piece)
+        ? unmakeChain(piece, chains?.named(piece.variant))
+        : remove(piece as RulePiece, chains);
     // Nothing leads to a chain any more before it goes.
     const rank = (piece: Piece) => isChain(piece) ? 2 : piece.uids === undefined ? 1 : 0;
     const ordered = pieces.toSorted((one, other) => rank(one) - rank(other));
-    const changes = ordered.map((piece) => {
-      if (isChain(piece)) return unmakeChain(piece, chains?.named(piece.variant));
-      if (chains === undefined) return removeByName(piece as RulePiece);
-      return remove(piece as FoundRule, chains);
-    });
-    return chains === undefined ? stepsByName(ordered, changes) : stepsOf(changes);
+    return chains === undefined ? stepsByName(ordered, changeOf) : stepsOf(ordered.map(changeOf));
   },
 };
 
 /** The chains that rules lead to, and that are sound in the other variant alone. */
 function chainsFor(pieces: readonly Piece[], machine: Machine): Piece[] {
-  const names = new Set(pieces.map(({ is }) => is));
   const led = pieces.flatMap((piece) => {
     if (isChain(piece)) return [];
     const { family, layer: { own } } = piece as RulePiece;
     return own === undefined ? [] : [chainPiece(own, family)];
   });
   const distinct = new Map(led.map((chain) => [chain.is, chain]));
-  return [...distinct.values()].filter(({ own, family, is }) => {
-    if (names.has(is)) return false;
+  for (const { is } of pieces) distinct.delete(is);
+  return [...distinct.values()].filter(({ own, family }) => {
     const there = plainChain(own, family, machine);
     return there === undefined || there.fault !== undefined;
   });
 }
 
 /** What accounts share comes as a whole before the rest, and goes as a whole behind it. */
-function stepsByName(pieces: readonly Piece[], changes: readonly Change[]): Step[] {
-  const groups = Map.groupBy(changes.keys(), (i) => pieces[i]!.uids === undefined);
-  return [...groups].flatMap(([shared, places]) => {
-    const those = places.map((i) => changes[i]!);
-    return shared ? stepsOf(those) : those.map(stepOf);
+function stepsByName(pieces: readonly Piece[], changeOf: (piece: Piece) => Change): Step[] {
+  return [...Map.groupBy(pieces, ({ uids }) => uids === undefined)].flatMap(([shared, those]) => {
+    const changes = those.map(changeOf);
+    return shared ? stepsOf(changes) : changes.map((change) => stepOf([change]));
   });
 }
 
-function rulePiece(
-  { name, onlyPorts }: Lock,
-  layer: Layer,
-  family: Family,
-  uids?: Uids,
-): RulePiece {
+const nameOf = (family: Family, layer: Layer, ports: readonly number[]) =>
+  `IPv${family}: ${layer.is}${layer === LOOPBACK_TCP ? ` ${ports.join(", ")}` : ""}`;
+
+/** What there is of a layer beside a chain serves the rules that lead there. */
+const servesOf = ({ beside }: Layer): Pick<Piece, "serves"> =>
+  beside === undefined ? {} : { serves: leadsTo(beside) };
+
+function rulePiece(lock: Lock, layer: Layer, family: Family, uids?: Uids): RulePiece {
+  const { name, onlyPorts } = lock;
   return {
     is: nameOf(family, layer, onlyPorts),
     why: `IPv${family}: ${layer.why}`,
-    ...(uids === undefined ? {} : { uids, owner: name }),
+    ...(uids && { uids, owner: name }),
     ...servesOf(layer),
     layer,
     family,
-    ports: onlyPorts,
+    words: wordsOf(layer, ownerWord(uids, name), name, onlyPorts),
   };
 }
 
-/** What accounts share by ports alone serves those that have ports. */
-const servesOf = ({ forLimits }: Layer): Pick<Piece, "serves"> =>
-  forLimits === undefined ? {} : {
-    serves: (piece) => "layer" in piece && LIMITS.includes(piece.layer as Layer),
-  };
-
-function wordsOf(piece: RulePiece): readonly string[] {
-  const { layer, uids, owner = "", ports } = piece;
-  return layer.words(uids === undefined ? "" : ownerWord(piece), owner, ports);
-}
-
-function insert(piece: RulePiece): Change {
-  const { is, why, uids, family, layer: { table, chain } } = piece;
-  const words = wordsOf(piece);
+/** Puts a rule on top of its chain, or where it stood. */
+function insert({ is, why, uids, family, layer, words }: RulePiece, position = 1): Change {
+  const { table, chain } = layer;
   return {
     family,
     table,
-    there: [["-I", chain, "1", ...words]],
-    back: [["-D", chain, ...words]],
+    there: [`-I ${chain} ${position} ${words}`],
+    back: [`-D ${chain} ${words}`],
     why,
     ...(typeof uids === "object" ? { counts: { is, uids } } : {}),
   };
 }
 
-function removeByName(piece: RulePiece): Change {
-  const { there, back, ...rest } = insert(piece);
-  return { ...rest, there: back, back: there, why: `remove it: ${piece.is}` };
-}
-
-/** `-D` takes the first of several copies; the undo puts it back where it stood. */
-function remove({ is, uids, family, variant, layer, rule }: FoundRule, chains: Positions): Change {
-  const { chain, words } = rule;
-  const position = chains.take(family, variant, rule);
-  return {
-    family,
-    variant: chains.named(variant),
-    table: layer.table,
-    there: [["-D", chain, ...words]],
-    back: [["-I", chain, `${position}`, ...words]],
-    why: `remove it: ${is}`,
-    ...(uids === undefined ? {} : { counts: { is, uids } }),
-  };
+/** Takes a rule away; the undo puts it back where it stood. */
+function remove(piece: RulePiece, chains: Positions | undefined): Change {
+  const { there, back, ...rest } = insert(piece, chains?.take(piece));
+  const variant = chains?.named(piece.variant);
+  return { ...rest, variant, there: back, back: there, why: `remove it: ${piece.is}` };
 }
 
 function foundRule(
@@ -231,31 +200,31 @@ function foundRule(
   family: Family,
   variant: Variant,
   faultOf: (own: OwnChain) => string | undefined,
-): FoundRule[] {
+): (RulePiece & Found)[] {
   const layer = layerOf(rule);
   if (layer === undefined) return [];
-  const command = commandOf(family, variant);
+  const { owner: uids, comment, otherThanPorts = [] } = rule;
   const fault = shadow === undefined
     ? layer.own && faultOf(layer.own)
-    : `shadowed by what stands above it in ${command}: ${shadow.text}`;
-  const isOurs = rule.comment === undefined
-    ? layer !== DROP && !(layer === REFUSE && rule.target === "DROP")
-    : rule.comment.startsWith(MARK);
+    : `shadowed by what stands above it in ${commandOf(family, variant)}: ${shadow.text}`;
+  const isMarked = comment?.startsWith(MARK);
+  const isOurs = isMarked ??
+    (layer !== DROP && !(layer === REFUSE && rule.target === "DROP"));
   return [{
-    is: nameOf(family, layer, rule.otherThanPorts ?? []),
+    is: nameOf(family, layer, otherThanPorts),
     why: layer.why,
-    ...(rule.owner === undefined ? {} : { uids: rule.owner }),
-    ...(rule.comment?.startsWith(MARK) ? { owner: rule.comment.slice(MARK.length) } : {}),
+    ...(uids && { uids }),
+    ...(isMarked ? { owner: comment!.slice(MARK.length) } : {}),
     ...(fault === undefined ? {} : { fault }),
     ...(isOurs ? {} : { foreign: true }),
     ...servesOf(layer),
     says: {
       backend: "iptables",
-      ...(layer === LOOPBACK_TCP ? { onlyPorts: rule.otherThanPorts ?? [] } : {}),
+      ...(layer === LOOPBACK_TCP ? { onlyPorts: otherThanPorts } : {}),
     },
     layer,
     family,
     variant,
-    rule,
+    words: rule.words,
   }];
 }

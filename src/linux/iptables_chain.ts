@@ -7,18 +7,17 @@ import { FishnetError } from "../errors.ts";
 import type { Found, Piece } from "../lock/piece.ts";
 import { type Change, commandOf } from "./iptables_changes.ts";
 import { CHAIN, type Layer, layerOf, OWN_CHAINS, type OwnChain } from "./iptables_layers.ts";
-import { plainVariant, type SavedRules, savedRules } from "./iptables_saved.ts";
+import { plainVariant, savedRules } from "./iptables_saved.ts";
 import type { Family, Machine, Variant } from "./machine.ts";
 
 /** A chain as a piece. */
-export interface ChainPiece extends Omit<Piece, "uids"> {
+export interface ChainPiece extends Found {
   readonly own: OwnChain;
   readonly family: Family;
   readonly variant?: Variant;
   /** What it holds, as it was saved. */
   readonly rules?: readonly string[];
 }
-type FoundChain = ChainPiece & Omit<Found, "uids">;
 
 /** Whether a piece is a chain. */
 export const isChain = (piece: Piece): piece is ChainPiece => "own" in piece;
@@ -29,8 +28,12 @@ export const chainPiece = (own: OwnChain, family: Family): ChainPiece => ({
   why: `IPv${family}: ${own.why}`,
   own,
   family,
-  serves: (piece) => "layer" in piece && (piece.layer as Layer).own === own,
+  serves: leadsTo(own),
 });
+
+/** Whether a piece is a rule that jumps to a chain. */
+export const leadsTo = (own: OwnChain) => (piece: Piece): boolean =>
+  "layer" in piece && (piece.layer as Layer).own === own;
 
 /** What iptables-restore reads to make it, or to make it anew. */
 const textOf = (rules: readonly string[]) => [`:${CHAIN} - [0:0]`, ...rules];
@@ -50,26 +53,8 @@ export function makeChain({ own, family, why }: ChainPiece, machine?: Machine): 
         `(${commandOf(family)} -t ${own.table} -E), or use --backend nftables`,
     );
   }
-  return {
-    family,
-    table: own.table,
-    there: textOf(own.rules(family)),
-    back: there === undefined ? GONE : textOf(there.rules!),
-    why,
-  };
-}
-
-/** That which rules by the plain name lead to: one in the other variant is none for them. */
-export function plainChain(
-  own: OwnChain,
-  family: Family,
-  machine: Machine,
-): FoundChain | undefined {
-  const plain = plainVariant(machine);
-  return savedRules(machine)
-    .filter((saved) => saved.family === family && saved.variant === plain)
-    .flatMap(chainsFound)
-    .find((chain) => chain.own === own);
+  const back = there === undefined ? GONE : textOf(there.rules!);
+  return { family, table: own.table, there: textOf(own.rules(family)), back, why };
 }
 
 /** Removes it; what was in it comes back by the undo. */
@@ -77,33 +62,33 @@ export function unmakeChain(
   { own, family, rules = own.rules(family) }: ChainPiece,
   variant: Variant | undefined,
 ): Change {
-  return {
-    family,
-    variant,
-    table: own.table,
-    there: GONE,
-    back: textOf(rules),
-    why: "remove our chain, which no account needs any more: as long as one does, this fails",
-  };
+  const why = "remove our chain, which no account needs any more: as long as one does, this fails";
+  return { family, variant, table: own.table, there: GONE, back: textOf(rules), why };
 }
 
+/** That which rules by the plain name lead to: one in the other variant is none for them. */
+export const plainChain = (own: OwnChain, family: Family, machine: Machine) =>
+  chainsFound(machine).find((chain) =>
+    chain.own === own && chain.family === family && chain.variant === plainVariant(machine)
+  );
+
 /** The chains that are there. */
-export function chainsFound({ rules, chains, family, variant }: SavedRules): FoundChain[] {
-  return OWN_CHAINS.filter(({ table }) => chains.has(`${table} ${CHAIN}`)).map((own) => {
-    const inTable = rules.filter(({ table }) => table === own.table);
-    const there = inTable.filter(({ chain }) => chain === CHAIN).map(({ text }) => text);
-    const ours = own.rules(family);
-    const leading = inTable.filter(({ target, goto }) => target === CHAIN || goto === CHAIN);
-    return {
-      ...chainPiece(own, family),
-      variant,
-      rules: there,
-      ...(there.join("\n") === ours.join("\n") ? {} : { fault: `${own.is} was changed` }),
+export const chainsFound = (machine: Machine): ChainPiece[] =>
+  savedRules(machine).flatMap(({ rules, chains, family, variant }) =>
+    OWN_CHAINS.filter(({ table }) => chains.has(`${table} ${CHAIN}`)).map((own) => {
+      const inTable = rules.filter(({ table }) => table === own.table);
+      const there = inTable.filter(({ chain }) => chain === CHAIN).map(({ text }) => text);
+      const ours = own.rules(family);
+      const leading = inTable.filter(({ target, goto }) => target === CHAIN || goto === CHAIN);
       // What only has the same name: others lead to it, or it holds what is not ours for nobody of ours.
-      ...(leading.some((rule) => layerOf(rule) === undefined) ||
-          (leading.length === 0 && there.some((text) => !ours.includes(text)))
-        ? { foreign: true }
-        : {}),
-    };
-  });
-}
+      const isForeign = leading.some((rule) => layerOf(rule) === undefined) ||
+        leading.length === 0 && there.some((text) => !ours.includes(text));
+      return {
+        ...chainPiece(own, family),
+        variant,
+        rules: there,
+        ...(there.join("\n") === ours.join("\n") ? {} : { fault: `${own.is} was changed` }),
+        ...(isForeign ? { foreign: true } : {}),
+      };
+    })
+  );

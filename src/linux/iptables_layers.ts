@@ -18,13 +18,10 @@ export interface OwnChain {
   /** Behind the family: `chain fishnet in mangle`. */
   readonly is: string;
   readonly why: string;
-  readonly table: Table;
+  readonly table: string;
   /** Its rules, as `iptables-save` prints them. */
   readonly rules: (family: Family) => readonly string[];
 }
-
-/** The tables that a lock has rules in. */
-export type Table = "mangle" | "filter";
 
 /**
  * The kernel's answer to a source that is not this machine's would leave, as nobody's, with what was
@@ -61,11 +58,11 @@ const SHUT: OwnChain = {
 };
 
 /**
- * What `--only-port` refuses: all that is not a reply. What is not tracked has no direction, and is
+ * What `--only-port` refuses, and alone needs: all that is not a reply. What is not tracked has no direction, and is
  * refused. The first packet of a connection is never a reply, although an account can make it look
  * like one: by a connection from the other's port, before the other has it, that is left half open.
  */
-const LIMIT: OwnChain = {
+export const LIMIT: OwnChain = {
   is: `chain ${CHAIN}`,
   why: "refuses on loopback, but for the replies of an account's own servers",
   table: "filter",
@@ -89,15 +86,16 @@ export interface Layer {
   /** Behind the family: `DROP in mangle POSTROUTING`. */
   readonly is: string;
   readonly why: string;
-  readonly table: Table;
+  readonly table: string;
   readonly chain: string;
+  /** What stands behind the chain's name; UID, NAME and PORTS stand for what is a lock's own. */
+  readonly words: string;
   /** The one family that has it. */
   readonly family?: Family;
   /** The chain of our own that it jumps to. */
   readonly own?: OwnChain;
-  /** It is of no uid, and there as long as an account has ports. */
-  readonly forLimits?: true;
-  readonly words: (owner: string, name: string, ports: readonly number[]) => readonly string[];
+  /** It is of no uid, and there as long as rules jump to this chain. */
+  readonly beside?: OwnChain;
 }
 
 /** Sees what OUTPUT cannot. */
@@ -106,29 +104,28 @@ export const DROP: Layer = {
   why: "drop what leaves by a real device, also after another program's DNAT",
   table: "mangle",
   chain: "POSTROUTING",
-  words: (owner, name) => [
-    ...["-m", "owner", "--uid-owner", owner, "!", "-o", "lo"],
-    ...["-m", "comment", "--comment", `${MARK}${name}`, "-j", "DROP"],
-  ],
+  words: `-m owner --uid-owner UID ! -o lo -m comment --comment ${MARK}NAME -j DROP`,
 };
 
 /** Leads to what is shut on loopback, too: where it costs others least, and in time. */
-const jump = (family: Family, chain: string, device?: "lo"): Layer => ({
+const jump = (family: Family, chain: string, device: string): Layer => ({
   is: `jump to ${SHUTS} ${chain}`,
   why: SHUT.why,
   table: "mangle",
   chain,
+  words: `${device}-m owner --uid-owner UID -j ${CHAIN}`,
   family,
   own: SHUT,
-  words: (owner) => [
-    ...(device === undefined ? [] : ["-o", device]),
-    ...["-m", "owner", "--uid-owner", owner, "-j", CHAIN],
-  ],
 });
-/** Where the DROP is already: the packets of others pass no hook more. */
-const JUMP_4 = jump(4, "POSTROUTING", "lo");
-/** Before any REJECT, which would be an answer: of SCTP, what leaves by a real device gets there, too. */
-const JUMP_6 = jump(6, "OUTPUT");
+
+/** What every lock has, for all its uids. */
+const BASE = [
+  DROP,
+  // Where the DROP is already: the packets of others pass no hook more.
+  jump(4, "POSTROUTING", "-o lo "),
+  // Before any REJECT, which would be an answer: of SCTP, what leaves by a real device gets there, too.
+  jump(6, "OUTPUT", ""),
+];
 
 /**
  * Any account can have the kernel send what has no owner any more, or never had one, to an address of
@@ -136,81 +133,57 @@ const JUMP_6 = jump(6, "OUTPUT");
  * closes it. The range is what makes it cost others little: who has an owner is held by his uid. A
  * bridge may have the link-local address of a neighbour.
  */
-const ownerless = (family: Family, except: readonly string[] = []): Layer => ({
+const ownerless = (family: Family, except: string): Layer => ({
   is: "DROP of ownerless packets to this machine in mangle POSTROUTING",
   why: "drop what is for this machine, has no owner, and leaves by a real device: an account may " +
     "have had the kernel send it",
   table: "mangle",
   chain: "POSTROUTING",
+  words: `${except}! -o lo -m owner ! --uid-owner 0-65535 -m addrtype --dst-type LOCAL -j DROP`,
   family,
-  words: () => [
-    ...except,
-    ...["!", "-o", "lo", "-m", "owner", "!", "--uid-owner", "0-65535"],
-    ...["-m", "addrtype", "--dst-type", "LOCAL", "-j", "DROP"],
-  ],
 });
-/**
- * Any account can leave a packet of nobody's on loopback that is sent again when its source is this
- * machine's no more: the kernel's reset to it would leave. IPv4 sends none again from such a source.
- */
-const lapsed: Layer = {
-  is: "DROP of ownerless packets from elsewhere in mangle POSTROUTING",
-  why:
-    "drop what is on loopback, has no owner, and comes from an address that was this machine's: " +
-    "the kernel's answer would leave",
-  table: "mangle",
-  chain: "POSTROUTING",
-  family: 6,
-  words: () => [
-    ...["-o", "lo", "-m", "owner", "!", "--uid-owner", "0-65535"],
-    ...["-m", "addrtype", "!", "--src-type", "LOCAL", "-j", "DROP"],
-  ],
-};
-
-/**
- * Any account can send itself a datagram in parts that never come all, where a neighbour fills the room
- * for parts. A minute later the kernel says so to its source, with the first part: by then that may be
- * no address of this machine any more. (Code 1: RFC 4443, 3.3.) Of IPv4 loopback makes no parts.
- */
-const overdue: Layer = {
-  is: "DROP of reports on missing parts in mangle POSTROUTING",
-  why:
-    "drop the kernel's report that parts of a datagram did not come: it holds the first, and its " +
-    "sender may have been this machine",
-  table: "mangle",
-  chain: "POSTROUTING",
-  family: 6,
-  words: () => [
-    ...["!", "-o", "lo", "-p", "ipv6-icmp", "-m", "icmp6", "--icmpv6-type", "3/1"],
-    ...["-m", "addrtype", "--src-type", "LOCAL", "-j", "DROP"],
-  ],
-};
-
-/**
- * A neighbour may send, over IPv6, what claims to come from this machine itself: then the account's own
- * datagrams to that port are replies. Of IPv4 the kernel takes none (fib_validate_source).
- */
-const masked: Layer = {
-  is: "DROP of what claims to be from here in mangle INPUT",
-  why: "drop what comes by a real device from an address of this machine: what the account sends " +
-    "there would be a reply",
-  table: "mangle",
-  chain: "INPUT",
-  family: 6,
-  forLimits: true,
-  words: () => [
-    ...["!", "-i", "lo", "!", "-p", "tcp"],
-    ...["-m", "addrtype", "--src-type", "LOCAL", "--dst-type", "LOCAL", "-j", "DROP"],
-  ],
-};
 
 /** What accounts share. */
-export const SHARED = [
-  ownerless(4),
-  ownerless(6, ["!", "-d", "fe80::/10"]),
-  lapsed,
-  overdue,
-  masked,
+export const SHARED: readonly Layer[] = [
+  ownerless(4, ""),
+  ownerless(6, "! -d fe80::/10 "),
+  // Any account can leave a packet of nobody's on loopback that is sent again when its source is this
+  // machine's no more: the kernel's reset to it would leave. IPv4 sends none again from such a source.
+  {
+    is: "DROP of ownerless packets from elsewhere in mangle POSTROUTING",
+    why: "drop what is on loopback, has no owner, and comes from an address that was this " +
+      "machine's: the kernel's answer would leave",
+    table: "mangle",
+    chain: "POSTROUTING",
+    words: "-o lo -m owner ! --uid-owner 0-65535 -m addrtype ! --src-type LOCAL -j DROP",
+    family: 6,
+  },
+  // Any account can send itself a datagram in parts that never come all, where a neighbour fills the
+  // room for parts. A minute later the kernel says so to its source, with the first part: by then that
+  // may be no address of this machine any more. (Code 1: RFC 4443, 3.3.) Of IPv4 loopback makes no parts.
+  {
+    is: "DROP of reports on missing parts in mangle POSTROUTING",
+    why:
+      "drop the kernel's report that parts of a datagram did not come: it holds the first, and " +
+      "its sender may have been this machine",
+    table: "mangle",
+    chain: "POSTROUTING",
+    words: "! -o lo -p ipv6-icmp -m icmp6 --icmpv6-type 3/1 -m addrtype --src-type LOCAL -j DROP",
+    family: 6,
+  },
+  // A neighbour may send, over IPv6, what claims to come from this machine itself: then the account's
+  // own datagrams to that port are replies. Of IPv4 the kernel takes none (fib_validate_source).
+  {
+    is: "DROP of what claims to be from here in mangle INPUT",
+    why:
+      "drop what comes by a real device from an address of this machine: what the account sends " +
+      "there would be a reply",
+    table: "mangle",
+    chain: "INPUT",
+    words: "! -i lo ! -p tcp -m addrtype --src-type LOCAL --dst-type LOCAL -j DROP",
+    family: 6,
+    beside: LIMIT,
+  },
 ];
 
 /** `--only-port`: its TCP. */
@@ -219,49 +192,46 @@ export const LOOPBACK_TCP: Layer = {
   why: "on loopback, refuse TCP to any other port",
   table: "filter",
   chain: "OUTPUT",
-  words: (owner, _name, ports) => [
-    ...["-o", "lo", "-p", "tcp", "-m", "owner", "--uid-owner", owner],
-    ...["-m", "multiport", "!", "--dports", ports.join(","), "-j", CHAIN],
-  ],
+  words: `-o lo -p tcp -m owner --uid-owner UID -m multiport ! --dports PORTS -j ${CHAIN}`,
   own: LIMIT,
 };
 
 /** `--only-port`: all else. */
-export const LOOPBACK_OTHER: Layer = {
+const LOOPBACK_OTHER: Layer = {
   is: "loopback shut for all but TCP",
   why: "on loopback, refuse what is not TCP (a DNS stub, say)",
   table: "filter",
   chain: "OUTPUT",
+  words: `-o lo ! -p tcp -m owner --uid-owner UID -j ${CHAIN}`,
   own: LIMIT,
-  words: (
-    owner,
-  ) => ["-o", "lo", "!", "-p", "tcp", "-m", "owner", "--uid-owner", owner, "-j", CHAIN],
 };
 
-/** The reference page's own rule. */
+/** The reference page's own rule, for the account's own uid alone. */
 export const REFUSE: Layer = {
   is: "REJECT in OUTPUT",
   why: "first in its chain: everything but loopback is refused, and the program is told at once",
   table: "filter",
   chain: "OUTPUT",
-  words: (owner) => ["-m", "owner", "--uid-owner", owner, "!", "-o", "lo", "-j", "REJECT"],
+  words: "-m owner --uid-owner UID ! -o lo -j REJECT",
 };
 
-/** What every lock has, for all its uids. */
-export const BASE = [DROP, JUMP_4, JUMP_6];
-/** What `--only-port` adds. */
-export const LIMITS = [LOOPBACK_TCP, LOOPBACK_OTHER];
+/** What each of a lock's uids has. */
+export const FOR_UIDS = [...BASE, LOOPBACK_TCP, LOOPBACK_OTHER];
 
-const LAYERS = [...BASE, ...LIMITS, REFUSE, ...SHARED];
+/** A layer's words for a lock. */
+export function wordsOf(layer: Layer, uid: string, name: string, ports: readonly number[]): string {
+  const own: Record<string, string> = { UID: uid, NAME: name, PORTS: ports.join() };
+  return layer.words.replace(/UID|NAME|PORTS/g, (word) => own[word]!);
+}
 
-/** Each with its rule, as it would be saved for some account; made when they are first asked for. */
+/** Each layer's rule, as it would be saved for some account; made when they are first asked for. */
 let saved: readonly { readonly layer: Layer; readonly own: Rule }[] | undefined;
 
 /** The layer that a saved rule is of, whosever it is: it says what the layer's own does, no more. */
 export function layerOf(rule: Rule): Layer | undefined {
-  saved ??= LAYERS.map((layer) => {
-    const { table, chain, words } = layer;
-    return { layer, own: parseRule(table, ["-A", chain, ...words("0", "", [1])].join(" ")) };
+  saved ??= [...FOR_UIDS, REFUSE, ...SHARED].map((layer) => {
+    const text = `-A ${layer.chain} ${wordsOf(layer, "0", "", [1])}`;
+    return { layer, own: parseRule(layer.table, text) };
   });
   return saved.find(({ layer, own }) => {
     if (rule.table !== own.table || rule.chain !== own.chain) return false;

@@ -12,20 +12,20 @@ export interface Rule {
   readonly chain: string;
   /** The rule as it was saved. */
   readonly text: string;
-  /** What stands behind the chain's name, a word each. */
-  readonly words: readonly string[];
+  /** What stands behind the chain's name, without quotes where there need be none. */
+  readonly words: string;
   /** `lo`, `!lo`, any other device, or undefined where the rule does not say. */
-  readonly device?: string;
+  readonly device: string | undefined;
   /** `tcp`, `!tcp`, … */
-  readonly protocol?: string;
-  readonly owner?: UidRange;
-  readonly comment?: string;
+  readonly protocol: string | undefined;
+  readonly owner: UidRange | undefined;
+  readonly comment: string | undefined;
   /** The ports of `! --dports`. */
-  readonly otherThanPorts?: readonly number[];
+  readonly otherThanPorts: readonly number[] | undefined;
   /** Where `-j` leads; undefined for a rule that only counts. */
-  readonly target?: string;
+  readonly target: string | undefined;
   /** The chain of `-g`, which does not come back. */
-  readonly goto?: string;
+  readonly goto: string | undefined;
   /** The rule matches by something that is not above: nothing is known of what it lets out. */
   readonly narrower: boolean;
 }
@@ -47,69 +47,48 @@ export function parseIptablesSave(text: string): { rules: Rule[]; chains: Set<st
   return { rules, chains };
 }
 
-/** The matches that say nothing but by their options. */
-const PLAIN_MATCHES = ["owner", "comment", "multiport"];
+/**
+ * The options that rules of ours have, and the values that are understood: a match without an option
+ * of its own (frag, rt, hbh: ip6tables-extensions(8)) and a range of ports are none of ours.
+ */
+const UNDERSTOOD: Readonly<Record<string, RegExp>> = {
+  ...{ "-o": /^/, "!-o": /^/, "-p": /^/, "!-p": /^/, "-j": /^/, "-g": /^/, "--comment": /^/ },
+  ...{ "--uid-owner": /^/, "--reject-with": /^/, "!--dports": /^[\d,]+$/ },
+  "-m": /^(owner|comment|multiport)$/,
+};
 
 /** One rule, as it is saved: `-A CHAIN …`. */
 export function parseRule(table: string, text: string): Rule {
   const [, chain = "", ...words] = splitWords(text);
-  type Writable = { -readonly [K in keyof Rule]: Rule[K] };
-  const rule: Writable = { table, chain, text, words, narrower: false };
-  const seen = new Set<string>();
+  const said = new Map<string, string>();
+  let narrower = false;
   for (let i = 0; i < words.length; i++) {
     const not = words[i] === "!" ? "!" : "";
     if (not) i++;
-    const option = `${not}${words[i]}`;
+    const option = words[i]!;
+    const pattern = UNDERSTOOD[not + option];
     const value = words[i + 1] ?? "";
     // A match may be given twice, and then both have to be true.
-    if (option !== "-m" && seen.has(option)) rule.narrower = true;
-    seen.add(option);
-    switch (option) {
-      case "-m":
-        // Some match without an option of their own (frag, rt, hbh: ip6tables-extensions(8)).
-        if (!PLAIN_MATCHES.includes(value)) rule.narrower = true;
-        break;
-      case "--reject-with":
-        break;
-      case "-o":
-      case "!-o":
-        rule.device = not + value;
-        break;
-      case "-p":
-      case "!-p":
-        rule.protocol = not + value;
-        break;
-      case "--uid-owner": {
-        const owner = parseRange(value);
-        if (owner === undefined) rule.narrower = true;
-        else rule.owner = owner;
-        break;
-      }
-      case "--comment":
-        rule.comment = value;
-        break;
-      case "!--dports":
-        // A range of ports is none of ours.
-        if (/^[\d,]+$/.test(value)) rule.otherThanPorts = value.split(",").map(Number);
-        else rule.narrower = true;
-        break;
-      case "-j":
-        rule.target = value;
-        break;
-      case "-g":
-        rule.goto = value;
-        break;
-      default:
-        rule.narrower = true;
-        continue; // without its value, which is then looked at as if it were an option
-    }
+    if (!pattern?.test(value) || said.has(option) && option !== "-m") narrower = true;
+    if (pattern === undefined) continue; // its value is then looked at as if it were an option
+    said.set(option, not + value);
     i++;
   }
-  return rule;
+  return {
+    ...{ table, chain, text, narrower },
+    words: text.slice(`-A ${chain} `.length).replace(/"([\w:.-]+)"/g, "$1"),
+    device: said.get("-o"),
+    protocol: said.get("-p"),
+    owner: parseRange(said.get("--uid-owner") ?? ""),
+    comment: said.get("--comment"),
+    otherThanPorts: said.get("--dports")?.slice(1).split(",").map(Number),
+    target: said.get("-j"),
+    goto: said.get("-g"),
+  };
 }
 
 /** Splits at blanks; `"…"` is one word, with `\` before what it would end at. */
-function splitWords(text: string): string[] {
+export function splitWords(text: string): string[] {
   return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, plain]) =>
     quoted?.replace(/\\(.)/g, "$1") ?? plain!
   );
@@ -143,37 +122,30 @@ export class Shadows {
    */
   withShadows(table: string, chain: string): { rule: Rule; shadow: Rule | undefined }[] {
     const above: Rule[] = [];
-    return this.rulesOf(table, chain).map((rule) => {
+    return (this.#chains.get(`${table} ${chain}`) ?? []).map((rule) => {
       const shadow = above.find((other) => mayConcern(other, rule));
       if (this.#mayAccept(rule)) above.push(rule);
       return { rule, shadow };
     });
   }
 
-  /** The rules of a chain, in its order. */
-  rulesOf(table: string, chain: string): readonly Rule[] {
-    return this.#chains.get(`${table} ${chain}`) ?? [];
-  }
-
   #mayAccept({ table, target, goto }: Rule): boolean {
     if (goto !== undefined) return true; // at its end the base chain's policy decides
     if (target === undefined) return this.#isNft;
     const key = `${table} ${target}`;
-    if (!this.#chains.has(key)) return !NEVER_ACCEPTING.has(target) && !isEmptyChain(target);
+    const chain = this.#chains.get(key);
+    // Extensions are spelt in capitals; any other target without rules is an empty chain.
+    if (chain === undefined) return !NEVER_ACCEPTING.has(target) && !/[a-z]/.test(target);
     let accepting = this.#accepting.get(key);
     if (accepting === undefined) {
       this.#accepting.set(key, false); // iptables refuses loops; a text need not
       // In a chain that was jumped to, RETURN goes on behind the jump.
-      accepting = this.rulesOf(table, target)
-        .some((rule) => rule.target !== "RETURN" && this.#mayAccept(rule));
+      accepting = chain.some((rule) => rule.target !== "RETURN" && this.#mayAccept(rule));
       this.#accepting.set(key, accepting);
     }
     return accepting;
   }
 }
-
-/** Extensions are spelt in capitals; any other target without rules is an empty chain. */
-const isEmptyChain = (target: string) => /[a-z]/.test(target);
 
 function mayConcern(above: Rule, below: Rule): boolean {
   if (above.owner && below.owner && !overlap(above.owner, below.owner)) return false;

@@ -105,8 +105,8 @@ export class Positions {
     this.#plain = plainVariant(machine);
     this.#chains = new Map(
       savedRules(machine).flatMap(({ rules, family, variant }) =>
-        [...Map.groupBy(rules, (rule) => this.#key(family, variant, rule))]
-          .map(([key, chain]) => [key, chain.map(({ text }) => text)] as const)
+        [...Map.groupBy(rules, (layer) => keyOf({ family, variant, layer }))]
+          .map(([key, chain]) => [key, chain.map(({ words }) => words)] as const)
       ),
     );
   }
@@ -117,21 +117,24 @@ export class Positions {
   }
 
   /** A rule is put on top of a chain, by the plain name. */
-  putFirst(family: Family, place: Pick<Rule, "table" | "chain">): void {
-    if (this.#plain !== undefined) {
-      this.#chains.get(this.#key(family, this.#plain, place))?.unshift("");
-    }
+  putFirst(rule: Omit<Place, "variant">): void {
+    this.#chains.get(keyOf({ ...rule, variant: this.#plain }))?.unshift("");
   }
 
-  /** The position, from 1, of the first such rule, which is gone from now on. */
-  take(family: Family, variant: Variant, rule: Rule): number {
-    const chain = this.#chains.get(this.#key(family, variant, rule)) ?? [];
-    const index = Math.max(0, chain.indexOf(rule.text));
+  /** The position, from 1, of the first such rule, which is gone from now on: `-D` takes that. */
+  take(rule: Place & { readonly words: string }): number {
+    const chain = this.#chains.get(keyOf(rule)) ?? [];
+    const index = Math.max(0, chain.indexOf(rule.words));
     chain.splice(index, 1);
     return index + 1;
   }
-
-  #key(family: Family, variant: Variant, { table, chain }: Pick<Rule, "table" | "chain">): string {
-    return `${family} ${variant} ${table} ${chain}`;
-  }
 }
+
+/** A chain of a table, of one of the `iptables-save` programs. */
+interface Place {
+  readonly family: Family;
+  readonly variant?: Variant | undefined;
+  readonly layer: Pick<Rule, "table" | "chain">;
+}
+const keyOf = ({ family, variant, layer: { table, chain } }: Place) =>
+  `${family} ${variant} ${table} ${chain}`;

@@ -218,7 +218,7 @@ function createSteps(pieces: readonly ElementPiece[], machine: Machine | undefin
   return pieces.flatMap((piece) => {
     const { uids, table, set, port } = piece;
     if (typeof uids !== "object" || machine === undefined) {
-      return [elementStep("create", piece, ownerWord(piece))];
+      return [elementStep("create", piece, ownerWord(piece.uids, piece.owner))];
     }
     const key = `${table.name} ${set} ${port}`;
     let held = there.get(key);
@@ -232,7 +232,8 @@ function createSteps(pieces: readonly ElementPiece[], machine: Machine | undefin
   });
 }
 
-const deleteStep = (piece: ElementPiece): Step => elementStep("delete", piece, ownerWord(piece));
+const deleteStep = (piece: ElementPiece): Step =>
+  elementStep("delete", piece, ownerWord(piece.uids, piece.owner));
 
 /** Not `add`, which also succeeds where another account has the uids, whose disable frees them. */
 function elementStep(verb: "create" | "delete", piece: ElementPiece, uids: string): Step {
