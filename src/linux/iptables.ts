@@ -15,10 +15,10 @@ import {
   isChain,
   leadsTo,
   makeChain,
-  plainChain,
+  thereOf,
   unmakeChain,
 } from "./iptables_chain.ts";
-import { type Change, commandOf, stepOf, stepsOf } from "./iptables_changes.ts";
+import { type Change, stepOf, stepsOf } from "./iptables_changes.ts";
 import {
   CHAIN,
   DROP,
@@ -36,19 +36,20 @@ import {
 } from "./iptables_layers.ts";
 import { type Rule, Shadows } from "./iptables_rules.ts";
 import {
+  commandOf,
   LEGACY_TABLES,
-  plainVariant,
   Positions,
   savedQuestions,
+  type SavedRules,
   savedRules,
 } from "./iptables_saved.ts";
-import { FAMILIES, type Family, type Machine, type Variant } from "./machine.ts";
+import { FAMILIES, type Family, type Machine } from "./machine.ts";
 
-/** A piece of this kind knows its layer, and one that is there its variant. */
+/** A piece of this kind knows its layer, and what changes it. */
 interface RulePiece extends Piece {
   readonly layer: Layer;
   readonly family: Family;
-  readonly variant?: Variant;
+  readonly command: string;
   /** What stands behind the chain's name. */
   readonly words: string;
 }
@@ -85,17 +86,16 @@ export const iptables: Kind<Machine> = {
   },
 
   found(machine) {
-    const plain = plainVariant(machine);
     const all = chainsFound(machine);
     return savedRules(machine).flatMap((saved) => {
-      const { rules, family, variant } = saved;
+      const { rules, family, variant, command } = saved;
       const shadows = new Shadows(rules, variant);
-      const chains = all.filter((chain) => chain.family === family && chain.variant === variant);
+      const chains = all.filter((chain) => chain.family === family && chain.command === command);
       const faultOf = (own: OwnChain) => {
         const { is, fault } = chains.find((there) => there.own === own) ?? {};
         // What leads to a chain that is mended in its place is sound then.
         const isSound = (chain: Found) => chain.is === is && chain.fault === undefined;
-        return variant === plain && !all.some(isSound) ? undefined : fault;
+        return command === commandOf(family) && !all.some(isSound) ? undefined : fault;
       };
       return [
         ...chains,
@@ -104,7 +104,7 @@ export const iptables: Kind<Machine> = {
           .filter(({ rule: { table, target } }) =>
             target === CHAIN || !saved.chains.has(`${table} ${target}`)
           )
-          .flatMap(({ rule, shadow }) => foundRule(rule, shadow, family, variant, faultOf)),
+          .flatMap(({ rule, shadow }) => foundRule(rule, shadow, saved, faultOf)),
       ];
     });
   },
@@ -121,9 +121,7 @@ export const iptables: Kind<Machine> = {
     const chains = machine && new Positions(machine);
     for (const piece of made) if (!isChain(piece)) chains?.putFirst(piece as RulePiece);
     const changeOf = (piece: Piece) =>
-      isChain(piece)
-        ? unmakeChain(piece, chains?.named(piece.variant))
-        : remove(piece as RulePiece, chains);
+      isChain(piece) ? unmakeChain(piece) : remove(piece as RulePiece, chains);
     // Nothing leads to a chain any more before it goes.
     const rank = (piece: Piece) => isChain(piece) ? 2 : piece.uids === undefined ? 1 : 0;
     const ordered = pieces.toSorted((one, other) => rank(one) - rank(other));
@@ -140,8 +138,8 @@ function chainsFor(pieces: readonly Piece[], machine: Machine): Piece[] {
   });
   const distinct = new Map(led.map((chain) => [chain.is, chain]));
   for (const { is } of pieces) distinct.delete(is);
-  return [...distinct.values()].filter(({ own, family }) => {
-    const there = plainChain(own, family, machine);
+  return [...distinct.values()].filter((chain) => {
+    const there = thereOf(chain, machine);
     return there === undefined || there.fault !== undefined;
   });
 }
@@ -170,15 +168,16 @@ function rulePiece(lock: Lock, layer: Layer, family: Family, uids?: Uids): RuleP
     ...servesOf(layer),
     layer,
     family,
+    command: commandOf(family),
     words: wordsOf(layer, ownerWord(uids, name), name, onlyPorts),
   };
 }
 
 /** Puts a rule on top of its chain, or where it stood. */
-function insert({ is, why, uids, family, layer, words }: RulePiece, position = 1): Change {
+function insert({ is, why, uids, command, layer, words }: RulePiece, position = 1): Change {
   const { table, chain } = layer;
   return {
-    family,
+    command,
     table,
     there: [`-I ${chain} ${position} ${words}`],
     back: [`-D ${chain} ${words}`],
@@ -190,15 +189,13 @@ function insert({ is, why, uids, family, layer, words }: RulePiece, position = 1
 /** Takes a rule away; the undo puts it back where it stood. */
 function remove(piece: RulePiece, chains: Positions | undefined): Change {
   const { there, back, ...rest } = insert(piece, chains?.take(piece));
-  const variant = chains?.named(piece.variant);
-  return { ...rest, variant, there: back, back: there, why: `remove it: ${piece.is}` };
+  return { ...rest, there: back, back: there, why: `remove it: ${piece.is}` };
 }
 
 function foundRule(
   rule: Rule,
   shadow: Rule | undefined,
-  family: Family,
-  variant: Variant,
+  { family, variant, command }: SavedRules,
   faultOf: (own: OwnChain) => string | undefined,
 ): (RulePiece & Found)[] {
   const layer = layerOf(rule);
@@ -224,7 +221,7 @@ function foundRule(
     },
     layer,
     family,
-    variant,
+    command,
     words: rule.words,
   }];
 }

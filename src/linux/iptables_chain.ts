@@ -5,16 +5,16 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Found, Piece } from "../lock/piece.ts";
-import { type Change, commandOf } from "./iptables_changes.ts";
+import type { Change } from "./iptables_changes.ts";
 import { CHAIN, type Layer, layerOf, OWN_CHAINS, type OwnChain } from "./iptables_layers.ts";
-import { plainVariant, savedRules } from "./iptables_saved.ts";
-import type { Family, Machine, Variant } from "./machine.ts";
+import { commandOf, savedRules } from "./iptables_saved.ts";
+import type { Family, Machine } from "./machine.ts";
 
 /** A chain as a piece. */
 export interface ChainPiece extends Found {
   readonly own: OwnChain;
   readonly family: Family;
-  readonly variant?: Variant;
+  readonly command: string;
   /** What it holds, as it was saved. */
   readonly rules?: readonly string[];
 }
@@ -28,6 +28,7 @@ export const chainPiece = (own: OwnChain, family: Family): ChainPiece => ({
   why: `IPv${family}: ${own.why}`,
   own,
   family,
+  command: commandOf(family),
   serves: leadsTo(own),
 });
 
@@ -45,36 +46,33 @@ const GONE = [`-F ${CHAIN}`, `-X ${CHAIN}`];
  *
  * @throws {FishnetError} where somebody else has a chain of its name.
  */
-export function makeChain({ own, family, why }: ChainPiece, machine?: Machine): Change {
-  const there = machine && plainChain(own, family, machine);
+export function makeChain(chain: ChainPiece, machine?: Machine): Change {
+  const { own, family, command, why } = chain;
+  const there = machine && thereOf(chain, machine);
   if (there?.foreign) {
     throw new FishnetError(
-      `somebody else has a chain '${CHAIN}' in ${commandOf(family)}, or leads to ours: rename it ` +
-        `(${commandOf(family)} -t ${own.table} -E), or use --backend nftables`,
+      `somebody else has a chain '${CHAIN}' in ${command}, or leads to ours: rename it ` +
+        `(${command} -t ${own.table} -E), or use --backend nftables`,
     );
   }
   const back = there === undefined ? GONE : textOf(there.rules!);
-  return { family, table: own.table, there: textOf(own.rules(family)), back, why };
+  return { command, table: own.table, there: textOf(own.rules(family)), back, why };
 }
 
 /** Removes it; what was in it comes back by the undo. */
-export function unmakeChain(
-  { own, family, rules = own.rules(family) }: ChainPiece,
-  variant: Variant | undefined,
-): Change {
+export function unmakeChain(chain: ChainPiece): Change {
+  const { own, family, command, rules = own.rules(family) } = chain;
   const why = "remove our chain, which no account needs any more: as long as one does, this fails";
-  return { family, variant, table: own.table, there: GONE, back: textOf(rules), why };
+  return { command, table: own.table, there: GONE, back: textOf(rules), why };
 }
 
-/** That which rules by the plain name lead to: one in the other variant is none for them. */
-export const plainChain = (own: OwnChain, family: Family, machine: Machine) =>
-  chainsFound(machine).find((chain) =>
-    chain.own === own && chain.family === family && chain.variant === plainVariant(machine)
-  );
+/** What is there of a chain, in its variant: one in the other variant is none for rules of this one. */
+export const thereOf = ({ is, command }: ChainPiece, machine: Machine): ChainPiece | undefined =>
+  chainsFound(machine).find((there) => there.is === is && there.command === command);
 
 /** The chains that are there. */
 export const chainsFound = (machine: Machine): ChainPiece[] =>
-  savedRules(machine).flatMap(({ rules, chains, family, variant }) =>
+  savedRules(machine).flatMap(({ rules, chains, family, command }) =>
     OWN_CHAINS.filter(({ table }) => chains.has(`${table} ${CHAIN}`)).map((own) => {
       const inTable = rules.filter(({ table }) => table === own.table);
       const there = inTable.filter(({ chain }) => chain === CHAIN).map(({ text }) => text);
@@ -85,7 +83,7 @@ export const chainsFound = (machine: Machine): ChainPiece[] =>
         leading.length === 0 && there.some((text) => !ours.includes(text));
       return {
         ...chainPiece(own, family),
-        variant,
+        command,
         rules: there,
         ...(there.join("\n") === ours.join("\n") ? {} : { fault: `${own.is} was changed` }),
         ...(isForeign ? { foreign: true } : {}),

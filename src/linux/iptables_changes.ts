@@ -7,30 +7,20 @@
 import { feed, printed, sudo } from "../line.ts";
 import type { Step } from "../lock/piece.ts";
 import { splitWords } from "./iptables_rules.ts";
-import type { Family, Variant } from "./machine.ts";
 
 /** What comes or goes in a table: a rule, or a chain with its rules. */
 export interface Change extends Pick<Step, "why" | "counts"> {
-  readonly family: Family;
-  /** Where the plain name stands for another one. */
-  readonly variant?: Variant | undefined;
+  /** `iptables`, `ip6tables-legacy`, … */
+  readonly command: string;
   readonly table: string;
   /** Lines of iptables-restore: one that inserts or deletes a rule is a command as well. */
   readonly there: readonly string[];
   readonly back: readonly string[];
 }
 
-/** `iptables`, `ip6tables-legacy`, … */
-export function commandOf(family: Family, variant?: Variant): string {
-  return `${family === 4 ? "iptables" : "ip6tables"}${variant === undefined ? "" : `-${variant}`}`;
-}
-
 /** The commands of many changes: one for each table. */
 export function stepsOf(changes: readonly Change[]): Step[] {
-  const tables = Map.groupBy(
-    changes,
-    ({ family, variant, table }) => `${commandOf(family, variant)} ${table}`,
-  );
+  const tables = Map.groupBy(changes, ({ command, table }) => `${command} ${table}`);
   return [...tables.values()].map(stepOf);
 }
 
@@ -48,8 +38,7 @@ export function stepOf(changes: readonly Change[]): Step {
 }
 
 /** Changes a table as a whole, or not at all, and leaves alone what is not named. */
-function lineOf({ family, variant, table }: Change, lines: readonly string[]): string {
-  const command = commandOf(family, variant);
+function lineOf({ command, table }: Change, lines: readonly string[]): string {
   if (lines.length === 1 && /^-[ID] /.test(lines[0]!)) {
     const place = table === "filter" ? [] : ["-t", table];
     return sudo(command, "-w", ...place, ...splitWords(lines[0]!));

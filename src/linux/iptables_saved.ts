@@ -7,7 +7,6 @@ import type { Known, Questions } from "../lock/piece.ts";
 import type { Answer } from "../statements.ts";
 import { UnreadableError } from "../root.ts";
 import { parseIptablesSave, type Rule } from "./iptables_rules.ts";
-import { commandOf } from "./iptables_changes.ts";
 import { CHAIN } from "./iptables_layers.ts";
 import { familiesOf, type Family, type Machine, unread, type Variant } from "./machine.ts";
 
@@ -15,6 +14,8 @@ import { familiesOf, type Family, type Machine, unread, type Variant } from "./m
 export interface SavedRules {
   readonly family: Family;
   readonly variant: Variant;
+  /** What changes them: the plain name, where it stands for the variant. */
+  readonly command: string;
   readonly rules: readonly Rule[];
   /** The chains of users, empty ones as well: `TABLE CHAIN` each. */
   readonly chains: ReadonlySet<string>;
@@ -23,26 +24,29 @@ export interface SavedRules {
 /** The tables that iptables-legacy has made, by family: without one it holds no rule. */
 export const LEGACY_TABLES = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"] as const;
 
+/** `iptables`, `ip6tables-legacy`, … */
+export function commandOf(family: Family, variant?: Variant): string {
+  return `${family === 4 ? "iptables" : "ip6tables"}${variant === undefined ? "" : `-${variant}`}`;
+}
+
 /** What root is asked: the rules of both variants, by the plain name where the other one is missing. */
 export function savedQuestions({ files, answers }: Known): Questions {
   const plain = plainVariant({ answers });
-  const isGone = (...names: readonly string[]) =>
-    names.every((name) => answers.get(name)?.exitCode === 127);
-  const questions = familiesOf(files).flatMap((family) => {
-    const save = (variant?: Variant) => [`${commandOf(family, variant)}-save`];
-    const hasLegacy = files.get(LEGACY_TABLES[family === 4 ? 0 : 1])?.text.trim();
-    const variants: Variant[] = hasLegacy ? ["nft", "legacy"] : ["nft"];
-    const isMissing = plain && isGone(`${family} ${plain}`);
-    const isBlind = isGone(`${family} nft`, plain ? `${family} plain` : "iptables");
-    return [
-      ...variants.map((variant) => [`${family} ${variant}`, save(variant)]),
-      ...(isMissing ? [[`${family} plain`, save()]] : []),
-      ...(isBlind
-        ? [[`${family} by nft`, ["nft", "list", "table", family === 4 ? "ip" : "ip6", "mangle"]]]
-        : []),
-    ];
-  });
-  return Object.fromEntries(questions);
+  const isGone = (name: string) => answers.get(name)?.exitCode === 127;
+  return Object.assign(
+    {},
+    ...familiesOf(files).map((family): Questions => {
+      const save = (variant?: Variant) => [`${commandOf(family, variant)}-save`];
+      const [tables, ip] = family === 4 ? [LEGACY_TABLES[0], "ip"] : [LEGACY_TABLES[1], "ip6"];
+      const isBlind = isGone(`${family} nft`) && isGone(plain ? `${family} plain` : "iptables");
+      return {
+        [`${family} nft`]: save("nft"),
+        ...(files.get(tables)?.text.trim() && { [`${family} legacy`]: save("legacy") }),
+        ...(plain && isGone(`${family} ${plain}`) && { [`${family} plain`]: save() }),
+        ...(isBlind && { [`${family} by nft`]: ["nft", "list", "table", ip, "mangle"] }),
+      };
+    }),
+  );
 }
 
 const read = new WeakMap<Machine, readonly SavedRules[]>();
@@ -57,18 +61,18 @@ export function savedRules(machine: Machine): readonly SavedRules[] {
         "install the package iptables",
     );
   }
-  const saved = read.get(machine) ??
-    families.flatMap((family) =>
+  return read.getOrInsertComputed(machine, () => {
+    const plain = plainVariant(machine);
+    return families.flatMap((family) =>
       (["nft", "legacy"] as const).map((variant) => {
-        const own = answers.get(`${family} ${variant}`);
-        const plain = answers.get(`${family} plain`);
-        const answer = plain !== undefined && variant === plainVariant(machine) ? plain : own;
+        const byPlain = variant === plain ? answers.get(`${family} plain`) : undefined;
+        const answer = byPlain ?? answers.get(`${family} ${variant}`);
         const text = answer === undefined ? "" : textIn(answer, family, variant);
-        return { family, variant, ...parseIptablesSave(text) };
+        const command = commandOf(family, variant === plain ? undefined : variant);
+        return { family, variant, command, ...parseIptablesSave(text) };
       })
     );
-  read.set(machine, saved);
-  return saved;
+  });
 }
 
 /** What the two variants say where the kernel has not got them: then they hold no rule. */
@@ -98,31 +102,25 @@ export function plainVariant({ answers }: Pick<Machine, "answers">): Variant | u
 
 /** Where each rule stands, while one after another is taken away. */
 export class Positions {
+  /** The words of each chain's rules. */
   readonly #chains: ReadonlyMap<string, string[]>;
-  readonly #plain: Variant | undefined;
 
   constructor(machine: Machine) {
-    this.#plain = plainVariant(machine);
     this.#chains = new Map(
-      savedRules(machine).flatMap(({ rules, family, variant }) =>
-        [...Map.groupBy(rules, (layer) => keyOf({ family, variant, layer }))]
+      savedRules(machine).flatMap(({ rules, command }) =>
+        [...Map.groupBy(rules, (layer) => keyOf({ command, layer }))]
           .map(([key, chain]) => [key, chain.map(({ words }) => words)] as const)
       ),
     );
   }
 
-  /** How a variant has to be named: not at all where the plain name stands for it. */
-  named(variant: Variant | undefined): Variant | undefined {
-    return variant === this.#plain ? undefined : variant;
-  }
-
-  /** A rule is put on top of a chain, by the plain name. */
-  putFirst(rule: Omit<Place, "variant">): void {
-    this.#chains.get(keyOf({ ...rule, variant: this.#plain }))?.unshift("");
+  /** A rule is put on top of its chain. */
+  putFirst(rule: Placed): void {
+    this.#chains.get(keyOf(rule))?.unshift("");
   }
 
   /** The position, from 1, of the first such rule, which is gone from now on: `-D` takes that. */
-  take(rule: Place & { readonly words: string }): number {
+  take(rule: Placed & { readonly words: string }): number {
     const chain = this.#chains.get(keyOf(rule)) ?? [];
     const index = Math.max(0, chain.indexOf(rule.words));
     chain.splice(index, 1);
@@ -130,11 +128,9 @@ export class Positions {
   }
 }
 
-/** A chain of a table, of one of the `iptables-save` programs. */
-interface Place {
-  readonly family: Family;
-  readonly variant?: Variant | undefined;
+/** A rule in the chain of a layer. */
+interface Placed {
+  readonly command: string;
   readonly layer: Pick<Rule, "table" | "chain">;
 }
-const keyOf = ({ family, variant, layer: { table, chain } }: Place) =>
-  `${family} ${variant} ${table} ${chain}`;
+const keyOf = ({ command, layer: { table, chain } }: Placed) => `${command} ${table} ${chain}`;
