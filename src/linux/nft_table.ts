@@ -24,26 +24,20 @@ export interface Table {
 
 /** Parses one table. What is not understood of its chains stays in them as it was printed. */
 export function parseTable(text: string): Table {
-  const chains = new Map<string, string[]>();
-  let chain: string[] | undefined;
-  let dormant = false;
-  for (const line of text.split("\n").map((line) => line.trim())) {
-    const name = /^chain (\S+) \{$/.exec(line)?.[1];
-    if (name !== undefined) chains.set(name, chain = []);
-    else if (line === "}") chain = undefined;
-    else if (chain !== undefined) {
-      if (line !== "") chain.push(inOurWords(line));
-    } else if (/^flags\b.*\bdormant\b/.test(line)) dormant = true;
-  }
-  const sets = [...text.matchAll(/^\tset (\S+) \{\n(.*?)\n\t\}$/gms)];
-  const found = sets.map(([, name, body]) => [name!, parseElements(body!)] as const);
+  const blocks = (kind: "chain" | "set") =>
+    [...text.matchAll(new RegExp(`^\\t${kind} (\\S+) \\{\n(.*?)^\\t\\}$`, "gms"))]
+      .map(([, name, body]) => [name!, body!] as const);
+  const sets = blocks("set").map(([name, body]) => [name, parseElements(body)] as const);
   return {
-    dormant,
-    chains,
-    sets: new Map(found.map(([name, { elements }]) => [name, elements])),
-    strange: new Map(found.map(([name, { strange }]) => [name, strange])),
+    dormant: /^\s*flags\b.*\bdormant\b/m.test(text),
+    chains: new Map(blocks("chain").map(([name, body]) => [name, parseChain(body)])),
+    sets: new Map(sets.map(([name, { elements }]) => [name, elements])),
+    strange: new Map(sets.map(([name, { strange }]) => [name, strange])),
   };
 }
+
+const parseChain = (body: string) =>
+  body.split("\n").map((line) => inOurWords(line.trim())).filter((line) => line !== "");
 
 /** Older versions of nft have other names, and all of them numbers where there is no /etc/protocols. */
 const inOurWords = (rule: string) =>
@@ -53,22 +47,21 @@ const inOurWords = (rule: string) =>
 /** Elements are separated by commas, and lines may break after one. A comment may hold either. */
 function parseElements(text: string): { elements: Element[]; strange: string[] } {
   const body = /\belements = \{((?:[^"}]|"[^"]*")*)\}/.exec(text)?.[1] ?? "";
-  const strange: string[] = [];
-  const elements = [...body.matchAll(/(?:[^,"]|"[^"]*")+/g)].flatMap(([element]) => {
-    const match = /^\s*([\d-]+)(?:\s+\.\s+(\d{1,5}))?(?:\s+comment\s+"([^"]*)")?\s*$/.exec(element);
+  const [elements, strange]: [Element[], string[]] = [[], []];
+  for (const [element] of body.matchAll(/(?:[^,"]|"[^"]*")+/g)) {
+    const [, uids = "", port, comment] =
+      /^\s*([\d-]+)(?:\s+\.\s+(\d{1,5}))?(?:\s+comment\s+"([^"]*)")?\s*$/.exec(element) ?? [];
+    const range = parseRange(uids);
     // An element with a timeout, or with any other thing, is not one that a lock can count on.
-    const range = match === null ? undefined : parseRange(match[1]!);
-    if (match === null || range === undefined) {
-      const key = /^\s*([\d. -]*\d)/.exec(element)?.[1];
-      if (key !== undefined) strange.push(key);
-      return [];
+    if (range === undefined) strange.push(...(/^[\d. -]*\d/.exec(element.trim()) ?? []));
+    else {
+      elements.push({
+        ...range,
+        ...(port === undefined ? {} : { port: Number(port) }),
+        ...(comment === undefined ? {} : { comment }),
+      });
     }
-    return [{
-      ...range,
-      ...(match[2] === undefined ? {} : { port: Number(match[2]) }),
-      ...(match[3] === undefined ? {} : { comment: match[3] }),
-    }];
-  });
+  }
   return { elements, strange };
 }
 

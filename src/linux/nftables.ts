@@ -10,8 +10,8 @@
  */
 import { FishnetError } from "../errors.ts";
 import { feed, printed, sudo } from "../line.ts";
-import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
-import { printRange, type UidRange, UidSet } from "../lock/uid_range.ts";
+import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import { type UidRange, UidSet } from "../lock/uid_range.ts";
 import { allUids, ownerWord, ownUids, subordinateUids } from "./accounts.ts";
 import { type Machine, unread } from "./machine.ts";
 import { defectOf, parseTable, type Table } from "./nft_table.ts";
@@ -24,39 +24,42 @@ import loopbackText from "./table_fishnet_loopback.nft" with { type: "text" };
  */
 export const FIRST_SUBORDINATE = 65536;
 
-/** A table of ours, and the question whose answer is what is there of it. */
-interface OurTable {
+/** An element of a set, and the port that it opens, if any. */
+interface ElementPiece extends Piece {
+  readonly set: string;
+  readonly port?: number | undefined;
+}
+const isElement = (piece: Piece): piece is ElementPiece => "set" in piece;
+
+/** A table of ours, which is a piece that accounts share. */
+interface OurTable extends Omit<Piece, "uids"> {
   readonly name: string;
   readonly text: string;
-  readonly made: Table;
+  /** The question whose answer is what is there of it. */
   readonly question: string;
+  /** What its elements without a port are. */
+  readonly holds: string;
 }
 
-const LOCK = tableOf("inet fishnet", lockText, "nft");
-const LOOPBACK = tableOf("inet fishnet_loopback", loopbackText, "nft loopback");
+const LOCK: OurTable = {
+  is: "table inet fishnet",
+  why: "the rules for every uid in its sets: refuse what leaves, and on loopback SCTP, MPTCP and " +
+    "foreign sources; for nobody's, drop what is for this machine, and reports on missing parts",
+  name: "inet fishnet",
+  text: lockText.trimEnd(),
+  question: "nft",
+  holds: "uids",
+};
 
-function tableOf(name: string, file: string, question: string): OurTable {
-  const text = file.trimEnd();
-  let made: Table | undefined;
-  return {
-    name,
-    text,
-    question,
-    get made() {
-      return made ??= parseTable(text);
-    },
-  };
-}
-
-interface ElementPiece extends Piece {
-  readonly table: OurTable;
-  readonly set: string;
-  readonly port: number | undefined;
-}
-interface TablePiece extends Piece {
-  readonly tableItself: OurTable;
-}
-const isTable = (piece: Piece): piece is TablePiece => "tableItself" in piece;
+const LOOPBACK: OurTable = {
+  is: "table inet fishnet_loopback",
+  why:
+    "the rules for loopback: TCP to the ports of each uid in its sets, and replies, nothing else",
+  name: "inet fishnet_loopback",
+  text: loopbackText.trimEnd(),
+  question: "nft loopback",
+  holds: "loopback limited",
+};
 
 /** Whether nft is there, whatever it says. */
 export const hasNft = ({ answers }: Machine): boolean =>
@@ -66,8 +69,8 @@ export const hasNft = ({ answers }: Machine): boolean =>
 export const lockTable: Kind<Machine> = kindOf(LOCK, (lock) => {
   const why = "both families: refuse, and drop, what leaves by a real device";
   return [
-    elementPiece(LOCK, "locked", ownUids(lock), lock.name, why),
-    ...subordinateUids(lock).map((uids) => elementPiece(LOCK, "subordinate", uids, lock.name, why)),
+    { set: "locked", uids: ownUids(lock), why },
+    ...subordinateUids(lock).map((uids) => ({ set: "subordinate", uids, why })),
   ];
 });
 
@@ -79,99 +82,96 @@ export const loopbackTable: Kind<Machine> = kindOf(LOOPBACK, (lock) => {
     const isRange = uids === "ranges" || (typeof uids === "object" && uids.first < uids.last);
     const set = isRange ? "allowed_subordinate" : "allowed";
     return [
-      ...lock.onlyPorts.map((port) =>
-        elementPiece(LOOPBACK, set, uids, lock.name, `on loopback, allow TCP to ${port}`, port)
-      ),
-      elementPiece(LOOPBACK, "narrowed", uids, lock.name, why),
+      ...lock.onlyPorts.map((port) => (
+        { set, uids, why: `on loopback, allow TCP to ${port}`, port }
+      )),
+      { set: "narrowed", uids, why },
     ];
   });
 });
 
-function elementPiece<U extends Uids>(
+/** @param elements what a lock has in the sets of the table */
+function kindOf(
   table: OurTable,
-  set: string,
-  uids: U,
-  owner: string | undefined,
-  why: string,
-  port?: number,
-) {
-  const is = table === LOCK
-    ? `uids in table ${LOCK.name}`
-    : port === undefined
-    ? `loopback limited in table ${LOOPBACK.name}`
-    : `loopback open to TCP ${port} in table ${LOOPBACK.name}`;
-  const whose = owner === undefined ? {} : { owner };
-  return { is, why, uids, ...whose, table, set, port };
-}
-
-function kindOf(table: OurTable, elements: (lock: Lock) => ElementPiece[]): Kind<Machine> {
+  elements: (lock: Lock) => readonly Omit<ElementPiece, "is">[],
+): Kind<Machine> {
+  const isOf = (port: number | undefined) =>
+    `${port === undefined ? table.holds : `loopback open to TCP ${port}`} in ${table.is}`;
   return {
     // Listing the names of all tables first takes nft three times as long (1.0.6).
     questions: () => ({
       [table.question]: ["nft", "list", "table", ...table.name.split(" ")],
     }),
+
     wanted(lock) {
-      if (lock.backend !== "nftables") return [];
-      const pieces = elements(lock);
-      return pieces.length === 0 ? [] : [tablePiece(table), ...pieces];
+      const pieces = lock.backend === "nftables" ? elements(lock) : [];
+      return pieces.length === 0 ? [] : [
+        table,
+        ...pieces.map((piece) => ({ ...piece, is: isOf(piece.port), owner: lock.name })),
+      ];
     },
-    found: (machine) => foundIn(table, listingOf(table, machine)),
+
+    found(machine): Found[] {
+      const listing = listingOf(table, machine);
+      if (listing === undefined) return [];
+      const there = parseTable(listing);
+      const fault = faultOf(table, there);
+      const pieces = [...setsOf(table)].flatMap((set) =>
+        (there.sets.get(set) ?? []).map(({ first, last, comment, port }) => ({
+          is: isOf(port),
+          why: "an element of a set",
+          uids: { first, last },
+          ...(comment === undefined ? {} : { owner: comment }),
+          says: { backend: "nftables", ...(port === undefined ? {} : { onlyPorts: [port] }) },
+          ...{ set, port, ...fault },
+        } as const))
+      );
+      return [
+        { ...table, ...fault, ...(isOurs(table, there) ? {} : { foreign: true }) },
+        // Below, the rules do not look for a uid among the ranges.
+        ...pieces.filter(({ set, uids }) =>
+          set !== "subordinate" || uids.first >= FIRST_SUBORDINATE
+        ),
+      ];
+    },
+
     make: (pieces, machine) => [
-      ...pieces.filter(isTable).map(({ tableItself }) => makeTable(tableItself, machine)),
-      ...createSteps(pieces.filter((piece) => !isTable(piece)) as ElementPiece[], machine),
+      ...(pieces.includes(table) ? [makeTable(table, machine)] : []),
+      ...createSteps(table, pieces.filter(isElement), machine),
     ],
+
     unmake: (pieces) =>
       pieces.map((piece) =>
-        isTable(piece) ? deleteTable(piece) : deleteStep(piece as ElementPiece)
+        isElement(piece) ? elementStep("delete", table, piece) : {
+          line: deleteLine(table),
+          why: "remove the table, which no account needs any more: while one does, it must stay",
+          // If it failed before it deleted anything, the rules must not be there twice.
+          undo: [renewLine(table)],
+        }
       ),
   };
 }
 
-const tablePiece = (table: OurTable): TablePiece => ({
-  is: `table ${table.name}`,
-  why: table === LOCK
-    ? "the rules for every uid in its sets: refuse what leaves, and on loopback SCTP, MPTCP and " +
-      "foreign sources; for nobody's, drop what is for this machine, and reports on missing parts"
-    : "the rules for loopback: TCP to the ports of each uid in its sets, and replies, nothing else",
-  tableItself: table,
-});
-
-function foundIn(table: OurTable, listing: string | undefined): Found[] {
-  if (listing === undefined) return [];
-  const there = parseTable(listing);
-  const defect = defectOf(there, table.made);
-  const fault = defect === undefined ? opened(table, there) : { fault: `${table.name}: ${defect}` };
-  return [
-    { ...tablePiece(table), ...fault, ...(isOurs(table, there) ? {} : { foreign: true }) } as Found,
-    ...[...table.made.sets.keys()].flatMap((set) =>
-      (there.sets.get(set) ?? [])
-        // Below, the rules do not look for a uid among the ranges.
-        .filter(({ first }) => set !== "subordinate" || first >= FIRST_SUBORDINATE)
-        .map(({ first, last, comment, port }) => ({
-          ...elementPiece(table, set, { first, last }, comment, "an element of a set", port),
-          says: { backend: "nftables", ...(port === undefined ? {} : { onlyPorts: [port] }) },
-          ...fault,
-        } as const))
-    ),
-  ];
-}
-
-/** What is in a set that opens ports, and is none of ours: a range of ports, say. */
-function opened({ name }: OurTable, { strange }: Table): Pick<Found, "fault" | "mend"> {
-  const [one] = ["allowed", "allowed_subordinate"].flatMap((set) =>
-    (strange.get(set) ?? []).map((key) => ({ set, key }))
-  );
-  if (one === undefined) return {};
-  const words = ["element", ...name.split(" "), one.set, `{ ${one.key} }`];
-  return {
-    fault: `${name}: set ${one.set} has ${one.key}, which opens more`,
-    mend: sudo("nft", "delete", ...words),
-  };
-}
+const setsOf = ({ text }: OurTable) => parseTable(text).sets.keys();
 
 /** Without any set of ours, it only has the same name. */
-const isOurs = ({ made }: OurTable, there: Table) =>
-  [...made.sets.keys()].some((set) => there.sets.has(set));
+const isOurs = (table: OurTable, there: Table) => setsOf(table).some((set) => there.sets.has(set));
+
+/** Why a table does not do what it is for; in a set that opens ports, what is none of ours opens more. */
+function faultOf({ name, text }: OurTable, there: Table): Pick<Found, "fault" | "mend"> {
+  const defect = defectOf(there, parseTable(text));
+  if (defect !== undefined) return { fault: `${name}: ${defect}` };
+  for (const set of ["allowed", "allowed_subordinate"]) {
+    const [key] = there.strange.get(set) ?? [];
+    if (key === undefined) continue;
+    const words = ["element", ...name.split(" "), set, `{ ${key} }`];
+    return {
+      fault: `${name}: set ${set} has ${key}, which opens more`,
+      mend: sudo("nft", "delete", ...words),
+    };
+  }
+  return {};
+}
 
 /**
  * One transaction, so that a table that was damaged is mended without a gap.
@@ -179,76 +179,62 @@ const isOurs = ({ made }: OurTable, there: Table) =>
  * @throws {FishnetError} where somebody else has a table of its name.
  */
 function makeTable(table: OurTable, machine: Machine | undefined): Step {
-  const { name, text } = table;
-  const why = tablePiece(table).why;
-  const listing = machine === undefined ? undefined : listingOf(table, machine);
+  const { name, text, why } = table;
+  const listing = machine && listingOf(table, machine);
   if (listing === undefined) {
-    return { line: feed(text, "nft", "-f", "-"), why, undo: [deleteTableLine(table)] };
+    return { line: feed(text, "nft", "-f", "-"), why, undo: [deleteLine(table)] };
   }
   if (!isOurs(table, parseTable(listing))) {
     throw new FishnetError(
       `somebody else has a table '${name}': remove it, or use --backend iptables`,
     );
   }
-  return {
-    line: renewLine(table),
-    why,
-    undo: [`${printed(`delete table ${name}\n${listing}\n`)} | ${sudo("nft", "-f", "-")}`],
-  };
+  const back = `${printed(`delete table ${name}\n${listing}\n`)} | ${sudo("nft", "-f", "-")}`;
+  return { line: renewLine(table), why, undo: [back] };
 }
 
 /** Its rules alone, whether it is there or not: what is in its sets stays. */
 const renewLine = ({ name, text }: OurTable) =>
   feed(`add table ${name}\nflush table ${name}\n${text}`, "nft", "-f", "-");
 
-const deleteTableLine = ({ name }: OurTable) => sudo("nft", "delete", "table", ...name.split(" "));
-
-function deleteTable({ tableItself }: TablePiece): Step {
-  return {
-    line: deleteTableLine(tableItself),
-    why: "remove the table, which no account needs any more: while one does, it must stay",
-    // If it failed before it deleted anything, the rules must not be there twice.
-    undo: [renewLine(tableItself)],
-  };
-}
+const deleteLine = ({ name }: OurTable) => sudo("nft", "delete", "table", ...name.split(" "));
 
 /** What is in the set already, and what another piece brings, stays: an interval set refuses overlaps. */
-function createSteps(pieces: readonly ElementPiece[], machine: Machine | undefined): Step[] {
-  const there = new Map<string, UidRange[]>();
+function createSteps(
+  table: OurTable,
+  pieces: readonly ElementPiece[],
+  machine: Machine | undefined,
+): Step[] {
+  const { sets } = parseTable(machine && listingOf(table, machine) || "");
+  const held = new Map<string, UidRange[]>();
   return pieces.flatMap((piece) => {
-    const { uids, table, set, port } = piece;
-    if (typeof uids !== "object" || machine === undefined) {
-      return [elementStep("create", piece, ownerWord(piece.uids, piece.owner))];
-    }
-    const key = `${table.name} ${set} ${port}`;
-    let held = there.get(key);
-    if (held === undefined) {
-      const elements = parseTable(listingOf(table, machine) ?? "").sets.get(set) ?? [];
-      there.set(key, held = elements.filter((element) => element.port === port));
-    }
-    const parts = new UidSet(held).without(uids);
-    held.push(...parts);
-    return parts.map((part) => elementStep("create", piece, printRange(part)));
+    const { uids, set, port } = piece;
+    if (typeof uids !== "object") return [elementStep("create", table, piece)];
+    const there = held.getOrInsertComputed(
+      `${set} ${port}`,
+      () => (sets.get(set) ?? []).filter((element) => element.port === port),
+    );
+    const parts = new UidSet(there).without(uids);
+    there.push(...parts);
+    return parts.map((part) => elementStep("create", table, { ...piece, uids: part }));
   });
 }
 
-const deleteStep = (piece: ElementPiece): Step =>
-  elementStep("delete", piece, ownerWord(piece.uids, piece.owner));
-
 /** Not `add`, which also succeeds where another account has the uids, whose disable frees them. */
-function elementStep(verb: "create" | "delete", piece: ElementPiece, uids: string): Step {
-  const { table, set, port, owner } = piece;
+function elementStep(verb: "create" | "delete", table: OurTable, piece: ElementPiece): Step {
+  const { uids, owner, set, port, why } = piece;
   const place = ["element", ...table.name.split(" "), set];
+  const word = ownerWord(uids, owner);
   // Of this set, a uid that stands alone is deleted as a range alone.
-  const first = set === "allowed_subordinate" && /^\d+$/.test(uids) ? `${uids}-${uids}` : uids;
-  const key = port === undefined ? uids : `${first} . ${port}`;
+  const range = set === "allowed_subordinate" && /^\d+$/.test(word) ? `${word}-${word}` : word;
+  const key = port === undefined ? word : `${range} . ${port}`;
   const comment = owner === undefined ? "" : ` comment "${owner}"`;
   const create = ["create", ...place, `{ ${key}${comment} }`];
   const remove = ["delete", ...place, `{ ${key} }`];
   const [there, back] = verb === "create" ? [create, remove] : [remove, create];
   return {
     line: sudo("nft", ...there),
-    why: verb === "create" ? piece.why : "take it out of the set",
+    why: verb === "create" ? why : "take it out of the set",
     undo: [sudo("nft", ...back)],
     batch: { words: ["nft", "-f", "-"], text: there.join(" "), undo: back.join(" ") },
   };
