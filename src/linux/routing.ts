@@ -10,7 +10,7 @@
  * @module
  */
 import { sudo } from "../line.ts";
-import type { Found, Kind, Piece, Step, Uids } from "../lock/piece.ts";
+import type { Found, Kind, Piece, Step } from "../lock/piece.ts";
 import type { Answer } from "../statements.ts";
 import { overlap, parseRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { allUids, RANGE } from "./accounts.ts";
@@ -24,12 +24,9 @@ import { UnreadableError } from "../root.ts";
 export const ROUTING_PREFERENCE = 77;
 
 const nameOf = (family: Family) => `IPv${family}: routing rule (prohibit)`;
-const familyOf = ({ is }: Piece): Family => is.startsWith("IPv4") ? 4 : 6;
 
 const WHY = "the kernel finds no route off this machine for its sockets, also when their process " +
   "is gone";
-const WHY_NOT = "take it out of the routing rules";
-const WHY_MERGED = `${WHY}; uids that adjoin share a rule`;
 
 /** The routing rules. */
 export const routing: Kind<Machine> = {
@@ -39,71 +36,20 @@ export const routing: Kind<Machine> = {
     ),
 
   wanted(lock, machine) {
-    const pieces = (uids: Uids) =>
-      (machine?.families ?? FAMILIES).map((family): Piece => ({
-        is: nameOf(family),
-        why: `IPv${family}: ${WHY}`,
-        uids,
-        owner: lock.name,
-      }));
-    return allUids(lock).flatMap(pieces);
-  },
-
-  found(machine) {
-    return machine.families.flatMap((family) => foundIn(rulesOf(machine, family), family));
-  },
-
-  make(pieces, machine) {
-    if (machine === undefined) return pieces.map((piece) => stepByName("add", piece, piece.why));
-    return machine.families.flatMap((family) => {
-      const change = added(ownRanges(machine, family), rangesIn(pieces, family));
-      return changeSteps(family, change, change.del.length > 0 ? WHY_MERGED : WHY);
-    });
-  },
-
-  unmake(pieces, machine) {
-    if (machine === undefined) return pieces.map((piece) => stepByName("del", piece, WHY_NOT));
-    return machine.families.flatMap((family) =>
-      changeSteps(family, cut(ownRanges(machine, family), rangesIn(pieces, family)), WHY_NOT)
+    const families = machine?.families ?? FAMILIES;
+    return allUids(lock).flatMap((uids) =>
+      families.map((family): Piece => (
+        { is: nameOf(family), why: `IPv${family}: ${WHY}`, uids, owner: lock.name }
+      ))
     );
   },
+
+  found: (machine) =>
+    machine.families.flatMap((family) => foundIn(rulesOf(machine, family), family)),
+
+  make: (pieces, machine) => stepsOf("add", pieces, machine),
+  unmake: (pieces, machine) => stepsOf("del", pieces, machine),
 };
-
-const rangesIn = (pieces: readonly Piece[], family: Family): UidRange[] =>
-  pieces.flatMap((piece) =>
-    familyOf(piece) === family && typeof piece.uids === "object" ? [piece.uids] : []
-  );
-
-/**
- * "protocol kernel" keeps systemd-networkd from removing a rule as foreign (seen on 252 and 257). One
- * that is there without it, made by somebody's hand, goes as well: the kernel deletes by what is said.
- */
-function ruleWords(verb: "add" | "del", range: string): string[] {
-  const rule = ["rule", verb, "pref", `${ROUTING_PREFERENCE}`, "uidrange", range, "prohibit"];
-  const isThere = /^\d/.test(range);
-  return verb === "del" && isThere ? rule : [...rule, "protocol", "kernel"];
-}
-
-/** One rule more, or one less: alone a command, with others the lines of one. */
-function ruleStep(verb: "add" | "del", family: Family, range: string, why: string): Step {
-  const ip = ["ip", `-${family}`];
-  const there = ruleWords(verb, range);
-  const back = ruleWords(verb === "add" ? "del" : "add", range);
-  // With -force one that fails stops no other: the undo of a part takes back that part.
-  const words = [...ip, "-force", "-batch", "-"];
-  return {
-    line: sudo(...ip, ...there),
-    why,
-    undo: [sudo(...ip, ...back)],
-    batch: { words, text: there.join(" "), undo: back.join(" ") },
-  };
-}
-
-function stepByName(verb: "add" | "del", piece: Piece, why: string): Step {
-  const uid = `$(id -u ${piece.owner})`;
-  const range = piece.uids === "ranges" ? RANGE : `${uid}-${uid}`;
-  return ruleStep(verb, familyOf(piece), range, why);
-}
 
 /** Rules that come, and rules that go. */
 interface Change {
@@ -111,11 +57,51 @@ interface Change {
   readonly del: readonly UidRange[];
 }
 
-/** What both hold is never open: the new rules are made before the old ones go. */
-function changeSteps(family: Family, change: Change, why: string): Step[] {
-  return (["add", "del"] as const).flatMap((verb) =>
-    change[verb].map(({ first, last }) => ruleStep(verb, family, `${first}-${last}`, why))
-  );
+function stepsOf(verb: keyof Change, pieces: readonly Piece[], machine?: Machine): Step[] {
+  const whyNot = "take it out of the routing rules";
+  if (machine === undefined) {
+    return pieces.map(({ is, uids, owner, why }) => {
+      const uid = `$(id -u ${owner})`;
+      const range = uids === "ranges" ? RANGE : `${uid}-${uid}`;
+      return stepOf(verb, is === nameOf(4) ? 4 : 6, range, verb === "add" ? why : whyNot);
+    });
+  }
+  const ours = routing.found(machine).filter(({ foreign }) => !foreign);
+  return machine.families.flatMap((family) => {
+    const rangesIn = (some: readonly Piece[]) =>
+      some.filter(({ is }) => is === nameOf(family)).map(({ uids }) => uids as UidRange);
+    const change = (verb === "add" ? added : cut)(rangesIn(ours), rangesIn(pieces));
+    const merged = change.del.length > 0 ? `${WHY}; uids that adjoin share a rule` : WHY;
+    const why = verb === "add" ? merged : whyNot;
+    // What both hold is never open: the new rules are made before the old ones go.
+    return (["add", "del"] as const).flatMap((verb) =>
+      change[verb].map(({ first, last }) => stepOf(verb, family, `${first}-${last}`, why))
+    );
+  });
+}
+
+/** One rule more, or one less: alone a command, with others the lines of one. */
+function stepOf(verb: keyof Change, family: Family, range: string, why: string): Step {
+  const ip = ["ip", `-${family}`];
+  const there = ruleWords(verb, range);
+  const back = ruleWords(verb === "add" ? "del" : "add", range);
+  return {
+    line: sudo(...ip, ...there),
+    why,
+    undo: [sudo(...ip, ...back)],
+    // With -force one that fails stops no other: the undo of a part takes back that part.
+    batch: { words: [...ip, "-force", "-batch", "-"], text: there.join(" "), undo: back.join(" ") },
+  };
+}
+
+/**
+ * "protocol kernel" keeps systemd-networkd from removing a rule as foreign (seen on 252 and 257). One
+ * that is there without it, made by somebody's hand, goes as well: the kernel deletes by what is said.
+ */
+function ruleWords(verb: keyof Change, range: string): string[] {
+  const isThere = verb === "del" && /^\d/.test(range);
+  const kernel = isThere ? [] : ["protocol", "kernel"];
+  return ["rule", verb, "pref", `${ROUTING_PREFERENCE}`, "uidrange", range, "prohibit", ...kernel];
 }
 
 /** The rules to add, and those that they make needless, so that `missing` is held. */
@@ -142,7 +128,7 @@ export interface RoutingRule {
   readonly preference: number;
   /** What stands behind the preference, and makes the rule again behind `ip rule add`. */
   readonly text: string;
-  readonly uids?: UidRange;
+  readonly uids: UidRange | undefined;
   /** The rule refuses all packets of these uids, whatever else they are. */
   readonly prohibits: boolean;
   /** The rule may give a packet of this machine's own a route off the machine. */
@@ -161,12 +147,15 @@ export function parseRoutingRules(text: string): RoutingRule[] {
     return [{
       preference: Number(match[1]),
       text: rule,
-      ...(uids === undefined ? {} : { uids }),
+      uids,
       prohibits: uids !== undefined && /^from all uidrange \S+ prohibit( proto \S+)?$/.test(rule),
       mayRoute: mayRoute(rule),
     }];
   });
 }
+
+/** Each answer is parsed once: every account asks for it. */
+const parsed = new WeakMap<Answer, readonly RoutingRule[]>();
 
 /** @throws {UnreadableError} where `ip` does not print them: it is there wherever a lock is. */
 function rulesOf({ answers }: Machine, family: Family): readonly RoutingRule[] {
@@ -177,18 +166,7 @@ function rulesOf({ answers }: Machine, family: Family): readonly RoutingRule[] {
       : answer.stderr.trim();
     throw new UnreadableError(`the routing rules could not be read: ${why}`);
   }
-  const rules = parsed.get(answer) ?? parseRoutingRules(answer.stdout);
-  parsed.set(answer, rules);
-  return rules;
-}
-
-/** Each answer is parsed once: every account asks for it. */
-const parsed = new WeakMap<Answer, readonly RoutingRule[]>();
-
-function ownRanges(machine: Machine, family: Family): UidRange[] {
-  return rulesOf(machine, family).flatMap(({ preference, prohibits, uids }) =>
-    prohibits && preference === ROUTING_PREFERENCE && uids !== undefined ? [uids] : []
-  );
+  return parsed.getOrInsertComputed(answer, () => parseRoutingRules(answer.stdout));
 }
 
 /** Where a rule is moved that stood before ours. */
