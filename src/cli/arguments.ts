@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { parseArgs } from "@std/cli/parse-args";
 import { levenshteinDistance } from "@std/text/levenshtein-distance";
 import { FishnetError } from "../errors.ts";
 import { type FirewallCommand, isFirewallCommand, optionsOf } from "./options.ts";
@@ -19,7 +20,39 @@ export type Options = ReadonlyMap<string, readonly string[]>;
  */
 export function readOptions(command: FirewallCommand, args: readonly string[]): Options {
   const known = optionsOf(command);
-  const given = new Map<string, string[]>();
+  const { string = [], boolean = [] } = Object.groupBy(
+    known.keys(),
+    (name) => known.get(name)!.value === undefined ? "boolean" : "string",
+  );
+  const parsed: Readonly<Record<string, boolean | readonly string[]>> = parseArgs(
+    joinValues(command, args, known),
+    { string, boolean, collect: string },
+  );
+  const given = new Map<string, readonly string[]>();
+  for (const [name, { values: possible, repeatable }] of known) {
+    const values = parsed[name];
+    if (values === true) given.set(name, []);
+    if (typeof values !== "object" || values.length === 0) continue;
+    if (values.length > 1 && !repeatable) {
+      throw new FishnetError(`--${name} is given more than once`);
+    }
+    const wrong = possible && values.find((value) => !possible.includes(value));
+    if (wrong !== undefined) throw unknown(`value for --${name}`, wrong, possible!);
+    given.set(name, values);
+  }
+  return given;
+}
+
+/**
+ * Writes `--option value` as `--option=value`, which the parser takes as it is, and refuses what it
+ * would guess at.
+ */
+function joinValues(
+  command: FirewallCommand,
+  args: readonly string[],
+  known: ReturnType<typeof optionsOf>,
+): string[] {
+  const joined: string[] = [];
   for (let i = 0; i < args.length; i++) {
     const arg = args[i]!;
     if (!arg.startsWith("-") || arg === "--") {
@@ -27,29 +60,20 @@ export function readOptions(command: FirewallCommand, args: readonly string[]): 
       throw new FishnetError(`unexpected argument '${arg}'${advice}`);
     }
     const option = arg.split("=", 1)[0]!;
-    const name = option.replace(/^--/, "");
-    const spec = known.get(name);
+    const spec = option.startsWith("--") ? known.get(option.slice(2)) : undefined;
     if (spec === undefined) {
       const options = [...known.keys()].map((name) => `--${name}`);
       throw unknown("option", option, options, `see fishnet firewall ${command} --help`);
     }
-    const [takesValue, isAlone] = [spec.value !== undefined, arg === option];
-    if (!takesValue && !isAlone) throw new FishnetError(`${option} takes no value`);
-    const value = takesValue && isAlone ? args[++i] : arg.slice(option.length + 1);
-    if (value === undefined || isAlone && value.startsWith("--")) {
+    const takesValue = spec.value !== undefined;
+    if (!takesValue && arg !== option) throw new FishnetError(`${option} takes no value`);
+    const value = takesValue && arg === option ? args[++i] : undefined;
+    if (takesValue && arg === option && (value === undefined || value.startsWith("--"))) {
       throw new FishnetError(`${option} needs a value`);
     }
-    given.set(name, takesValue ? [...given.get(name) ?? [], value] : []);
+    joined.push(value === undefined ? arg : `${option}=${value}`);
   }
-  for (const [name, { values: possible, repeatable }] of known) {
-    const values = given.get(name) ?? [];
-    if (values.length > 1 && !repeatable) {
-      throw new FishnetError(`--${name} is given more than once`);
-    }
-    const wrong = possible && values.find((value) => !possible.includes(value));
-    if (wrong !== undefined) throw unknown(`value for --${name}`, wrong, possible!);
-  }
-  return given;
+  return joined;
 }
 
 /**

@@ -61,9 +61,10 @@ export function savedRules(machine: Machine): readonly SavedRules[] {
         "install the package iptables",
     );
   }
-  return read.getOrInsertComputed(machine, () => {
+  let saved = read.get(machine);
+  if (saved === undefined) {
     const plain = plainVariant(machine);
-    return families.flatMap((family) =>
+    saved = families.flatMap((family) =>
       (["nft", "legacy"] as const).map((variant) => {
         const byPlain = variant === plain ? answers.get(`${family} plain`) : undefined;
         const answer = byPlain ?? answers.get(`${family} ${variant}`);
@@ -72,7 +73,9 @@ export function savedRules(machine: Machine): readonly SavedRules[] {
         return { family, variant, command, ...parseIptablesSave(text) };
       })
     );
-  });
+    read.set(machine, saved);
+  }
+  return saved;
 }
 
 /** What the two variants say where the kernel has not got them: then they hold no rule. */

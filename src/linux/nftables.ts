@@ -210,10 +210,9 @@ function createSteps(
   return pieces.flatMap((piece) => {
     const { uids, set, port } = piece;
     if (typeof uids !== "object") return [elementStep("create", table, piece)];
-    const there = held.getOrInsertComputed(
-      `${set} ${port}`,
-      () => (sets.get(set) ?? []).filter((element) => element.port === port),
-    );
+    const key = `${set} ${port}`;
+    const there = held.get(key) ?? (sets.get(set) ?? []).filter((one) => one.port === port);
+    held.set(key, there);
     const parts = new UidSet(there).without(uids);
     there.push(...parts);
     return parts.map((part) => elementStep("create", table, { ...piece, uids: part }));

@@ -166,7 +166,9 @@ function rulesOf({ answers }: Machine, family: Family): readonly RoutingRule[] {
       : answer.stderr.trim();
     throw new UnreadableError(`the routing rules could not be read: ${why}`);
   }
-  return parsed.getOrInsertComputed(answer, () => parseRoutingRules(answer.stdout));
+  const rules = parsed.get(answer) ?? parseRoutingRules(answer.stdout);
+  parsed.set(answer, rules);
+  return rules;
 }
 
 /** Where a rule is moved that stood before ours. */
