@@ -10,10 +10,10 @@
  *
  * @module
  */
-import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
+import { restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";
-import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
-import { single } from "../lock/uid_range.ts";
+import type { Found, Kind, Piece, Step } from "../lock/piece.ts";
+import { single, type UidRange } from "../lock/uid_range.ts";
 import type { Resolver } from "../lock/verify.ts";
 import { BOOTED } from "./boot/pieces.ts";
 import type { Machine } from "./machine.ts";
@@ -40,40 +40,55 @@ export const RESOLVERS: readonly Resolver[] = [
 const FOLDERS = [
   ...new Set(RESOLVERS.map(({ socket }) => socket.slice(0, socket.lastIndexOf("/")))),
 ];
-
-const POLICY = "D-Bus policy";
-const AT_BOOT = "access lists at boot";
+const WHY_LIST = "it may ask none of the sockets in there: who answers reaches other machines";
 const listName = (folder: string) => `access list on ${folder}`;
 
+/** A file of ours for each uid. */
+interface OwnFile {
+  readonly is: string;
+  readonly why: string;
+  readonly whyNot: string;
+  readonly pathOf: (uid: number) => string;
+  readonly textOf: (uid: number, name: string, folders: readonly Folder[]) => string;
+}
+
 const POLICIES = "/etc/dbus-1/system.d";
-const policyPath = (uid: number) => `${POLICIES}/fishnet-${uid}.conf`;
-const bootPath = (uid: number) => `/etc/tmpfiles.d/fishnet-${uid}.conf`;
 
 /**
  * Services reach other machines for whoever calls them: some ask nobody (realmd, PackageKit), others polkit, to
  * whom what `sudo -u` starts in a session at the screen is that session's. Of several rules that match, the bus
  * takes the last, and a user's come last.
  */
-function policyText(uid: number): string {
-  return `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
+const POLICY: OwnFile = {
+  is: "D-Bus policy",
+  why: "it may call no service on the system bus",
+  whyNot: "let it call services on the system bus again",
+  pathOf: (uid) => `${POLICIES}/fishnet-${uid}.conf`,
+  textOf: (uid) =>
+    `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
   "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <policy user="${uid}">
     <deny send_type="method_call"/>
     <allow send_destination="org.freedesktop.DBus" send_type="method_call"/>
   </policy>
-</busconfig>`;
-}
+</busconfig>`,
+};
 
-function bootText(name: string, uid: number, folders: readonly Folder[]): string {
-  return [
-    `# fishnet:${name}`,
-    ...folders.flatMap(({ path, mode, owner, group }) => [
-      `d ${path} ${mode} ${owner} ${group}`,
-      `a+ ${path} - - - - u:${uid}:---`,
-    ]),
-  ].join("\n");
-}
+const AT_BOOT: OwnFile = {
+  is: "access lists at boot",
+  why: "the folders and their lists are there again at boot",
+  whyNot: "no access lists at boot",
+  pathOf: (uid) => `/etc/tmpfiles.d/fishnet-${uid}.conf`,
+  textOf: (uid, name, folders) =>
+    [
+      `# fishnet:${name}`,
+      ...folders.flatMap(({ path, mode, owner, group }) => [
+        `d ${path} ${mode} ${owner} ${group}`,
+        `a+ ${path} - - - - u:${uid}:---`,
+      ]),
+    ].join("\n"),
+};
 
 /** The doors to the services that look names up. */
 export const resolver: Kind<Machine> = {
@@ -93,98 +108,75 @@ export const resolver: Kind<Machine> = {
   ],
 
   // A dry-run shows none of it: which of these services there are, only the machine tells.
-  wanted({ name: owner, uid, onlyPorts, persist }: Lock, machine?: Machine): Piece[] {
+  wanted({ name: owner, uid, onlyPorts, persist }, machine) {
     if (machine === undefined || uid === undefined || onlyPorts.length === 0) return [];
     const folders = foldersOf(machine);
-    const piece = (is: string, why: string): Piece => ({ is, why, uids: single(uid), owner });
+    // One that systemd reloads, and whose policies are where they are looked for.
+    const hasBus = [BUS, BOOTED, POLICIES].every((path) => machine.files.has(path));
     return [
-      ...(hasBus(machine) ? [piece(POLICY, "it may call no service on the system bus")] : []),
-      ...folders.map(({ path }) => piece(listName(path), WHY_LIST)),
-      ...(persist && folders.length > 0
-        ? [piece(AT_BOOT, "the folders and their lists are there again at boot")]
-        : []),
-    ];
+      ...(hasBus ? [POLICY] : []),
+      ...folders.map(({ path }) => ({ is: listName(path), why: WHY_LIST })),
+      ...(persist && folders.length > 0 ? [AT_BOOT] : []),
+    ].map(({ is, why }) => ({ is, why, uids: single(uid), owner }));
   },
 
-  found(machine: Machine): Found[] {
+  found(machine) {
     const folders = foldersOf(machine);
     return [
       ...[...machine.files].flatMap(([path, { text }]): Found[] => {
         const uid = Number(/\/fishnet-(\d{1,10})\.conf$/.exec(path)?.[1]);
+        const file = [POLICY, AT_BOOT].find(({ pathOf }) => pathOf(uid) === path);
+        if (file === undefined) return [];
         const owner = /^# fishnet:([\w-]+)$/m.exec(text)?.[1];
-        const isPolicy = path === policyPath(uid);
-        if (!isPolicy && path !== bootPath(uid)) return [];
-        const whole = isPolicy ? policyText(uid) : bootText(owner ?? "", uid, folders);
+        const isWhole = text === `${file.textOf(uid, owner ?? "", folders)}\n`;
         return [{
-          is: isPolicy ? POLICY : AT_BOOT,
+          is: file.is,
           why: "",
           uids: single(uid),
           ...(owner === undefined ? {} : { owner }),
-          ...(text === `${whole}\n` ? {} : { fault: `${path} says something else` }),
+          ...(isWhole ? {} : { fault: `${path} says something else` }),
           says: { onlyPorts: [] }, // it had some
         }];
       }),
       ...folders.flatMap(({ path, named }) =>
-        [...named].filter(([, rights]) => rights === "---").map(([uid]): Found => ({
-          is: listName(path),
-          why: "",
-          uids: single(uid),
-          weak: true,
-        }))
+        [...named].filter(([, rights]) => rights === "---").map(([uid]): Found => (
+          { is: listName(path), why: "", uids: single(uid), weak: true }
+        ))
       ),
     ];
   },
 
-  make(pieces: readonly Piece[], machine?: Machine): Step[] {
-    if (machine === undefined) return [];
-    const folders = foldersOf(machine);
-    const policies = of(POLICY, pieces).flatMap(({ uid, why }) =>
-      writeFile(policyPath(uid), policyText(uid), why, policyBack(uid, machine))
-    );
-    return [
-      ...policies,
-      ...(policies.length > 0 ? [RELOAD] : []),
-      ...folders.flatMap((folder) => {
-        const uids = of(listName(folder.path), pieces).map(({ uid }) => uid);
-        return uids.length === 0 ? [] : [denyStep(folder, uids)];
-      }),
-      ...of(AT_BOOT, pieces).flatMap(({ uid, owner, why }) =>
-        writeFile(bootPath(uid), bootText(owner, uid, folders), why, back(bootPath(uid), machine))
-      ),
-    ];
-  },
+  make: (pieces, machine) => [
+    ...withReload(written(POLICY, pieces, machine)),
+    ...listSteps(foldersOf(machine), pieces, true),
+    ...written(AT_BOOT, pieces, machine),
+  ],
 
-  unmake(pieces: readonly Piece[], machine?: Machine): Step[] {
-    if (machine === undefined) return [];
-    const policies = of(POLICY, pieces).map(({ uid }): Step => ({
-      line: sudo("rm", policyPath(uid)),
-      why: "let it call services on the system bus again",
-      undo: [policyBack(uid, machine)],
-    }));
-    return [
-      ...of(AT_BOOT, pieces).map(({ uid }) =>
-        removeFile(bootPath(uid), textOf(bootPath(uid), machine)!, "no access lists at boot")
-      ),
-      ...foldersOf(machine).toReversed().flatMap((folder) => {
-        const uids = of(listName(folder.path), pieces).map(({ uid }) => uid);
-        return uids.length === 0 ? [] : [allowStep(folder, uids)];
-      }),
-      ...policies,
-      ...(policies.length > 0 ? [RELOAD] : []),
-    ];
-  },
+  unmake: (pieces, machine) => [
+    ...removed(AT_BOOT, pieces, machine),
+    ...listSteps(foldersOf(machine).toReversed(), pieces, false),
+    ...withReload(removed(POLICY, pieces, machine)),
+  ],
 };
 
-const WHY_LIST = "it may ask none of the sockets in there: who answers reaches other machines";
+/** The uids of the pieces of a name. */
+const uidsOf = (is: string, pieces: readonly Piece[]) =>
+  pieces.filter((piece) => piece.is === is).map(({ uids }) => (uids as UidRange).first);
 
-/** The pieces of a name, with the uid that each is for. */
-function of(is: string, pieces: readonly Piece[]): { uid: number; owner: string; why: string }[] {
-  return pieces.flatMap((piece) =>
-    piece.is === is && typeof piece.uids === "object"
-      ? [{ uid: piece.uids.first, owner: piece.owner ?? "", why: piece.why }]
-      : []
-  );
+function written(file: OwnFile, pieces: readonly Piece[], machine?: Machine): Step[] {
+  return pieces.filter(({ is }) => is === file.is).flatMap(({ uids, owner = "" }) => {
+    const uid = (uids as UidRange).first;
+    const text = file.textOf(uid, owner, foldersOf(machine));
+    return writeFile(file.pathOf(uid), text, file.why, backOf(file, uid, machine));
+  });
 }
+
+const removed = (file: OwnFile, pieces: readonly Piece[], machine?: Machine): Step[] =>
+  uidsOf(file.is, pieces).map((uid) => ({
+    line: sudo("rm", file.pathOf(uid)),
+    why: file.whyNot,
+    undo: [backOf(file, uid, machine)],
+  }));
 
 /**
  * Both dbus-daemon and dbus-broker answer to this name, and reload; open connections are judged anew, too. One
@@ -192,102 +184,76 @@ function of(is: string, pieces: readonly Piece[]): { uid: number; owner: string;
  */
 const RELOAD_BUS = sudo("systemctl", "try-reload-or-restart", "dbus.service");
 
-/** Its undo is that of each file: what is undone last is the file. */
-const RELOAD: Step = { line: RELOAD_BUS, why: "the bus reads its policies", undo: [""] };
+/** The undo is that of each file: what is undone last is the file. */
+const withReload = (steps: readonly Step[]): Step[] =>
+  steps.length === 0
+    ? []
+    : [...steps, { line: RELOAD_BUS, why: "the bus reads its policies", undo: [""] }];
 
-const policyBack = (uid: number, machine: Machine) =>
-  `${back(policyPath(uid), machine)} && ${RELOAD_BUS}`;
+function backOf(file: OwnFile, uid: number, machine?: Machine): string {
+  const path = file.pathOf(uid);
+  const back = restoreFile(path, machine?.files.get(path)?.text);
+  return file === POLICY ? `${back} && ${RELOAD_BUS}` : back;
+}
 
-const textOf = (path: string, { files }: Machine) => files.get(path)?.text;
-const back = (path: string, machine: Machine) => restoreFile(path, textOf(path, machine));
+/** The command for each folder whose list is among the pieces. */
+const listSteps = (folders: readonly Folder[], pieces: readonly Piece[], isDenied: boolean) =>
+  folders.flatMap((folder) => {
+    const uids = uidsOf(listName(folder.path), pieces);
+    return uids.length === 0 ? [] : [listStep(folder, uids, isDenied)];
+  });
+
+/** Denies uids a folder, or takes that away, and with the last entry the list: it is then as it was. */
+function listStep(folder: Folder, uids: readonly number[], isDenied: boolean): Step {
+  const { path, named, hasMask, isPlain } = folder;
+  const isLast = isPlain && named.keys().every((uid) => uids.includes(uid));
+  const staysList = isDenied ? hasMask : !isLast;
+  // A mask that is there stays.
+  const setfacl = ["setfacl", ...(staysList ? ["--no-mask"] : [])];
+  const option = (name: string, entries: readonly string[]) =>
+    entries.length === 0 ? [] : [name, entries.join()];
+  const names = (some: readonly number[]) => some.map((uid) => `u:${uid}`);
+  const deny = sudo(...setfacl, ...option("--modify", uids.map((uid) => `u:${uid}:---`)), path);
+  const before = isDenied ? uids.filter((uid) => named.has(uid)) : [];
+  // What a folder passes on to new files (default:) stays.
+  const allow = staysList
+    ? [
+      ...option("--modify", before.map((uid) => `u:${uid}:${named.get(uid)}`)),
+      ...option("--remove", names(uids.filter((uid) => !before.includes(uid)))),
+    ]
+    : option("--remove", [...names(uids), "m"]);
+  const undeny = sudo(...setfacl, ...allow, path);
+  return isDenied
+    ? { line: deny, why: WHY_LIST, undo: [undeny] }
+    : { line: undeny, why: `let it into ${path} again`, undo: [deny] };
+}
 
 /** A folder of a service, and its access list. */
-interface Folder {
-  readonly path: string;
-  /** As numbers: a name need not be known early at boot. */
-  readonly owner: string;
-  readonly group: string;
-  readonly mode: string;
-  /** The rights of the users that the list names, by uid. */
-  readonly named: ReadonlyMap<number, string>;
-  /** Whether it has a list at all, and so a mask, which is then left as it is. */
-  readonly hasMask: boolean;
-  /** The mask is what setfacl makes of entries that deny everything: without it, nothing changes. */
-  readonly isPlain: boolean;
-  /** How many groups it names. */
-  readonly groups: number;
-}
-
-function denyStep({ path, named, hasMask }: Folder, uids: readonly number[]): Step {
-  const before = uids.filter((uid) => named.has(uid)).map((uid) => `${uid}:${named.get(uid)}`);
-  const fresh = uids.filter((uid) => !named.has(uid));
-  return {
-    line: setfacl(path, hasMask, uids.map(denied)),
-    why: WHY_LIST,
-    undo: [hasMask ? setfacl(path, true, before, fresh) : withoutMask(path, uids)],
-  };
-}
-
-/** Takes the entries away, and with the last one the list: the folder is then as it was. */
-function allowStep({ path, named, groups, isPlain }: Folder, uids: readonly number[]): Step {
-  const last = isPlain && groups === 0 && [...named.keys()].every((uid) => uids.includes(uid));
-  return {
-    line: last ? withoutMask(path, uids) : setfacl(path, true, [], uids),
-    why: `let it into ${path} again`,
-    undo: [setfacl(path, !last, uids.map(denied))],
-  };
-}
-
-/** What a folder passes on to new files (default:) stays. */
-const withoutMask = (path: string, uids: readonly number[]) =>
-  sudo("setfacl", "--remove", [...uids.map((uid) => `u:${uid}`), "m"].join(), path);
-
-const denied = (uid: number) => `${uid}:---`;
-
-/** Sets rights, `UID:---`, and removes those of other uids; a mask that is there stays. */
-function setfacl(
-  path: string,
-  hasMask: boolean,
-  set: readonly string[],
-  remove: readonly number[] = [],
-): string {
-  return sudo(
-    ...["setfacl", ...(hasMask ? ["--no-mask"] : [])],
-    ...(set.length === 0 ? [] : ["--modify", set.map((entry) => `u:${entry}`).join()]),
-    ...(remove.length === 0 ? [] : ["--remove", remove.map((uid) => `u:${uid}`).join()]),
-    path,
-  );
-}
-
-/** One that systemd reloads, and whose policies are where they are looked for. */
-const hasBus = ({ files }: Machine) => [BUS, BOOTED, POLICIES].every((path) => files.has(path));
+type Folder = ReturnType<typeof foldersOf>[number];
 
 /** What getfacl printed, a folder a part. */
-function foldersOf({ answers }: Machine): Folder[] {
-  const listed = `\n${answers.get("resolver lists")?.stdout ?? ""}`.split("\n# file: ").slice(1);
-  return listed.flatMap((text) => {
+function foldersOf(machine: Machine | undefined) {
+  const listed = machine?.answers.get("resolver lists")?.stdout ?? "";
+  return `\n${listed}`.split("\n# file: ").slice(1).flatMap((text) => {
     const path = text.split("\n")[0]!;
     if (!FOLDERS.includes(path)) return [];
     const match = (pattern: RegExp) => pattern.exec(text)?.[1] ?? "";
-    const digit = (entry: string) =>
-      ["r", "w", "x"].reduce(
-        (sum, right, i) =>
-          match(new RegExp(`^${entry}::(...)`, "m")).includes(right) ? sum + (4 >> i) : sum,
-        0,
-      );
+    const rights = (whose: string) => match(new RegExp(`^${whose}::(...)`, "m"));
+    const digit = (whose: string) =>
+      [..."rwx"].reduce((sum, right) => 2 * sum + (rights(whose).includes(right) ? 1 : 0), 0);
+    const users = text.matchAll(/^user:(\d+):([rwx-]{3})/gm);
     return [{
       path,
+      // As numbers: a name need not be known early at boot.
       owner: match(/^# owner: (\d+)$/m),
       group: match(/^# group: (\d+)$/m),
       mode: `0${digit("user")}${digit("group")}${digit("other")}`,
-      named: new Map(
-        [...text.matchAll(/^user:(\d+):([rwx-]{3})/gm)].map(([, uid, rights]) =>
-          [Number(uid), rights!] as const
-        ),
-      ),
+      /** The rights of the users that the list names, by uid. */
+      named: new Map(users.map(([, uid, rights]) => [Number(uid), rights!])),
+      /** Whether it has a list at all, and so a mask. */
       hasMask: /^mask::/m.test(text),
-      isPlain: match(/^mask::(...)/m) === match(/^group::(...)/m),
-      groups: [...text.matchAll(/^group:\d+:/gm)].length,
+      /** It names no group, and its mask is what setfacl makes of denials: without it, nothing changes. */
+      isPlain: rights("mask") === rights("group") && !/^group:\d+:/m.test(text),
     }];
   });
 }
