@@ -29,13 +29,9 @@ export interface Subuid {
 
 /** The accounts that `getent passwd` printed; the first of a name counts. */
 export function parsePasswd(text: string): PasswdEntry[] {
-  const entries = new Map<string, PasswdEntry>();
-  for (const line of text.split("\n")) {
-    const match = /^([^:]+):[^:]*:(\d{1,10}):/.exec(line);
-    if (match === null || entries.has(match[1]!)) continue;
-    entries.set(match[1]!, { name: match[1]!, uid: Number(match[2]) });
-  }
-  return [...entries.values()];
+  const entries = text.matchAll(/^([^:\n]+):[^:\n]*:(\d{1,10}):/gm)
+    .map(([, name, uid]) => ({ name: name!, uid: Number(uid) }));
+  return [...Map.groupBy(entries, ({ name }) => name).values()].map(([first]) => first!);
 }
 
 /** The highest: the one above it stands for none (chown(2)). */

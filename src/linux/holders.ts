@@ -20,27 +20,22 @@ export function holder(machine: Machine, holdings: Holdings, name: string): Hold
 
 /** Every account that anything of a lock is there for. */
 export function holders(machine: Machine, holdings: Holdings): Holder[] {
-  const byName = new Map(machine.passwd.map((entry) => [entry.name, entry]));
-  const names = new Set(
-    holdings.owners.filter((name) => holdings.uidsOf(name).length > 0 || byName.has(name)),
-  );
-  const ofNobody = new UidSet(holdings.unowned.flatMap(({ uids }) => uids ?? []));
-  const owned = new UidSet(
-    holdings.owners.flatMap((name) => holdings.uidsOf(name).map(single)),
-  );
-  const subordinate = new UidSet(machine.subuid.ranges);
-  for (const { name, uid } of machine.passwd) {
-    const own = single(uid);
-    // Also who has the uid of a name that is locked: it was renamed, or given another uid.
-    if (owned.covers(own) || ofNobody.covers(own) && !subordinate.covers(own)) names.add(name);
-  }
+  const { passwd, subuid } = machine;
+  const existing = new Set(passwd.map(({ name }) => name));
+  const taken = new Set(passwd.map(({ uid }) => uid));
   // Of a name that nobody has any more, whoever has its uid is told.
-  const uids = new Set(machine.passwd.map(({ uid }) => uid));
-  for (const name of names) {
-    if (!byName.has(name) && holdings.uidsOf(name).every((uid) => uids.has(uid))) {
-      names.delete(name);
-    }
-  }
+  const locked = holdings.owners.filter((name) =>
+    existing.has(name) || holdings.uidsOf(name).some((uid) => !taken.has(uid))
+  );
+  const owned = new UidSet(holdings.owners.flatMap((name) => holdings.uidsOf(name).map(single)));
+  const ofNobody = new UidSet(holdings.unowned.flatMap(({ uids }) => uids ?? []));
+  const subordinate = new UidSet(subuid.ranges);
+  // Also who has the uid of a name that is locked: it was renamed, or given another uid.
+  const held = passwd.filter(({ uid }) => {
+    const own = single(uid);
+    return owned.covers(own) || ofNobody.covers(own) && !subordinate.covers(own);
+  });
+  const names = new Set([...locked, ...held.map(({ name }) => name)]);
   const holdersOf = (some: Iterable<string>) =>
     [...some].sort().flatMap((name) => holder(machine, holdings, name) ?? []);
   const named = holdersOf(names);
@@ -48,10 +43,10 @@ export function holders(machine: Machine, holdings: Holdings): Holder[] {
   // And whose subordinate uids a rule that tells no name holds, and nobody else's lock.
   const free = ofNobody.ranges.flatMap((range) => known.without(range));
   const owners = new Set(
-    machine.subuid.ranges.filter((one) => free.some((range) => overlap(one, range)))
+    subuid.ranges.filter((one) => free.some((range) => overlap(one, range)))
       .map(({ owner }) => owner),
   );
-  const more = machine.passwd.filter(({ name, uid }) =>
+  const more = passwd.filter(({ name, uid }) =>
     !names.has(name) && (owners.has(name) || owners.has(`${uid}`))
   );
   return more.length === 0 ? named : holdersOf([...names, ...more.map(({ name }) => name)]);

@@ -8,8 +8,7 @@ import type { Kind, Known, Questions } from "../lock/piece.ts";
 import { printRange, single } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
-import type { Answer, Files } from "../statements.ts";
-import { type Root, UnreadableError } from "../root.ts";
+import { UnreadableError } from "../root.ts";
 import { parsePasswd, parseSubuid, unclearLines } from "./accounts.ts";
 import { audit, recordedAccounts, staysRecorded } from "./audit.ts";
 import { auditAtBoot } from "./audit_at_boot.ts";
@@ -68,8 +67,13 @@ const FILES = [IPV6, "/etc/subuid", ...SAVED_FILES, ...KINDS.flatMap(({ files = 
 export const linux: System<Machine> = {
   kinds: KINDS,
 
-  async read(root, names, asked = {}, again) {
-    const files = await filesOf(root);
+  async read({ ask, look }, names, asked = {}, again) {
+    let files = await look(FILES);
+    // Where IPv6 is a module, any account's first socket loads it: then it has to be locked by then.
+    if (!files.has(IPV6)) {
+      await ask(["modprobe", "-q", "net-pf-10"]);
+      files = await look(FILES);
+    }
     const answers = new Map(again?.machine.answers);
     const known = { files, answers, asked };
     const questions = (kinds: readonly Kind<Machine>[]): Questions =>
@@ -79,12 +83,13 @@ export const linux: System<Machine> = {
       const all = { ...commonQuestions(known, names), ...questions(again?.kinds ?? KINDS) };
       const open = Object.entries(all).filter(([name]) => !answers.has(name));
       if (open.length === 0) break;
-      const said = await askAll(root.ask, Object.fromEntries(open));
+      const said = await askAll(ask, Object.fromEntries(open));
       said.forEach((answer, name) => answers.set(name, answer));
     }
     const passwd = answers.get("passwd")!;
     if (passwd.exitCode !== 0) {
-      throw new UnreadableError(`the accounts could not be read: ${lastLine(passwd)}`);
+      const said = passwd.stderr.trim().split("\n").at(-1) || `exit status ${passwd.exitCode}`;
+      throw new UnreadableError(`the accounts could not be read: ${said}`);
     }
     return {
       answers,
@@ -116,30 +121,27 @@ export const linux: System<Machine> = {
     const heir = exists ? undefined : machine.passwd.find((entry) => entry.uid === uid)?.name;
     const [other] = holdings.othersWith(single(uid), names);
     const backends = new Set(own.flatMap(({ says }) => says?.backend ?? []));
-    return [
-      ...(heir === undefined ? [] : [`'${heir}' has its uid now, and is held by these rules`]),
-      ...(other === undefined ? [] : [
-        `uid ${uid} is locked for '${other}', which had it: ${
-          disableLine(...isSwapped(machine, holdings, name, other) ? [name] : [], other)
-        }`,
-      ]),
-      ...(mayHideTable(machine, own)
-        ? ["nft is not installed: whether a table of its holds the account cannot be read"]
-        : []),
-      ...(exists && own.some(({ foreign }) => !foreign) && backends.size === 0
-        ? ["its backend and ports went with its rules: give --backend and --only-port again"]
-        : []),
-      ...(backends.size > 1
-        ? ["rules of both backends are there: enable with the --backend that is to stay"]
-        : []),
+    const isLocked = own.some(({ foreign }) => !foreign);
+    const notes = [
+      heir !== undefined && `'${heir}' has its uid now, and is held by these rules`,
+      other !== undefined &&
+      `uid ${uid} is locked for '${other}', which had it: ` +
+        disableLine(...isSwapped(machine, holdings, name, other) ? [name] : [], other),
+      mayHideTable(machine, own) &&
+      "nft is not installed: whether a table of its holds the account cannot be read",
+      exists && isLocked && backends.size === 0 &&
+      "its backend and ports went with its rules: give --backend and --only-port again",
+      backends.size > 1 &&
+      "rules of both backends are there: enable with the --backend that is to stay",
       ...withoutLoopback(machine).map(({ family, mend }) =>
         `IPv${family}: a lock cuts it off loopback as well, where the routing rule ` +
         `'from all lookup local' is not before ours: ${mend}`
       ),
-      ...(machine.families.length === 2
-        ? []
-        : ["this kernel has no IPv6, so there is none to lock"]),
-      ...(own.some(({ foreign }) => !foreign) ? [] : staysRecorded(machine, name)),
+      machine.families.length < 2 && "this kernel has no IPv6, so there is none to lock",
+    ];
+    return [
+      ...notes.filter((note) => note !== false),
+      ...(isLocked ? [] : staysRecorded(machine, name)),
       ...savedNotes(machine, holder),
     ];
   },
@@ -213,14 +215,3 @@ function tallyLine({ count, since, file }: Tally): string {
   const times = count === 1 ? "once" : `${count} times`;
   return `refused ${times}${from}, recorded${where}: fishnet firewall log shows it`;
 }
-
-/** Where IPv6 is a module, any account's first socket loads it: then it has to be locked by then. */
-async function filesOf({ ask, look }: Root): Promise<Files> {
-  const files = await look(FILES);
-  if (files.has(IPV6)) return files;
-  await ask(["modprobe", "-q", "net-pf-10"]);
-  return await look(FILES);
-}
-
-const lastLine = ({ exitCode, stderr }: Answer) =>
-  stderr.trim().split("\n").at(-1) || `exit status ${exitCode}`;

@@ -23,30 +23,21 @@ const PATTERN = /(--uid-owner|skuid) [0-9-]+ |^table inet fishnet|comment "[^"\n
 /** The uids whose rules lead to a chain of ours. */
 const LEADING = /--uid-owner (\S+) (?:.* )?-j fishnet$/gm;
 
-/** What a file holds of ours, of whatever account. */
-interface Saved {
-  readonly matches: readonly string[];
-  readonly leading: readonly string[];
-}
+/** What was found in each file, of whatever account: every account asks for it. */
+const found = new WeakMap<Seen, ReturnType<typeof savedIn>>();
 
-/** What was found in each file: every account asks for it. */
-const found = new WeakMap<Seen, Saved>();
-
-function savedIn(file: Seen | undefined): Saved {
-  if (file === undefined) return { matches: [], leading: [] };
-  const saved = found.get(file) ?? {
-    matches: file.text.match(PATTERN) ?? [],
-    leading: [...file.text.matchAll(LEADING)].map(([, owner]) => owner!),
-  };
-  found.set(file, saved);
-  return saved;
-}
+const savedIn = ({ text }: Seen) => ({
+  matches: [...text.matchAll(PATTERN)].map(([match]) => match),
+  leading: [...text.matchAll(LEADING)].map(([, owner]) => owner!),
+});
 
 /** Which files hold rules of the account, each with the command that clears it. */
 export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }: Holder): string[] {
   const owners = [...[uid, ...formerUids].map(String), ...ranges.map(printRange)];
   return SAVED_FILES.flatMap((file): string[] => {
-    const { matches, leading } = savedIn(machine.files.get(file));
+    const seen = machine.files.get(file);
+    if (seen === undefined) return [];
+    const { matches, leading } = found.getOrInsertComputed(seen, savedIn);
     const saved = owners.filter((owner) =>
       matches.some((match) => match.trimEnd().endsWith(` ${owner}`))
     );
