@@ -21,7 +21,19 @@ export const SAVED_FILES = [
 const PATTERN = /(--uid-owner|skuid) [0-9-]+ |^table inet fishnet|comment "[^"\n]*"/gm;
 
 /** The uids whose rules lead to a chain of ours. */
-const LEADING = /--uid-owner (\S+) (?:.* )?-j fishnet$/gm;
+const LEADING = /(?:--uid-owner|skuid) (\S+) (?:.* )?(?:-j|jump) fishnet$/gm;
+
+/** What accounts share, for sed: as iptables-save prints it, and nft. */
+const SHARED = [
+  "/! --uid-owner 0-65535 /d",
+  "/-A POSTROUTING ! -o lo -p ipv6-icmp -m icmp6 --icmpv6-type 3.1 -m addrtype /d",
+  "/-A INPUT ! -i lo ! -p tcp -m addrtype /d",
+  "/^(:|(\\[[0-9:]+\\] )?-A )fishnet /d",
+  "/^[[:space:]]chain fishnet [{]/,/^[[:space:]][}]/d",
+  "/ skuid != 0-65535 /d",
+  "/ xt match .?icmp6.? fib saddr type local /d",
+  '/iifname != "lo" meta l4proto != tcp fib saddr type local /d',
+];
 
 /** What was found in each file, of whatever account: every account asks for it. */
 const found = new WeakMap<Seen, ReturnType<typeof savedIn>>();
@@ -37,7 +49,8 @@ export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }:
   return SAVED_FILES.flatMap((file): string[] => {
     const seen = machine.files.get(file);
     if (seen === undefined) return [];
-    const { matches, leading } = found.getOrInsertComputed(seen, savedIn);
+    const { matches, leading } = found.get(seen) ?? savedIn(seen);
+    found.set(seen, { matches, leading });
     const saved = owners.filter((owner) =>
       matches.some((match) => match.trimEnd().endsWith(` ${owner}`))
     );
@@ -47,12 +60,7 @@ export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }:
     const isLast = leading.every((owner) => saved.includes(owner));
     const parts = [
       ...(saved.length === 0 ? [] : [`/(--uid-owner|skuid) (${saved.join("|")}) /d`]),
-      ...(saved.length > 0 && isLast
-        ? [
-          "/! --uid-owner 0-65535 /d;/-A POSTROUTING ! -o lo -p ipv6-icmp -m icmp6 --icmpv6-type 3.1 -m addrtype /d;" +
-          "/-A INPUT ! -i lo ! -p tcp -m addrtype /d;/^(:|(\\[[0-9:]+\\] )?-A )fishnet /d",
-        ]
-        : []),
+      ...(saved.length > 0 && isLast ? SHARED : []),
       ...(hasTable ? ["/^table inet fishnet/,/^}/d"] : []),
     ];
     if (parts.length === 0) return [];

@@ -75,6 +75,40 @@ worldTest(
   },
 );
 
+worldTest("what nft saved of a lock by iptables is cleared, and loads again", async (world) => {
+  const [agent, other] = [await world.account(), await world.account()];
+  await world.must("nft", "add table inet theirs; add chain inet theirs input");
+  await world.must("iptables", "-w", "-A", "OUTPUT", "-d", "192.0.2.1", "-j", "DROP");
+  const file = await Deno.makeTempFile();
+  try {
+    await lockIn(world, [agent, other], { backend: "iptables", onlyPorts: [3777] });
+    await Deno.writeTextFile(file, await world.must("nft", "list", "ruleset"));
+    await unlockIn(world, agent, other);
+    assertMatch(await Deno.readTextFile(file), /xt target "?TCPOPTSTRIP/, "nft loads no such line");
+    for (const name of [agent, other]) {
+      const sight = await sightWith({
+        "getent passwd": await must("getent", "passwd", agent, other),
+        "/etc/subuid": await must("cat", "/etc/subuid"),
+        "/etc/nftables.conf": await Deno.readTextFile(file),
+      });
+      const [note] = statusIn(sight, [name]).accounts[0]!.notes!;
+      const command = /: (sudo sed .*) removes them$/.exec(note!)![1]!;
+      await paste(world, [command.replace("/etc/nftables.conf", file)]);
+    }
+    await world.must("nft", "flush", "ruleset");
+    await world.must("nft", "-f", file);
+    const rules = await world.must("nft", "list", "ruleset");
+    assertMatch(rules, /^table inet theirs \{$/m);
+    assertMatch(rules, /ip daddr 192\.0\.2\.1 .*drop/);
+    assert(
+      !/fishnet|skuid|\b(drop|reject|return)$/m.test(rules.replace(/.*192\.0\.2\.1.*/, "")),
+      rules,
+    );
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
 worldTest("disable tells of a file that still holds what it took away", async (world) => {
   const agent = await world.account();
   await lockIn(world, [agent], { backend: "nftables" });
