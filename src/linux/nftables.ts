@@ -193,9 +193,20 @@ function makeTable(table: OurTable, machine: Machine | undefined): Step {
   return { line: renewLine(table), why, undo: [back] };
 }
 
-/** Its rules alone, whether it is there or not: what is in its sets stays. */
-const renewLine = ({ name, text }: OurTable) =>
-  feed(`add table ${name}\nflush table ${name}\n${text}`, "nft", "-f", "-");
+/**
+ * Its chains anew, whether it is there or not: what is in its sets stays. A chain that is there keeps its place
+ * among others' (its priority) unless it goes first.
+ */
+function renewLine({ name, text }: OurTable): string {
+  const chains = [...parseTable(text).chains.keys()];
+  const changes = [
+    `add table ${name}`,
+    `flush table ${name}`,
+    ...chains.map((chain) => `add chain ${name} ${chain}`),
+    ...chains.map((chain) => `delete chain ${name} ${chain}`),
+  ];
+  return feed([...changes, text].join("\n"), "nft", "-f", "-");
+}
 
 const deleteLine = ({ name }: OurTable) => sudo("nft", "delete", "table", ...name.split(" "));
 

@@ -96,6 +96,26 @@ worldTest("a lock that is changed in place has no open moment", async (world, t)
   }
 });
 
+worldTest("a chain of our table that hangs elsewhere is mended in its place", async (world) => {
+  const agent = await world.account();
+  await lockIn(world, [agent], { backend: "nftables", onlyPorts: [3777] });
+  const whole = await world.must("nft", "list", "table", "inet", "fishnet");
+  // As an older version of the program had it; nft changes no priority of a chain that is there.
+  const older = whole.replace("priority raw - 10", "priority filter - 10");
+  assert(older !== whole);
+  await world.must("nft", `delete table inet fishnet; ${older.replaceAll("\n", ";")}`);
+  const { accounts: [account] } = await statusOf(world, agent);
+  assertEquals(account!.state, "partial");
+  const { detail, remedy } = account!.pieces.find(({ present }) => !present)!;
+  assertEquals(detail, "inet fishnet: chain out was changed");
+  assertEquals(
+    remedy,
+    `fishnet firewall enable --agent-user ${agent} --backend nftables --only-port 3777 --apply`,
+  );
+  await lockIn(world, [agent], {});
+  assertEquals(await world.must("nft", "list", "table", "inet", "fishnet"), whole);
+});
+
 worldTest("a saved rule set that somebody restores takes no port's limit away", async (world) => {
   const agent = await world.account();
   await lockIn(world, [agent], { backend: "iptables" });

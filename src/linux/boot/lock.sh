@@ -307,7 +307,7 @@ watch() {
   age=0 tries=0 last=$(guard)
   echo "$last"
   # Not every kernel has such tables, and not every nft reads commands: then there is only haste.
-  until [ $tries -gt 20 ] || nft list table inet fishnet_guard >/dev/null; do
+  until [ $tries -gt 20 ] || nft list table inet fishnet_guard >/dev/null 2>&1; do
     tries=$((tries + 1))
     sleep 0.1
   done
