@@ -40,6 +40,8 @@ export interface System<M> {
   holder(machine: M, holdings: Holdings, name: string): Holder | undefined;
   /** Every account that anything of a lock is there for. */
   holders(machine: M, holdings: Holdings): Holder[];
+  /** What pieces tell and the list of accounts has not: names and uids that a reading may look up. */
+  unlisted?(machine: M, holdings: Holdings): readonly string[];
   /** What holds uids of no account. */
   leftOver(machine: M, holdings: Holdings): readonly Found[];
   /** The backend for an account that has none; an error where the machine has none either. */

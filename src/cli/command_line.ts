@@ -38,7 +38,9 @@ export type Command =
   | { readonly kind: "enable" } & Change
   | { readonly kind: "disable" } & Change
   | { readonly kind: "status"; readonly explain: boolean } & AboutAccounts
-  | { readonly kind: "verify" } & AboutAccounts & Pick<VerifyOptions, "target" | "proxy">
+  | { readonly kind: "verify" }
+    & AboutAccounts
+    & Pick<VerifyOptions, "target" | "proxy" | "proxyGiven">
   | AboutAccounts & {
     readonly kind: "log";
     /** How far to look back, in seconds; undefined for not at all. */
@@ -109,7 +111,8 @@ function commandOf(kind: FirewallCommand, options: Options, around: Surroundings
       return { kind, ...about, explain: options.has("explain") };
     case "verify": {
       const proxy = proxyOf(valueOf(options, "proxy") ?? `http://127.0.0.1:${PROXY_PORT}/health`);
-      return { kind, ...about, target: targetOf(valueOf(options, "target")), proxy };
+      const target = targetOf(valueOf(options, "target"));
+      return { kind, ...about, target, proxy, proxyGiven: options.has("proxy") };
     }
     case "log":
       return { kind, ...about, ...logOf(options, about) };

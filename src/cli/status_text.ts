@@ -93,7 +93,7 @@ function remedies({ name, pieces }: AccountStatus): string[] {
 }
 
 function notesOf({ name, notes }: AccountStatus): string[] {
-  return (notes ?? []).map((note) => dim(`${shown(name)}: ${shown(note)}`));
+  return (notes ?? []).map((note) => dim(`${shown(name)}: ${shown(note, Infinity)}`));
 }
 
 function limits(accounts: readonly AccountStatus[], view: StatusView): string[] {

@@ -15,6 +15,8 @@ export interface PasswdEntry {
 /** One range of subordinate uids, and whose it is: a name, or a uid as a text (subuid(5)). */
 export interface SubuidEntry extends UidRange {
   readonly owner: string;
+  /** The owner's uid, where no list has the name and a directory service knows it. */
+  readonly uid?: number | undefined;
 }
 
 /** What /etc/subuid says. */
@@ -37,8 +39,15 @@ export function parsePasswd(text: string): PasswdEntry[] {
 /** The highest: the one above it stands for none (chown(2)). */
 const LAST_UID = 2 ** 32 - 2;
 
-/** Reads /etc/subuid. */
-export function parseSubuid(text: string): Subuid {
+/**
+ * Reads /etc/subuid.
+ *
+ * @param uidOf the uid of a name that is in no list of accounts
+ */
+export function parseSubuid(
+  text: string,
+  uidOf: (name: string) => number | undefined = () => undefined,
+): Subuid {
   const ranges: SubuidEntry[] = [];
   const unclear: string[] = [];
   for (const line of text.split("\n")) {
@@ -46,7 +55,11 @@ export function parseSubuid(text: string): Subuid {
     const first = Number(match?.[2]);
     const last = first + Number(match?.[3]) - 1;
     if (match === null || last > LAST_UID) unclear.push(line);
-    else ranges.push({ owner: match[1]!, first, last });
+    else {
+      const [, owner] = match as unknown as [string, string];
+      const uid = uidOf(owner);
+      ranges.push({ owner, first, last, ...(uid !== undefined && { uid }) });
+    }
   }
   return { ranges, unclear };
 }
@@ -54,6 +67,11 @@ export function parseSubuid(text: string): Subuid {
 /** The account's own among the lines that are no range. */
 export function unclearLines({ unclear }: Subuid, { name, uid }: PasswdEntry): string[] {
   return unclear.filter((line) => line.startsWith(`${name}:`) || line.startsWith(`${uid}:`));
+}
+
+/** Its ranges under another name of its: newuidmap(1) goes by the uid of whom the name is. */
+export function otherwiseNamed({ ranges }: Subuid, { name, uid }: PasswdEntry): SubuidEntry[] {
+  return ranges.filter((range) => range.uid === uid && range.owner !== name);
 }
 
 /** The account's subordinate ranges: entries go by its name or by its uid. */

@@ -66,6 +66,14 @@ export function leftOver(machine: Machine, holdings: Holdings): readonly Found[]
   });
 }
 
+/** Names and uids that pieces tell and no list of accounts has: a directory service may know them. */
+export function unlisted(machine: Machine, holdings: Holdings): string[] {
+  const gone = holders(machine, holdings).filter(({ exists }) => !exists).map(({ name }) => name);
+  const alone = leftOver(machine, holdings).map(({ uids }) => uids!)
+    .filter(({ first, last }) => first === last);
+  return [...gone, ...new Set(alone.map(({ first }) => `${first}`))];
+}
+
 function existing(entry: PasswdEntry, machine: Machine, holdings: Holdings): Holder {
   const { name, uid } = entry;
   const ranges = subordinateRanges(machine.subuid, entry)

@@ -9,11 +9,11 @@ import { printRange, single } from "../lock/uid_range.ts";
 import { disableLine } from "../lock/status.ts";
 import type { System } from "../system.ts";
 import { UnreadableError } from "../root.ts";
-import { parsePasswd, parseSubuid, unclearLines } from "./accounts.ts";
+import { otherwiseNamed, parsePasswd, parseSubuid, unclearLines } from "./accounts.ts";
 import { audit, recordedAccounts, staysRecorded } from "./audit.ts";
 import { auditAtBoot } from "./audit_at_boot.ts";
 import { boot } from "./boot/boot.ts";
-import { holder, holders, leftOver } from "./holders.ts";
+import { holder, holders, leftOver, unlisted } from "./holders.ts";
 import { iptables } from "./iptables.ts";
 import { plainVariant } from "./iptables_saved.ts";
 import { recordedTries, refusedSince, type Tally } from "./log.ts";
@@ -48,20 +48,30 @@ const KINDS: readonly Kind<Machine>[] = [
 ];
 
 /** What every lock needs to know, and no lock changes, beside what its kinds ask. */
-function commonQuestions({ answers }: Known, names: readonly string[]): Questions {
-  const listed = parsePasswd(answers.get("passwd")?.stdout ?? "");
-  const others = names.filter((name) => !listed.some((known) => known.name === name));
+function commonQuestions({ answers, files }: Known, names: readonly string[]): Questions {
+  const listed = new Set(parsePasswd(answers.get("passwd")?.stdout ?? "").map(({ name }) => name));
+  const isUnlisted = (name: string) => answers.has("passwd") && !listed.has(name);
+  const others = names.filter(isUnlisted);
+  const owners = parseSubuid(files.get(SUBUID)?.text ?? "").ranges.map(({ owner }) => owner)
+    .filter((owner) => isUnlisted(owner) && !/^\d+$/.test(owner));
   return {
     iptables: ["iptables", "--version"],
     passwd: ["getent", "passwd"],
     // A directory service need not list whom it knows.
-    ...(answers.has("passwd") && others.length > 0
-      ? { named: ["getent", "passwd", "--", ...others] }
-      : {}),
+    ...(others.length > 0 ? { [namedOf(others)]: ["getent", "passwd", "--", ...others] } : {}),
+    // One by one: it answers to other spellings of a name with its own.
+    ...Object.fromEntries(
+      owners.map((owner) => [ownerOf(owner), ["getent", "passwd", "--", owner]]),
+    ),
   };
 }
 
-const FILES = [IPV6, "/etc/subuid", ...SAVED_FILES, ...KINDS.flatMap(({ files = [] }) => files)];
+const namedOf = (names: readonly string[]) => `passwd of ${names.join(" ")}`;
+const ownerOf = (name: string) => `subuid owner ${name}`;
+
+const SUBUID = "/etc/subuid";
+
+const FILES = [IPV6, SUBUID, ...SAVED_FILES, ...KINDS.flatMap(({ files = [] }) => files)];
 
 /** The system of this name. */
 export const linux: System<Machine> = {
@@ -94,8 +104,14 @@ export const linux: System<Machine> = {
     return {
       answers,
       files,
-      passwd: parsePasswd(`${passwd.stdout}\n${answers.get("named")?.stdout ?? ""}`),
-      subuid: parseSubuid(files.get("/etc/subuid")?.text ?? ""),
+      passwd: parsePasswd(
+        [...answers].flatMap(([name, { stdout }]) => /^passwd\b/.test(name) ? [stdout] : [])
+          .join("\n"),
+      ),
+      subuid: parseSubuid(
+        files.get(SUBUID)?.text ?? "",
+        (owner) => parsePasswd(answers.get(ownerOf(owner))?.stdout ?? "")[0]?.uid,
+      ),
       families: familiesOf(files),
     };
   },
@@ -103,6 +119,7 @@ export const linux: System<Machine> = {
   holder,
   holders,
   leftOver,
+  unlisted,
 
   backend(machine) {
     if (plainVariant(machine) !== undefined) return "iptables";
@@ -152,6 +169,11 @@ export const linux: System<Machine> = {
       ...unclearLines(machine.subuid, { name, uid }).map((text) => ({
         is: `subordinate uids of the line ${JSON.stringify(text)}`,
         fault: "no range in decimal numbers",
+        mend,
+      })),
+      ...otherwiseNamed(machine.subuid, { name, uid }).map((range) => ({
+        is: `subordinate uids ${printRange(range)}`,
+        fault: `they are under '${range.owner}', which is '${name}' by another name`,
         mend,
       })),
       ...othersAmong(machine, { name, uid }).map(({ range, whom }) => ({

@@ -9,7 +9,7 @@ import type { Holdings } from "../lock/holder.ts";
 import type { Freed } from "../system.ts";
 import type { Found, Lock, LockOfAccount } from "../lock/piece.ts";
 import { isIn, overlap, printRange, single, type UidRange } from "../lock/uid_range.ts";
-import { type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
+import { otherwiseNamed, type PasswdEntry, subordinateRanges, unclearLines } from "./accounts.ts";
 import { refuseLog } from "./audit.ts";
 import { BOOTED } from "./boot/pieces.ts";
 import type { Machine } from "./machine.ts";
@@ -34,6 +34,12 @@ function* reasonsAgainst(machine: Machine, holdings: Holdings, lock: LockOfAccou
   if (!isThere) {
     yield `${tool} is not installed: install the package ${backend}, or use --backend ${other}`;
   }
+  for (const { owner, first, last } of otherwiseNamed(machine.subuid, lock)) {
+    yield `/etc/subuid has ${
+      printRange({ first, last })
+    } for '${owner}', which is '${name}' by another ` +
+      `name, and at boot nobody may know that: write ${name} there`;
+  }
   // Others may read another range out of it.
   for (const line of unclearLines(machine.subuid, lock)) {
     yield `/etc/subuid has a line for '${name}' that is no range, ` +
@@ -41,6 +47,7 @@ function* reasonsAgainst(machine: Machine, holdings: Holdings, lock: LockOfAccou
   }
   yield* cutOff(machine, lock);
   yield* lockedForOthers(holdings, lock);
+  yield* renamed(machine, holdings, lock);
   // The kernel would ask our routing rule before it finds this machine's own addresses.
   for (const { family, mend } of withoutLoopback(machine)) {
     yield `refusing to lock '${name}', which would cut it off loopback as well: ` +
@@ -71,6 +78,16 @@ function* lockedForOthers(holdings: Holdings, { name, uid, ranges = [] }: LockOf
       yield `${what} of '${name}' ${is} locked already, for '${other}', which had ${it}: ` +
         `disable '${other}' first`;
     }
+  }
+}
+
+/** A name that another account had when it was locked: what is asked for now would be asked of both. */
+function* renamed({ passwd }: Machine, holdings: Holdings, { name, uid }: LockOfAccount) {
+  for (const former of holdings.uidsOf(name).filter((one) => one !== uid)) {
+    const other = passwd.find((one) => one.uid === former && one.name !== name)?.name;
+    if (other === undefined) continue;
+    yield `'${other}' (uid ${former}) is locked under the name '${name}', which it had: ` +
+      `disable '${name}' first, which unlocks '${other}', and then enable both`;
   }
 }
 
@@ -107,8 +124,10 @@ export function refuseToFree(
     const how = isSwapped(machine, holdings, name, other)
       ? "disable both in one call"
       : `disable '${other}' instead`;
+    const both = machine.passwd.some((one) => one.name === other && one.uid === uid);
+    const whose = both ? "has it too" : "had it";
     throw new FishnetError(
-      `uid ${uid} of '${name}' is locked for '${other}', which had it: ${how}`,
+      `uid ${uid} of '${name}' is locked for '${other}', which ${whose}: ${how}`,
     );
   }
   if (!mayHideTable(machine, own)) return;

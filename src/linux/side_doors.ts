@@ -116,6 +116,8 @@ export async function doorWarnings(
     ]),
     ...(may.exitCode === 0
       ? fileWarnings(asked, may.stdout)
+      : may.exitCode === 137
+      ? [couldNotTell(": sudo took too long", SLOW_SUDO)]
       : [couldNotTell(` (exit status ${may.exitCode})`)]),
     ...(socketList.exitCode === 137
       ? [{
@@ -152,10 +154,13 @@ const whatMay = (asked: readonly Locked[]): string[] => [
   ...filePaths(),
 ];
 
-const couldNotTell = (why: string): Warning => ({
+const couldNotTell = (why: string, remedy = "run status again"): Warning => ({
   reason: `what the accounts could do through somebody else could not be read${why}`,
-  remedy: "run status again",
+  remedy,
 });
+
+/** Where this machine's name is in no hosts(5), each sudo waits for the DNS. */
+const SLOW_SUDO = "see whether this machine's name is in /etc/hosts, and run status again";
 
 /** In the order in which request-key(8) reads them. */
 function requestKeyLines(files: Files): string {

@@ -21,7 +21,7 @@ import { verify, type VerifyOptions } from "./verify.ts";
 export async function* verifyAll<M>(
   system: System<M>,
   names: readonly string[],
-  options: Pick<VerifyOptions, "system" | "target" | "proxy">,
+  options: Pick<VerifyOptions, "system" | "target" | "proxy" | "proxyGiven">,
   opening: Promise<Session>,
 ): AsyncGenerator<Verification> {
   const left = new Set(names);

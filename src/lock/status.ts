@@ -48,8 +48,13 @@ export async function readStatus<M>(
 ): Promise<{ report: StatusReport; warnings: Warning[] }> {
   try {
     await using session = await opening;
-    const machine = await system.read(session, names);
-    const sight = sightOf(system, machine);
+    const seen = sightOf(system, await system.read(session, names));
+    const more = names.length > 0 ? [] : system.unlisted?.(seen.machine, seen.holdings) ?? [];
+    const again = { machine: seen.machine, kinds: [] };
+    const sight = more.length === 0
+      ? seen
+      : sightOf(system, await system.read(session, more, {}, again));
+    const { machine } = sight;
     const report = statusIn(sight, names);
     const held = report.accounts.filter(isHeld);
     const exists = ({ name }: AccountStatus) =>

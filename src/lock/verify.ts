@@ -8,7 +8,7 @@
  *
  * @module
  */
-import type { System } from "../account.ts";
+import { PROXY_PORT, type System } from "../account.ts";
 import type { Look, Root } from "../root.ts";
 import { type Attempt, attemptOf, type Family, readRoute, resolve } from "./attempt.ts";
 import type { Holder } from "./holder.ts";
@@ -26,6 +26,8 @@ export interface VerifyOptions {
   readonly system: System;
   readonly target: Endpoint | undefined;
   readonly proxy: URL;
+  /** Whether the user named it: else it is at the first port that the lock leaves. */
+  readonly proxyGiven: boolean;
   /** Services that reach other machines for whoever asks, which a lock with ports shuts. */
   readonly resolvers: readonly Resolver[];
   /** Somebody who is not locked. */
@@ -216,14 +218,20 @@ async function resolvers({ root, resolvers }: VerifyOptions): Promise<Planned[]>
 
 async function loopback(
   account: Verified,
-  { proxy, system, root: { ask } }: VerifyOptions,
+  { proxy: given, proxyGiven, system, root: { ask } }: VerifyOptions,
 ): Promise<Planned[]> {
+  const proxy = new URL(given);
+  const { onlyPorts } = account;
+  const [first] = onlyPorts;
+  if (!proxyGiven && first !== undefined && !onlyPorts.includes(PROXY_PORT)) {
+    proxy.port = `${first}`;
+  }
   const addresses = await resolve(ask, proxy.hostname.replace(/^\[|\]$/g, ""), system);
   const host = [...addresses.values()][0]!;
   const port = Number(proxy.port || 80);
   const path = proxy.pathname + proxy.search;
-  const isLimited = account.onlyPorts.length > 0;
-  const isAllowed = !isLimited || account.onlyPorts.includes(port);
+  const isLimited = onlyPorts.length > 0;
+  const isAllowed = !isLimited || onlyPorts.includes(port);
   const reaching: Planned = {
     what: `loopback: ${proxy.href}${isAllowed ? "" : ", not a port of --only-port"}`,
     asked: { kind: "http", host, port, path },

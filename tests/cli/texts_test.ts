@@ -52,6 +52,11 @@ function statusOf(
   return statusLines(report, { warnings, notCovered, explain }, width);
 }
 
+Deno.test("a note is shown whole: its command is to be copied", () => {
+  const note = `it was renamed: ${"word ".repeat(60)}${REMEDY}`;
+  assert(statusOf([accountWith({ notes: [note] })]).includes(`agent_runner: ${note}`));
+});
+
 Deno.test("status shows one account's pieces: in force, missing, or without effect and why", () => {
   const pieces: PieceStatus[] = [
     { name: "routing rule, IPv4", present: true },

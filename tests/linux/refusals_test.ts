@@ -6,7 +6,7 @@ import { assertRejects } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import { linux } from "../../src/linux/linux.ts";
 import type { Lock, LockOptions } from "../../src/lock/piece.ts";
-import { BARE, type Printed, rootWith, sightWith } from "../support/fake_machine.ts";
+import { BARE, LOCKED, type Printed, rootWith, sightWith } from "../support/fake_machine.ts";
 import { enableSteps } from "../support/inside.ts";
 
 const PASSWD = BARE["getent passwd"];
@@ -54,6 +54,25 @@ const REFUSED: readonly (readonly [why: string, Printed, Partial<LockOptions>, s
       `line for 'agent' that is no range, "${line}": write agent:FIRST`,
     ] as const
   ),
+  [
+    "a range that only a directory service knows to be its own",
+    {
+      ...subuid("AGENT:100000:65536"),
+      "getent passwd -- AGENT": "agent:x:1001:1001::/home/agent:/bin/sh\n",
+    },
+    {},
+    "/etc/subuid has 100000-165535 for 'AGENT', which is 'agent' by another name",
+  ],
+  [
+    "a name that another account had when it was locked",
+    {
+      ...LOCKED,
+      "getent passwd": "root:x:0:0::/:/bin/sh\nagent:x:1002:1002::/:/bin/sh\n" +
+        "renamed:x:1001:1001::/:/bin/sh\n",
+    },
+    { onlyPorts: [3778] },
+    "'renamed' (uid 1001) is locked under the name 'agent', which it had: disable 'agent' first",
+  ],
   [
     "loopback after the lock",
     { "ip -6 rule show": "100:\tfrom all lookup local\n32766:\tfrom all lookup main\n" },

@@ -152,7 +152,9 @@ worldTest("relays on loopback are warned of, unless --only-port shuts them", asy
   );
   const limited = (...onlyPorts: number[]) => lockedAs(agent, { onlyPorts });
   assertEquals(await warnings(world, [await limited(3777)], "may relay"), []);
-  assertEquals((await warnings(world, [await limited(8080)], "may relay")).length, 1);
+  const [own, ...others] = await warnings(world, [await limited(8080)], "may relay");
+  assertEquals(others, []);
+  assertEquals(own!.remedy, "unless it is your proxy, leave port 8080 out of its lock");
 });
 
 worldTest("a port of the proxy on which nobody else listens is warned of", async (world) => {
@@ -552,6 +554,13 @@ Deno.test("what an account keeps from being read is warned of, and is no doubt a
   );
   assert(killed.some((reason) => reason.includes("so many sockets")), killed.join());
   assert(!killed.some((reason) => reason.includes("without ss")), killed.join());
+  const slow = await reasons((words) =>
+    Promise.resolve(words.includes("perl") ? { ...ANSWERED, exitCode: 137 } : ANSWERED)
+  );
+  assert(
+    slow.some((reason) => reason.endsWith("could not be read: sudo took too long")),
+    `${slow}`,
+  );
   const broken = await reasons((words) =>
     Promise.resolve(
       words.includes("perl")

@@ -318,4 +318,15 @@ worldTest("verify of the proxy on loopback", async (world, t) => {
     const other = await verify(world, agent, "--proxy", "http://127.0.0.1:3778/");
     assertEquals([other.code, ...verdicts(other, /^loopback/)], [0, "proven", "proven"]);
   });
+
+  await t.step(
+    "the proxy is at the one port that the lock leaves, unless it is named",
+    async () => {
+      await lockIn(world, [agent], { onlyPorts: [3778] });
+      const { code, tries } = await verify(world, agent);
+      const [proxy] = tries.filter(({ what }) => what.startsWith("loopback"));
+      assertEquals([code, proxy!.what], [0, "loopback: http://127.0.0.1:3778/health"]);
+      assertEquals([proxy!.expected, proxy!.verdict], ["reached", "proven"]);
+    },
+  );
 });

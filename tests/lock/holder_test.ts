@@ -2,9 +2,9 @@
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import { linux } from "../../src/linux/linux.ts";
-import { statusIn } from "../../src/lock/status.ts";
+import { sightOf, statusIn } from "../../src/lock/status.ts";
 import { systemAccounts } from "../../src/lock/report.ts";
-import { LOCKED, type Printed, sightWith } from "../support/fake_machine.ts";
+import { LOCKED, type Printed, rootWith, sightWith } from "../support/fake_machine.ts";
 import { disableSteps, enableSteps } from "../support/inside.ts";
 
 const RANGE = "200000-265535";
@@ -89,6 +89,30 @@ Deno.test("nobody is an account of the system's own", () => {
     { ...account, name: "nobody", uid: 65534 },
   ], linux.firstOrdinaryUid);
   assertEquals(warned.map(({ account }) => account), ["nobody"]);
+});
+
+Deno.test("an account that a directory service knows and does not list is no deleted one", async () => {
+  const alone: Printed = {
+    "getent passwd": "root:x:0:0::/root:/bin/sh\n",
+    "getent passwd -- agent": "agent:x:1001:1001::/home/agent:/bin/sh\n",
+    "getent passwd -- 1001": "agent:x:1001:1001::/home/agent:/bin/sh\n",
+  };
+  const accounts = async (printed: Printed) => {
+    const seen = await sightWith(printed);
+    const names = linux.unlisted!(seen.machine, seen.holdings);
+    const again = { machine: seen.machine, kinds: [] };
+    const machine = await linux.read(rootWith(printed), names, {}, again);
+    return statusIn(sightOf(linux, machine), []).accounts;
+  };
+  const [locked, ...others] = await accounts({ ...alone, ...LOCKED });
+  assertEquals(others, []);
+  assertEquals([locked!.name, locked!.state], ["agent", "locked"]);
+  assertEquals(locked!.notes!.filter((note) => note.includes("no longer exists")), []);
+  const rules = LOCKED["ip -4 rule show"];
+  const [half] = await accounts({ ...alone, "ip -4 rule show": rules });
+  assertEquals([half!.name, half!.uid, half!.state], ["agent", 1001, "partial"]);
+  const [gone] = await accounts({ ...LOCKED, "getent passwd": alone["getent passwd"]! });
+  assertEquals(gone!.notes!.filter((note) => note.includes("no longer exists")).length, 1);
 });
 
 Deno.test("a deleted account of which a part is left is not locked", async () => {

@@ -144,13 +144,15 @@ export function relayWarnings(
   return [...byPort].flatMap(([which, [socket]]) => {
     const { protocol, localPort: port } = socket!;
     if (RELAYS[port] === undefined) return [];
-    return warningOf(
-      accounts.filter(({ onlyPorts }) =>
-        onlyPorts.length === 0 || (protocol === "tcp" && onlyPorts.includes(port))
-      ),
-      `${which} on this machine may relay: ${RELAYS[port]}`,
-      `${ONLY_PORT} alone`,
+    const reason = `${which} on this machine may relay: ${RELAYS[port]}`;
+    const isOpen = ({ onlyPorts }: Pick<Locked, "onlyPorts">) => onlyPorts.length === 0;
+    const allowed = accounts.filter(({ onlyPorts }) =>
+      protocol === "tcp" && onlyPorts.includes(port)
     );
+    return [
+      ...warningOf(accounts.filter(isOpen), reason, `${ONLY_PORT} alone`),
+      ...warningOf(allowed, reason, `unless it is your proxy, leave port ${port} out of its lock`),
+    ];
   });
 }
 
