@@ -8,7 +8,6 @@ import { FishnetError } from "../errors.ts";
 import type { SignalTrap } from "../signals.ts";
 import { unreadable } from "../root.ts";
 import type { Session, StepResult } from "../sudo.ts";
-import type { There } from "./holder.ts";
 import type { Found, Step } from "./piece.ts";
 import { printRange } from "./uid_range.ts";
 
@@ -28,13 +27,13 @@ export interface Watcher {
 const LONG = 2000;
 
 /** What a run works on. */
-export interface Run<M> {
+export interface Run {
   readonly session: Session;
   readonly signals: SignalTrap;
   /** What was there before the first command. */
-  readonly before: readonly There<M>[];
+  readonly before: readonly Found[];
   /** Reads the machine again. */
-  readonly look: () => Promise<readonly There<M>[]>;
+  readonly look: () => Promise<readonly Found[]>;
 }
 
 /**
@@ -42,9 +41,9 @@ export interface Run<M> {
  *
  * @throws {FishnetError} that names the command that failed, and what is left, if anything is.
  */
-export async function carryOut<M>(
+export async function carryOut(
   steps: readonly Step[],
-  run: Run<M>,
+  run: Run,
   watcher: Pick<Watcher, "onStep" | "onLong">,
 ): Promise<void> {
   for (const [i, step] of steps.entries()) {
@@ -65,8 +64,8 @@ export async function carryOut<M>(
 }
 
 /** Undoes all, and makes the error that tells what happened and what is left. */
-export async function rolledBack<M>(
-  { session, before, look }: Run<M>,
+export async function rolledBack(
+  { session, before, look }: Run,
   failure: string,
 ): Promise<FishnetError> {
   const stuck = await session.takeBack();
@@ -89,10 +88,10 @@ export const NOTHING_CHANGED = "nothing was changed";
  * A command that failed may have done its work all the same. Where its undo could do harm then, the
  * machine is asked whether there is one more of what it makes, or one less.
  */
-async function noteWhatWasDone<M>(
+async function noteWhatWasDone(
   { counts }: Step,
   { undoOfFailed }: StepResult,
-  { session, before, look }: Run<M>,
+  { session, before, look }: Run,
   done: readonly Step[],
 ): Promise<void> {
   if (undoOfFailed === "") return;
@@ -103,7 +102,7 @@ async function noteWhatWasDone<M>(
     const others = count(done.flatMap((step) => step.counts ?? []));
     // Where nobody knows, what is left is told, and nothing is taken away that may be another's.
     const after = await look().catch((error) => void unreadable(error));
-    if (after === undefined || Math.abs(count(all(after)) - count(all(before))) === others) return;
+    if (after === undefined || Math.abs(count(after) - count(before)) === others) return;
   }
   await session.noteChange(undoOfFailed);
 }
@@ -119,14 +118,11 @@ function failureOf({ line }: Step, { exitCode, stdout, stderr, failed }: StepRes
 const keyOf = ({ is, uids }: Pick<Found, "is" | "uids">) =>
   `${is} ${uids === undefined ? "" : printRange(uids)}`;
 
-/** All pieces that are there. */
-const all = <M>(there: readonly There<M>[]) => there.flatMap(({ found }) => found);
-
 /** What is there and was not, and what was there and is not. */
-function differenceOf<M>(before: readonly There<M>[], after: readonly There<M>[]): string[] {
+function differenceOf(before: readonly Found[], after: readonly Found[]): string[] {
   const nameOf = (piece: Found) =>
     `${keyOf(piece)}${piece.fault === undefined ? "" : ` (${piece.fault})`}`;
-  const [old, now] = [Map.groupBy(all(before), nameOf), Map.groupBy(all(after), nameOf)];
+  const [old, now] = [Map.groupBy(before, nameOf), Map.groupBy(after, nameOf)];
   const more = (ones: typeof old, others: typeof old) =>
     [...ones.keys()].filter((name) => ones.get(name)!.length > (others.get(name)?.length ?? 0));
   return [

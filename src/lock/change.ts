@@ -78,7 +78,7 @@ export async function makeChange<M>(
     : stepsToDisable(there, machine, gone);
   goOn();
   watcher.onPlan(steps);
-  const run = { session, signals, before: there, look: async () => (await read()).there };
+  const run = { session, signals, before: sight.found, look: async () => (await read()).found };
   await carryOut(steps, run, watcher);
   const kinds = there.filter(({ kind, found }) =>
     found.length > 0 || locks.some((lock) => kind.wanted(lock, machine).length > 0)

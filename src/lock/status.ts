@@ -19,6 +19,8 @@ export interface Sight<M> {
   readonly system: System<M>;
   readonly machine: M;
   readonly there: readonly There<M>[];
+  /** All that is there, of every kind. */
+  readonly found: readonly Found[];
   readonly holdings: Holdings;
 }
 
@@ -32,7 +34,8 @@ export function sightOf<M>(system: System<M>, machine: M): Sight<M> {
     kind,
     found: found.filter(({ weak, uids }) => !weak || strong.covers(uids!)),
   }));
-  return { system, machine, there, holdings: new Holdings(there.flatMap(({ found }) => found)) };
+  const found = there.flatMap(({ found }) => found);
+  return { system, machine, there, found, holdings: new Holdings(found) };
 }
 
 /**
@@ -79,7 +82,7 @@ export async function readStatus<M>(
 /** What the machine's rules tell of it, for none of deleted accounts too; it throws the same. */
 export function statusIn<M>(sight: Sight<M>, names: readonly string[]): StatusReport {
   const { system, machine, holdings } = sight;
-  const inForce = new InForce(sight.there.flatMap(({ found }) => found));
+  const inForce = new InForce(sight.found);
   const judged = (holder: Holder) => judge(holder, sight, inForce);
   const accounts = names.length > 0 ? names.map((name) => judged(holderOf(sight, name))) : [
     ...system.holders(machine, holdings).map(judged).filter(({ state }) => state !== "unlocked"),
