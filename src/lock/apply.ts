@@ -17,7 +17,6 @@ export interface Watcher {
   onWaiting(): void;
   /** Called once, when the plan is known and before its first command. */
   onPlan(steps: readonly Step[]): void;
-  /** Called before each command. */
   onStep(step: Step): void;
   /** Called when a command has taken {@link LONG} milliseconds, and goes on. */
   onLong(step: Step): void;

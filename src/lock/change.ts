@@ -48,9 +48,8 @@ export async function makeChange<M>(
   await using session = await opening;
   await session.lockOutOtherRuns(watcher.onWaiting, signals.stopped);
   const goOn = () => {
-    if (signals.caught !== undefined) {
-      throw new FishnetError(`${signals.caught}\n${NOTHING_CHANGED}`);
-    }
+    if (signals.caught === undefined) return;
+    throw new FishnetError(`${signals.caught}\n${NOTHING_CHANGED}`);
   };
   goOn();
   const { kind, accounts: names } = change;

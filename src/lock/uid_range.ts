@@ -30,11 +30,9 @@ export function printRange({ first, last }: UidRange): string {
 
 /** Reads `1001` or `231072-296607`; undefined for anything else. */
 export function parseRange(text: string): UidRange | undefined {
-  const match = /^(\d{1,10})(?:-(\d{1,10}))?$/.exec(text);
-  if (match === null) return undefined;
-  const first = Number(match[1]);
-  const last = Number(match[2] ?? match[1]);
-  return first <= last ? { first, last } : undefined;
+  const [, from, to = from] = /^(\d{1,10})(?:-(\d{1,10}))?$/.exec(text) ?? [];
+  const [first, last] = [Number(from), Number(to)];
+  return first <= last ? { first, last } : undefined; // NaN, of no match, is not
 }
 
 /** Whether the two have a uid in common. */
