@@ -62,10 +62,7 @@ export function printError(message: string): void {
 }
 
 /** What an administrator should know, the most urgent first, and where the rest is said. */
-export function printWarnings(
-  warnings: readonly Warning[],
-  notCovered: readonly string[],
-): void {
+export function printWarnings(warnings: readonly Warning[], notCovered: readonly string[]): void {
   print(Deno.stderr, (width) => {
     const texts = warningTexts(warnings).map((text) => `${yellow("[fishnet] warning:")} ${text}`);
     return texts.flatMap((text) => wrap(text, width, INDENT));
