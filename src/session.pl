@@ -130,9 +130,9 @@ sub commit {
   answer(0);
 }
 
-# lock SECONDS: keeps other runs out until this one commits, or ends; 1 where another does that still
-# after so many seconds. Only root can open the file, so nobody else can hold
-# it; neither is ever made, since an empty sudoers file would take sudo from everybody.
+# lock SECONDS: keeps other runs out until this one commits, or ends; answers 1 where another one still
+# does so after that time. Only root can open the file, so nobody else can hold it; neither is ever
+# made, since an empty sudoers file would take sudo from everybody.
 sub lock_out {
   my ($seconds) = @_;
   my $file = -e '/etc/sudoers' ? '/etc/sudoers' : '/root';

@@ -73,7 +73,10 @@ export interface System<M> {
   readonly resolvers?: readonly Resolver[];
   /** A sentence on what was recorded of each account of which anything is. */
   recorded?(ask: Ask, machine: M, names: readonly string[]): Promise<ReadonlyMap<string, string>>;
-  /** How many of root's tries as it were recorded since (ms since 1970); undefined: none can be. */
+  /**
+   * How many of root's own tries as the account were recorded since a time, in milliseconds since
+   * 1970; undefined where nothing is recorded.
+   */
   recordedTries?(ask: Ask, machine: M, name: string, from: number): Promise<number | undefined>;
   /** The uids below this are the system's own (login.defs(5), dscl(1)). */
   readonly firstOrdinaryUid: number;

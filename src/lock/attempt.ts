@@ -37,7 +37,7 @@ export interface Attempt {
 }
 
 /** The calls that send: only their words are a refusal. */
-const SENDING: readonly unknown[] = ["connect", "send"];
+const SENDING = ["connect", "send"];
 
 /**
  * The words of a refusal. Linux answers so where a rule rejects or prohibits. On macOS pf answers a
@@ -54,7 +54,7 @@ const REFUSALS: Readonly<Record<System, readonly string[]>> = {
  * Whether a connection was refused or reset before it stood, or ICMP refused a datagram. One that is
  * reset later was let through, and whoever listens there may do that.
  */
-export function isReset({ call, word }: Attempt): boolean {
+export function isReset({ call = "", word }: Attempt): boolean {
   return SENDING.includes(call) && (word === "ECONNREFUSED" || word === "ECONNRESET");
 }
 

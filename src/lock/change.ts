@@ -110,7 +110,7 @@ export async function makeChange<M>(
   };
 }
 
-/** Nobody locks himself out by accident: who has sudo, or a session from outside. */
+/** Nobody locks himself out by accident: what was not named has no sudo or session from outside. */
 async function refuseOwn(name: string, ask: Ask): Promise<void> {
   const [rights, who] = await Promise.all([ask(["sudo", "-n", "-l", "-U", name]), ask(["who"])]);
   // NAME LINE TIME (HOST): a display of this machine begins with a colon (who(1)).

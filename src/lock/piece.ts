@@ -91,7 +91,10 @@ export interface Step {
     readonly text: string;
     readonly undo: string;
   };
-  /** Where its undo could do harm if it failed: how many of this there are tells what it did. */
+  /**
+   * A command that failed may have done its work all the same. Undefined where its undo does no harm
+   * then either; else how many of this thing there are tells.
+   */
   readonly counts?: Pick<Found, "is" | "uids">;
 }
 
@@ -109,7 +112,7 @@ export interface Known {
   readonly asked: Asked;
 }
 
-/** All that is known of one kind of piece. Of `M`, a machine, a dry-run has read nothing. */
+/** All that is known of one kind of piece; `M` is what was read of a machine: a dry-run has none. */
 export interface Kind<M> {
   /** What goes last when a lock is taken away: what would put it in force again. */
   readonly goesLast?: true;

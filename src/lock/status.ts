@@ -79,7 +79,11 @@ export async function readStatus<M>(
   }
 }
 
-/** What the machine's rules tell of it, for none of deleted accounts too; it throws the same. */
+/**
+ * What is in force of it on a machine that was read; for none, of deleted accounts as well.
+ *
+ * @throws {FishnetError} for an account that neither exists nor has anything of a lock.
+ */
 export function statusIn<M>(sight: Sight<M>, names: readonly string[]): StatusReport {
   const { system, machine, holdings } = sight;
   const inForce = new InForce(sight.found);

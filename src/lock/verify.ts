@@ -189,7 +189,11 @@ async function outside(
   });
 }
 
-/** What is not tried without a target; half a lock (`isHalf`) may be the packet filter's. */
+/**
+ * What is not tried without a target: a packet of an account that the kernel would not hold back.
+ *
+ * @param isHalf whether there is a part of a lock: the packet filter may still hold it
+ */
 function notSent(who: Person, route: Attempt | undefined, isHalf = false): Attempt {
   if (route?.outcome !== "reached") {
     return notTried(who, "not sent: give --target HOST:PORT to try it for real");
