@@ -36,9 +36,6 @@ export function parsePasswd(text: string): PasswdEntry[] {
   return [...Map.groupBy(entries, ({ name }) => name).values()].map(([first]) => first!);
 }
 
-/** The highest: the one above it stands for none (chown(2)). */
-const LAST_UID = 2 ** 32 - 2;
-
 /**
  * Reads /etc/subuid.
  *
@@ -54,7 +51,8 @@ export function parseSubuid(
     const match = /^([^:]+):(0|[1-9]\d{0,9}):([1-9]\d{0,9})$/.exec(line);
     const first = Number(match?.[2]);
     const last = first + Number(match?.[3]) - 1;
-    if (match === null || last > LAST_UID) unclear.push(line);
+    // The uid above the highest stands for none (chown(2)).
+    if (match === null || last > 2 ** 32 - 2) unclear.push(line);
     else {
       const [, owner] = match as unknown as [string, string];
       const uid = uidOf(owner);

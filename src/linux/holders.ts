@@ -6,16 +6,35 @@
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Found } from "../lock/piece.ts";
 import { isOf, overlap, single, UidSet } from "../lock/uid_range.ts";
-import { type PasswdEntry, subordinateRanges } from "./accounts.ts";
+import { subordinateRanges } from "./accounts.ts";
 import type { Machine } from "./machine.ts";
 
 /** The account of that name; undefined where neither the machine nor a piece knows it. */
-export function holder(machine: Machine, holdings: Holdings, name: string): Holder | undefined {
-  const entry = machine.passwd.find((known) => known.name === name);
-  if (entry !== undefined) return existing(entry, machine, holdings);
-  const uid = holdings.uidsOf(name).at(-1);
-  if (uid === undefined) return undefined;
-  return { name, uid, ranges: [], exists: false, names: [name], formerUids: [] };
+export function holder(
+  { passwd, subuid }: Machine,
+  holdings: Holdings,
+  name: string,
+): Holder | undefined {
+  const entry = passwd.find((known) => known.name === name);
+  if (entry === undefined) {
+    const uid = holdings.uidsOf(name).at(-1);
+    return uid === undefined
+      ? undefined
+      : { name, uid, ranges: [], exists: false, names: [name], formerUids: [] };
+  }
+  const { uid } = entry;
+  const ranges = subordinateRanges(subuid, entry).map(({ first, last }) => ({ first, last }));
+  const has = [single(uid), ...ranges];
+  const shared = [
+    ...passwd.flatMap((other) => other.name === name ? [] : [single(other.uid)]),
+    ...subuid.ranges.filter(({ owner }) => owner !== name && owner !== `${uid}`),
+  ].filter((range) => has.some((one) => overlap(one, range)));
+  const formerUids = holdings.uidsOf(name).filter((former) =>
+    !isOf({ uid, ranges }, former) && holdings.namesOf(former).length === 1
+  );
+  // A name that somebody has is his, whatever uid was his before.
+  const free = holdings.namesOf(uid).filter((other) => !passwd.some((one) => one.name === other));
+  return { name, uid, ranges, shared, exists: true, names: [name, ...free], formerUids };
 }
 
 /** Every account that anything of a lock is there for. */
@@ -72,29 +91,4 @@ export function unlisted(machine: Machine, holdings: Holdings): string[] {
   const alone = leftOver(machine, holdings).map(({ uids }) => uids!)
     .filter(({ first, last }) => first === last);
   return [...gone, ...new Set(alone.map(({ first }) => `${first}`))];
-}
-
-function existing(entry: PasswdEntry, machine: Machine, holdings: Holdings): Holder {
-  const { name, uid } = entry;
-  const ranges = subordinateRanges(machine.subuid, entry)
-    .map(({ first, last }) => ({ first, last }));
-  const has = [single(uid), ...ranges];
-  const shared = [
-    ...machine.passwd.flatMap((other) => other.name === name ? [] : [single(other.uid)]),
-    ...machine.subuid.ranges.filter(({ owner }) => owner !== name && owner !== `${uid}`),
-  ].filter((range) => has.some((one) => overlap(one, range)));
-  const others = holdings.namesOf(uid).filter((other) => other !== name);
-  const formerUids = holdings.uidsOf(name).filter((former) =>
-    !isOf({ uid, ranges }, former) && holdings.namesOf(former).length === 1
-  );
-  return {
-    name,
-    uid,
-    ranges,
-    shared,
-    exists: true,
-    // A name that somebody has is his, whatever uid was his before.
-    names: [name, ...others.filter((other) => !machine.passwd.some((one) => one.name === other))],
-    formerUids,
-  };
 }

@@ -11,7 +11,7 @@ import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { allUids, ownerWord, ownUids } from "./accounts.ts";
 import {
   chainPiece,
-  chainsFound,
+  chainsIn,
   isChain,
   leadsTo,
   makeChain,
@@ -38,7 +38,6 @@ import { type Rule, Shadows } from "./iptables_rules.ts";
 import {
   commandOf,
   LEGACY_TABLES,
-  Positions,
   savedQuestions,
   type SavedRules,
   savedRules,
@@ -54,13 +53,8 @@ interface RulePiece extends Piece {
   readonly words: string;
 }
 
-/** The base chains that rules of ours stand in. */
-const PLACES = [
-  ["filter", "OUTPUT"],
-  ["mangle", "INPUT"],
-  ["mangle", "OUTPUT"],
-  ["mangle", "POSTROUTING"],
-] as const;
+/** The base chains that rules of ours stand in, by table. */
+const PLACES = { filter: ["OUTPUT"], mangle: ["INPUT", "OUTPUT", "POSTROUTING"] };
 
 /** The rules of the iptables backend, and the chains of our own that they lead to. */
 export const iptables: Kind<Machine> = {
@@ -86,11 +80,11 @@ export const iptables: Kind<Machine> = {
   },
 
   found(machine) {
-    const all = chainsFound(machine);
+    const all = savedRules(machine).flatMap(chainsIn);
     return savedRules(machine).flatMap((saved) => {
       const { rules, family, variant, command } = saved;
       const shadows = new Shadows(rules, variant);
-      const chains = all.filter((chain) => chain.family === family && chain.command === command);
+      const chains = chainsIn(saved);
       const faultOf = (own: OwnChain) => {
         const { is, fault } = chains.find((there) => there.own === own) ?? {};
         // What leads to a chain that is mended in its place is sound then.
@@ -99,7 +93,8 @@ export const iptables: Kind<Machine> = {
       };
       return [
         ...chains,
-        ...PLACES.flatMap(([table, name]) => shadows.withShadows(table, name))
+        ...Object.entries(PLACES)
+          .flatMap(([table, names]) => names.flatMap((name) => shadows.withShadows(table, name)))
           // A chain of somebody's may have a target's name.
           .filter(({ rule: { table, target } }) =>
             target === CHAIN || !saved.chains.has(`${table} ${target}`)
@@ -118,8 +113,9 @@ export const iptables: Kind<Machine> = {
   },
 
   unmake(pieces, machine, made = []) {
-    const chains = machine && new Positions(machine);
-    for (const piece of made) if (!isChain(piece)) chains?.putFirst(piece as RulePiece);
+    const chains = machine && standing(machine);
+    const own = made.filter((piece) => !isChain(piece)) as RulePiece[];
+    for (const { command, layer } of own) chains?.get(placeOf(command, layer))?.unshift("");
     const changeOf = (piece: Piece) =>
       isChain(piece) ? unmakeChain(piece) : remove(piece as RulePiece, chains);
     // Nothing leads to a chain any more before it goes.
@@ -152,26 +148,19 @@ function stepsByName(pieces: readonly Piece[], changeOf: (piece: Piece) => Chang
   });
 }
 
-const nameOf = (family: Family, layer: Layer, ports: readonly number[]) =>
-  `IPv${family}: ${layer.is}${layer === LOOPBACK_TCP ? ` ${ports.join(", ")}` : ""}`;
+/** What a wanted rule and one that is there have in common. */
+const ruleOf = (layer: Layer, family: Family, command: string, ports: readonly number[]) => ({
+  is: `IPv${family}: ${layer.is}${layer === LOOPBACK_TCP ? ` ${ports.join(", ")}` : ""}`,
+  ...(layer.beside && { serves: leadsTo(layer.beside) }),
+  ...{ layer, family, command },
+});
 
-/** What there is of a layer beside a chain serves the rules that lead there. */
-const servesOf = ({ beside }: Layer): Pick<Piece, "serves"> =>
-  beside === undefined ? {} : { serves: leadsTo(beside) };
-
-function rulePiece(lock: Lock, layer: Layer, family: Family, uids?: Uids): RulePiece {
-  const { name, onlyPorts } = lock;
-  return {
-    is: nameOf(family, layer, onlyPorts),
-    why: `IPv${family}: ${layer.why}`,
-    ...(uids && { uids, owner: name }),
-    ...servesOf(layer),
-    layer,
-    family,
-    command: commandOf(family),
-    words: wordsOf(layer, ownerWord(uids, name), name, onlyPorts),
-  };
-}
+const rulePiece = (lock: Lock, layer: Layer, family: Family, uids?: Uids): RulePiece => ({
+  ...ruleOf(layer, family, commandOf(family), lock.onlyPorts),
+  why: `IPv${family}: ${layer.why}`,
+  ...(uids && { uids, owner: lock.name }),
+  words: wordsOf(layer, ownerWord(uids, lock.name), lock.name, lock.onlyPorts),
+});
 
 /** Puts a rule on top of its chain, or where it stood. */
 function insert({ is, why, uids, command, layer, words }: RulePiece, position = 1): Change {
@@ -187,9 +176,31 @@ function insert({ is, why, uids, command, layer, words }: RulePiece, position = 
 }
 
 /** Takes a rule away; the undo puts it back where it stood. */
-function remove(piece: RulePiece, chains: Positions | undefined): Change {
-  const { there, back, ...rest } = insert(piece, chains?.take(piece));
+function remove(piece: RulePiece, chains: Chains | undefined): Change {
+  const { there, back, ...rest } = insert(piece, chains && take(piece, chains));
   return { ...rest, there: back, back: there, why: `remove it: ${piece.is}` };
+}
+
+/** The words of each chain's rules, as they stand while one after another is taken away. */
+type Chains = ReadonlyMap<string, string[]>;
+
+const placeOf = (command: string, { table, chain }: Pick<Rule, "table" | "chain">) =>
+  `${command} ${table} ${chain}`;
+
+function standing(machine: Machine): Chains {
+  const chains = new Map<string, string[]>();
+  for (const { rules, command } of savedRules(machine)) {
+    for (const rule of rules) chains.getOrInsert(placeOf(command, rule), []).push(rule.words);
+  }
+  return chains;
+}
+
+/** The position, from 1, of the first such rule, which is gone from now on: `-D` takes that. */
+function take({ command, layer, words }: RulePiece, chains: Chains): number {
+  const chain = chains.get(placeOf(command, layer)) ?? [];
+  const index = Math.max(0, chain.indexOf(words));
+  chain.splice(index, 1);
+  return index + 1;
 }
 
 function foundRule(
@@ -208,20 +219,16 @@ function foundRule(
   const isOurs = isMarked ??
     (layer !== DROP && !(layer === REFUSE && rule.target === "DROP"));
   return [{
-    is: nameOf(family, layer, otherThanPorts),
+    ...ruleOf(layer, family, command, otherThanPorts),
     why: layer.why,
     ...(uids && { uids }),
     ...(isMarked ? { owner: comment!.slice(MARK.length) } : {}),
     ...(fault === undefined ? {} : { fault }),
     ...(isOurs ? {} : { foreign: true }),
-    ...servesOf(layer),
     says: {
       backend: "iptables",
       ...(layer === LOOPBACK_TCP ? { onlyPorts: otherThanPorts } : {}),
     },
-    layer,
-    family,
-    command,
     words: rule.words,
   }];
 }

@@ -7,7 +7,7 @@ import { FishnetError } from "../errors.ts";
 import type { Found, Piece } from "../lock/piece.ts";
 import type { Change } from "./iptables_changes.ts";
 import { CHAIN, type Layer, layerOf, OWN_CHAINS, type OwnChain } from "./iptables_layers.ts";
-import { commandOf, savedRules } from "./iptables_saved.ts";
+import { commandOf, type SavedRules, savedRules } from "./iptables_saved.ts";
 import type { Family, Machine } from "./machine.ts";
 
 /** A chain as a piece. */
@@ -68,25 +68,24 @@ export function unmakeChain(chain: ChainPiece): Change {
 
 /** What is there of a chain, in its variant: one in the other variant is none for rules of this one. */
 export const thereOf = ({ is, command }: ChainPiece, machine: Machine): ChainPiece | undefined =>
-  chainsFound(machine).find((there) => there.is === is && there.command === command);
+  savedRules(machine).flatMap(chainsIn)
+    .find((there) => there.is === is && there.command === command);
 
 /** The chains that are there. */
-export const chainsFound = (machine: Machine): ChainPiece[] =>
-  savedRules(machine).flatMap(({ rules, chains, family, command }) =>
-    OWN_CHAINS.filter(({ table }) => chains.has(`${table} ${CHAIN}`)).map((own) => {
-      const inTable = rules.filter(({ table }) => table === own.table);
-      const there = inTable.filter(({ chain }) => chain === CHAIN).map(({ text }) => text);
-      const ours = own.rules(family);
-      const leading = inTable.filter(({ target, goto }) => target === CHAIN || goto === CHAIN);
-      // What only has the same name: others lead to it, or it holds what is not ours for nobody of ours.
-      const isForeign = leading.some((rule) => layerOf(rule) === undefined) ||
-        leading.length === 0 && there.some((text) => !ours.includes(text));
-      return {
-        ...chainPiece(own, family),
-        command,
-        rules: there,
-        ...(there.join("\n") === ours.join("\n") ? {} : { fault: `${own.is} was changed` }),
-        ...(isForeign ? { foreign: true } : {}),
-      };
-    })
-  );
+export const chainsIn = ({ rules, chains, family, command }: SavedRules): ChainPiece[] =>
+  OWN_CHAINS.filter(({ table }) => chains.has(`${table} ${CHAIN}`)).map((own) => {
+    const inTable = rules.filter(({ table }) => table === own.table);
+    const there = inTable.filter(({ chain }) => chain === CHAIN).map(({ text }) => text);
+    const ours = own.rules(family);
+    const leading = inTable.filter(({ target, goto }) => target === CHAIN || goto === CHAIN);
+    // What only has the same name: others lead to it, or it holds what is not ours for nobody of ours.
+    const isForeign = leading.some((rule) => layerOf(rule) === undefined) ||
+      leading.length === 0 && there.some((text) => !ours.includes(text));
+    return {
+      ...chainPiece(own, family),
+      command,
+      rules: there,
+      ...(there.join("\n") === ours.join("\n") ? {} : { fault: `${own.is} was changed` }),
+      ...(isForeign ? { foreign: true } : {}),
+    };
+  });

@@ -98,12 +98,15 @@ export interface Layer {
   readonly beside?: OwnChain;
 }
 
+/** Where most of them stand. */
+const POSTROUTING = { table: "mangle", chain: "POSTROUTING" } as const;
+const OUTPUT = { table: "filter", chain: "OUTPUT" } as const;
+
 /** Sees what OUTPUT cannot. */
 export const DROP: Layer = {
   is: "DROP in mangle POSTROUTING",
   why: "drop what leaves by a real device, also after another program's DNAT",
-  table: "mangle",
-  chain: "POSTROUTING",
+  ...POSTROUTING,
   words: `-m owner --uid-owner UID ! -o lo -m comment --comment ${MARK}NAME -j DROP`,
 };
 
@@ -118,15 +121,6 @@ const jump = (family: Family, chain: string, device: string): Layer => ({
   own: SHUT,
 });
 
-/** What every lock has, for all its uids. */
-const BASE = [
-  DROP,
-  // Where the DROP is already: the packets of others pass no hook more.
-  jump(4, "POSTROUTING", "-o lo "),
-  // Before any REJECT, which would be an answer: of SCTP, what leaves by a real device gets there, too.
-  jump(6, "OUTPUT", ""),
-];
-
 /**
  * Any account can have the kernel send what has no owner any more, or never had one, to an address of
  * this machine by a real device: it binds one end of a loopback connection to it (SO_BINDTODEVICE), and
@@ -137,8 +131,7 @@ const ownerless = (family: Family, except: string): Layer => ({
   is: "DROP of ownerless packets to this machine in mangle POSTROUTING",
   why: "drop what is for this machine, has no owner, and leaves by a real device: an account may " +
     "have had the kernel send it",
-  table: "mangle",
-  chain: "POSTROUTING",
+  ...POSTROUTING,
   words: `${except}! -o lo -m owner ! --uid-owner 0-65535 -m addrtype --dst-type LOCAL -j DROP`,
   family,
 });
@@ -153,8 +146,7 @@ export const SHARED: readonly Layer[] = [
     is: "DROP of ownerless packets from elsewhere in mangle POSTROUTING",
     why: "drop what is on loopback, has no owner, and comes from an address that was this " +
       "machine's: the kernel's answer would leave",
-    table: "mangle",
-    chain: "POSTROUTING",
+    ...POSTROUTING,
     words: "-o lo -m owner ! --uid-owner 0-65535 -m addrtype ! --src-type LOCAL -j DROP",
     family: 6,
   },
@@ -166,8 +158,7 @@ export const SHARED: readonly Layer[] = [
     why:
       "drop the kernel's report that parts of a datagram did not come: it holds the first, and " +
       "its sender may have been this machine",
-    table: "mangle",
-    chain: "POSTROUTING",
+    ...POSTROUTING,
     words: "! -o lo -p ipv6-icmp -m icmp6 --icmpv6-type 3/1 -m addrtype --src-type LOCAL -j DROP",
     family: 6,
   },
@@ -190,19 +181,8 @@ export const SHARED: readonly Layer[] = [
 export const LOOPBACK_TCP: Layer = {
   is: "loopback limited to TCP",
   why: "on loopback, refuse TCP to any other port",
-  table: "filter",
-  chain: "OUTPUT",
+  ...OUTPUT,
   words: `-o lo -p tcp -m owner --uid-owner UID -m multiport ! --dports PORTS -j ${CHAIN}`,
-  own: LIMIT,
-};
-
-/** `--only-port`: all else. */
-const LOOPBACK_OTHER: Layer = {
-  is: "loopback shut for all but TCP",
-  why: "on loopback, refuse what is not TCP (a DNS stub, say)",
-  table: "filter",
-  chain: "OUTPUT",
-  words: `-o lo ! -p tcp -m owner --uid-owner UID -j ${CHAIN}`,
   own: LIMIT,
 };
 
@@ -210,13 +190,26 @@ const LOOPBACK_OTHER: Layer = {
 export const REFUSE: Layer = {
   is: "REJECT in OUTPUT",
   why: "first in its chain: everything but loopback is refused, and the program is told at once",
-  table: "filter",
-  chain: "OUTPUT",
+  ...OUTPUT,
   words: "-m owner --uid-owner UID ! -o lo -j REJECT",
 };
 
 /** What each of a lock's uids has. */
-export const FOR_UIDS = [...BASE, LOOPBACK_TCP, LOOPBACK_OTHER];
+export const FOR_UIDS: readonly Layer[] = [
+  DROP,
+  // Where the DROP is already: the packets of others pass no hook more.
+  jump(4, "POSTROUTING", "-o lo "),
+  // Before any REJECT, which would be an answer: of SCTP, what leaves by a real device gets there, too.
+  jump(6, "OUTPUT", ""),
+  LOOPBACK_TCP,
+  {
+    is: "loopback shut for all but TCP",
+    why: "on loopback, refuse what is not TCP (a DNS stub, say)",
+    ...OUTPUT,
+    words: `-o lo ! -p tcp -m owner --uid-owner UID -j ${CHAIN}`,
+    own: LIMIT,
+  },
+];
 
 /** A layer's words for a lock. */
 export function wordsOf(layer: Layer, uid: string, name: string, ports: readonly number[]): string {

@@ -102,38 +102,3 @@ export function plainVariant({ answers }: Pick<Machine, "answers">): Variant | u
   const { exitCode, stdout } = answers.get("iptables") ?? { exitCode: 127, stdout: "" };
   return exitCode !== 0 ? undefined : stdout.includes("nf_tables") ? "nft" : "legacy";
 }
-
-/** Where each rule stands, while one after another is taken away. */
-export class Positions {
-  /** The words of each chain's rules. */
-  readonly #chains: ReadonlyMap<string, string[]>;
-
-  constructor(machine: Machine) {
-    this.#chains = new Map(
-      savedRules(machine).flatMap(({ rules, command }) =>
-        [...Map.groupBy(rules, (layer) => keyOf({ command, layer }))]
-          .map(([key, chain]) => [key, chain.map(({ words }) => words)] as const)
-      ),
-    );
-  }
-
-  /** A rule is put on top of its chain. */
-  putFirst(rule: Placed): void {
-    this.#chains.get(keyOf(rule))?.unshift("");
-  }
-
-  /** The position, from 1, of the first such rule, which is gone from now on: `-D` takes that. */
-  take(rule: Placed & { readonly words: string }): number {
-    const chain = this.#chains.get(keyOf(rule)) ?? [];
-    const index = Math.max(0, chain.indexOf(rule.words));
-    chain.splice(index, 1);
-    return index + 1;
-  }
-}
-
-/** A rule in the chain of a layer. */
-interface Placed {
-  readonly command: string;
-  readonly layer: Pick<Rule, "table" | "chain">;
-}
-const keyOf = ({ command, layer: { table, chain } }: Placed) => `${command} ${table} ${chain}`;

@@ -40,8 +40,6 @@ export const RESOLVERS: readonly Resolver[] = [
 const FOLDERS = [
   ...new Set(RESOLVERS.map(({ socket }) => socket.slice(0, socket.lastIndexOf("/")))),
 ];
-const WHY_LIST = "it may ask none of the sockets in there: who answers reaches other machines";
-const listName = (folder: string) => `access list on ${folder}`;
 
 /** A file of ours for each uid. */
 interface OwnFile {
@@ -115,7 +113,7 @@ export const resolver: Kind<Machine> = {
     const hasBus = [BUS, BOOTED, POLICIES].every((path) => machine.files.has(path));
     return [
       ...(hasBus ? [POLICY] : []),
-      ...folders.map(({ path }) => ({ is: listName(path), why: WHY_LIST })),
+      ...folders,
       ...(persist && folders.length > 0 ? [AT_BOOT] : []),
     ].map(({ is, why }) => ({ is, why, uids: single(uid), owner }));
   },
@@ -138,45 +136,17 @@ export const resolver: Kind<Machine> = {
           says: { onlyPorts: [] }, // it had some
         }];
       }),
-      ...folders.flatMap(({ path, named }) =>
+      ...folders.flatMap(({ is, named }) =>
         [...named].filter(([, rights]) => rights === "---").map(([uid]): Found => (
-          { is: listName(path), why: "", uids: single(uid), weak: true }
+          { is, why: "", uids: single(uid), weak: true }
         ))
       ),
     ];
   },
 
-  make: (pieces, machine) => [
-    ...withReload(written(POLICY, pieces, machine)),
-    ...listSteps(foldersOf(machine), pieces, true),
-    ...written(AT_BOOT, pieces, machine),
-  ],
-
-  unmake: (pieces, machine) => [
-    ...removed(AT_BOOT, pieces, machine),
-    ...listSteps(foldersOf(machine).toReversed(), pieces, false),
-    ...withReload(removed(POLICY, pieces, machine)),
-  ],
+  make: (pieces, machine) => stepsOf(pieces, machine, true),
+  unmake: (pieces, machine) => stepsOf(pieces, machine, false),
 };
-
-/** The uids of the pieces of a name. */
-const uidsOf = (is: string, pieces: readonly Piece[]) =>
-  pieces.filter((piece) => piece.is === is).map(({ uids }) => (uids as UidRange).first);
-
-function written(file: OwnFile, pieces: readonly Piece[], machine?: Machine): Step[] {
-  return pieces.filter(({ is }) => is === file.is).flatMap(({ uids, owner = "" }) => {
-    const uid = (uids as UidRange).first;
-    const text = file.textOf(uid, owner, foldersOf(machine));
-    return writeFile(file.pathOf(uid), text, file.why, backOf(file, uid, machine));
-  });
-}
-
-const removed = (file: OwnFile, pieces: readonly Piece[], machine?: Machine): Step[] =>
-  uidsOf(file.is, pieces).map((uid) => ({
-    line: sudo("rm", file.pathOf(uid)),
-    why: file.whyNot,
-    undo: [backOf(file, uid, machine)],
-  }));
 
 /**
  * Both dbus-daemon and dbus-broker answer to this name, and reload; open connections are judged anew, too. One
@@ -184,28 +154,37 @@ const removed = (file: OwnFile, pieces: readonly Piece[], machine?: Machine): St
  */
 const RELOAD_BUS = sudo("systemctl", "try-reload-or-restart", "dbus.service");
 
-/** The undo is that of each file: what is undone last is the file. */
-const withReload = (steps: readonly Step[]): Step[] =>
-  steps.length === 0
-    ? []
-    : [...steps, { line: RELOAD_BUS, why: "the bus reads its policies", undo: [""] }];
+/** Its undo is that of each file: what is undone last is the file. */
+const RELOAD: Step = { line: RELOAD_BUS, why: "the bus reads its policies", undo: [""] };
 
-function backOf(file: OwnFile, uid: number, machine?: Machine): string {
-  const path = file.pathOf(uid);
-  const back = restoreFile(path, machine?.files.get(path)?.text);
-  return file === POLICY ? `${back} && ${RELOAD_BUS}` : back;
-}
-
-/** The command for each folder whose list is among the pieces. */
-const listSteps = (folders: readonly Folder[], pieces: readonly Piece[], isDenied: boolean) =>
-  folders.flatMap((folder) => {
-    const uids = uidsOf(listName(folder.path), pieces);
-    return uids.length === 0 ? [] : [listStep(folder, uids, isDenied)];
+/** The policies, the list of each folder, the files for the next boot; backwards where they go. */
+function stepsOf(
+  pieces: readonly Piece[],
+  machine: Machine | undefined,
+  isDenied: boolean,
+): Step[] {
+  const folders = foldersOf(machine);
+  const parts = [POLICY, ...folders, AT_BOOT];
+  return (isDenied ? parts : parts.toReversed()).flatMap((part) => {
+    const mine = pieces.filter(({ is }) => is === part.is)
+      .map(({ uids, owner = "" }) => ({ uid: (uids as UidRange).first, owner }));
+    if (mine.length === 0) return [];
+    if (!("pathOf" in part)) return [listStep(part, mine.map(({ uid }) => uid), isDenied)];
+    const steps = mine.flatMap(({ uid, owner }) => {
+      const path = part.pathOf(uid);
+      const file = restoreFile(path, machine?.files.get(path)?.text);
+      const back = part === POLICY ? `${file} && ${RELOAD_BUS}` : file;
+      return isDenied
+        ? writeFile(path, part.textOf(uid, owner, folders), part.why, back)
+        : [{ line: sudo("rm", path), why: part.whyNot, undo: [back] }];
+    });
+    return part === POLICY ? [...steps, RELOAD] : steps;
   });
+}
 
 /** Denies uids a folder, or takes that away, and with the last entry the list: it is then as it was. */
 function listStep(folder: Folder, uids: readonly number[], isDenied: boolean): Step {
-  const { path, named, hasMask, isPlain } = folder;
+  const { path, why, named, hasMask, isPlain } = folder;
   const isLast = isPlain && named.keys().every((uid) => uids.includes(uid));
   const staysList = isDenied ? hasMask : !isLast;
   // A mask that is there stays.
@@ -224,7 +203,7 @@ function listStep(folder: Folder, uids: readonly number[], isDenied: boolean): S
     : option("--remove", [...names(uids), "m"]);
   const undeny = sudo(...setfacl, ...allow, path);
   return isDenied
-    ? { line: deny, why: WHY_LIST, undo: [undeny] }
+    ? { line: deny, why, undo: [undeny] }
     : { line: undeny, why: `let it into ${path} again`, undo: [deny] };
 }
 
@@ -243,6 +222,8 @@ function foldersOf(machine: Machine | undefined) {
       [..."rwx"].reduce((sum, right) => 2 * sum + (rights(whose).includes(right) ? 1 : 0), 0);
     const users = text.matchAll(/^user:(\d+):([rwx-]{3})/gm);
     return [{
+      is: `access list on ${path}`,
+      why: "it may ask none of the sockets in there: who answers reaches other machines",
       path,
       // As numbers: a name need not be known early at boot.
       owner: match(/^# owner: (\d+)$/m),
