@@ -219,13 +219,11 @@ export function withoutLoopback(machine: Machine): { family: Family; mend: strin
 
 function mayRoute(rule: string): boolean {
   // A table may have any of these names.
-  const refuses = / (prohibit|unreachable|blackhole|nop)( proto \S+)?$/.test(rule);
-  if (refuses && !rule.includes(" lookup ")) return false;
-  if (LOCAL.test(rule)) return false;
-  if (rule.startsWith("not ")) return true;
+  const refuses = !rule.includes(" lookup ") &&
+    / (prohibit|unreachable|blackhole|nop)( proto \S+)?$/.test(rule);
   // What this machine sends itself comes in by lo; any other device is of forwarded packets.
-  const device = /\biif (\S+)/.exec(rule)?.[1];
-  return device === undefined || device === "lo";
+  const device = /\biif (\S+)/.exec(rule)?.[1] ?? "lo";
+  return !refuses && !LOCAL.test(rule) && (rule.startsWith("not ") || device === "lo");
 }
 
 /** The loop's head in a dry-run: each subordinate range of the account, as `$range`. */
