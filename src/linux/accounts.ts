@@ -81,12 +81,10 @@ export function subordinateRanges({ ranges }: Subuid, { name, uid }: PasswdEntry
 export const ownUids = ({ uid }: Pick<Lock, "uid">): Uids =>
   uid === undefined ? "name" : single(uid);
 
-/** The subordinate uids, as pieces hold them: in a dry-run, one piece stands for every range. */
-export const subordinateUids = ({ ranges }: Lock): Uids[] =>
-  ranges === undefined ? ["ranges"] : [...ranges];
-
-/** All uids of a lock, as its pieces hold them. */
-export const allUids = (lock: Lock): Uids[] => [ownUids(lock), ...subordinateUids(lock)];
+/** All uids of a lock, its own first, as pieces hold them: in a dry-run, one stands for every range. */
+export const allUids = (
+  lock: Lock,
+): Uids[] => [ownUids(lock), ...lock.ranges ?? ["ranges" as const]];
 
 /** The loop's variable in a dry-run: only the machine knows the ranges. */
 export const RANGE = "$range";

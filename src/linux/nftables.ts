@@ -12,9 +12,9 @@ import { FishnetError } from "../errors.ts";
 import { feed, printed, sudo } from "../line.ts";
 import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
 import { type UidRange, UidSet } from "../lock/uid_range.ts";
-import { allUids, ownerWord, ownUids, subordinateUids } from "./accounts.ts";
+import { allUids, ownerWord } from "./accounts.ts";
 import { type Machine, unread } from "./machine.ts";
-import { defectOf, parseTable, type Table } from "./nft_table.ts";
+import { defectOf, type Element, parseTable, type Table } from "./nft_table.ts";
 import lockText from "./table_fishnet.nft" with { type: "text" };
 import loopbackText from "./table_fishnet_loopback.nft" with { type: "text" };
 
@@ -68,10 +68,7 @@ export const hasNft = ({ answers }: Machine): boolean =>
 /** The table that refuses, and drops, what leaves. */
 export const lockTable: Kind<Machine> = kindOf(LOCK, (lock) => {
   const why = "both families: refuse, and drop, what leaves by a real device";
-  return [
-    { set: "locked", uids: ownUids(lock), why },
-    ...subordinateUids(lock).map((uids) => ({ set: "subordinate", uids, why })),
-  ];
+  return allUids(lock).map((uids, i) => ({ set: i === 0 ? "locked" : "subordinate", uids, why }));
 });
 
 /** The table for `--only-port`. */
@@ -111,26 +108,26 @@ function kindOf(
       ];
     },
 
-    found(machine): Found[] {
+    found(machine) {
       const listing = listingOf(table, machine);
       if (listing === undefined) return [];
       const there = parseTable(listing);
       const fault = faultOf(table, there);
-      const pieces = [...setsOf(table)].flatMap((set) =>
-        (there.sets.get(set) ?? []).map(({ first, last, comment, port }) => ({
-          is: isOf(port),
-          why: "an element of a set",
-          uids: { first, last },
-          ...(comment === undefined ? {} : { owner: comment }),
-          says: { backend: "nftables", ...(port === undefined ? {} : { onlyPorts: [port] }) },
-          ...{ set, port, ...fault },
-        } as const))
-      );
+      const foundElement = (set: string, { first, last, comment, port }: Element): Found => ({
+        is: isOf(port),
+        why: "an element of a set",
+        uids: { first, last },
+        ...(comment === undefined ? {} : { owner: comment }),
+        says: { backend: "nftables", ...(port === undefined ? {} : { onlyPorts: [port] }) },
+        ...{ set, port, ...fault },
+      });
       return [
         { ...table, ...fault, ...(isOurs(table, there) ? {} : { foreign: true }) },
-        // Below, the rules do not look for a uid among the ranges.
-        ...pieces.filter(({ set, uids }) =>
-          set !== "subordinate" || uids.first >= FIRST_SUBORDINATE
+        ...setsOf(table).flatMap((set) =>
+          (there.sets.get(set) ?? [])
+            // Below, the rules do not look for a uid among the ranges.
+            .filter(({ first }) => set !== "subordinate" || first >= FIRST_SUBORDINATE)
+            .map((element) => foundElement(set, element))
         ),
       ];
     },
@@ -184,13 +181,13 @@ function makeTable(table: OurTable, machine: Machine | undefined): Step {
   if (listing === undefined) {
     return { line: feed(text, "nft", "-f", "-"), why, undo: [deleteLine(table)] };
   }
-  if (!isOurs(table, parseTable(listing))) {
-    throw new FishnetError(
-      `somebody else has a table '${name}': remove it, or use --backend iptables`,
-    );
+  if (isOurs(table, parseTable(listing))) {
+    const back = printed(`delete table ${name}\n${listing}\n`);
+    return { line: renewLine(table), why, undo: [`${back} | ${sudo("nft", "-f", "-")}`] };
   }
-  const back = `${printed(`delete table ${name}\n${listing}\n`)} | ${sudo("nft", "-f", "-")}`;
-  return { line: renewLine(table), why, undo: [back] };
+  throw new FishnetError(
+    `somebody else has a table '${name}': remove it, or use --backend iptables`,
+  );
 }
 
 /**
