@@ -7,18 +7,19 @@
  *
  * @module
  */
+import { feed, printed, sudo } from "../line.ts";
 import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
 import { allUids, ownerWord, ownUids } from "./accounts.ts";
 import {
   chainPiece,
   chainsIn,
+  type Change,
   isChain,
   leadsTo,
   makeChain,
   thereOf,
   unmakeChain,
 } from "./iptables_chain.ts";
-import { type Change, stepOf, stepsOf } from "./iptables_changes.ts";
 import {
   CHAIN,
   DROP,
@@ -34,7 +35,7 @@ import {
   SHARED,
   wordsOf,
 } from "./iptables_layers.ts";
-import { type Rule, Shadows } from "./iptables_rules.ts";
+import { type Rule, Shadows, splitWords } from "./iptables_rules.ts";
 import {
   commandOf,
   LEGACY_TABLES,
@@ -231,4 +232,40 @@ function foundRule(
     },
     words: rule.words,
   }];
+}
+
+/** The commands of many changes: one for each table. */
+function stepsOf(changes: readonly Change[]): Step[] {
+  const tables = Map.groupBy(changes, ({ command, table }) => `${command} ${table}`);
+  return [...tables.values()].map(stepOf);
+}
+
+/** The command of changes in one table. */
+function stepOf(changes: readonly Change[]): Step {
+  const [first] = changes as readonly [Change];
+  // All of them or none: one tells.
+  const counts = changes.find((change) => change.counts !== undefined)?.counts;
+  return {
+    line: lineOf(first, changes.flatMap(({ there }) => there)),
+    why: [...new Set(changes.map(({ why }) => why))].join("; "),
+    undo: [lineOf(first, changes.toReversed().flatMap(({ back }) => back))],
+    ...(counts && { counts }),
+  };
+}
+
+/**
+ * One rule by the command that an administrator knows; many in one call of iptables-restore, which
+ * changes a table as a whole or not at all, and leaves alone what is not named.
+ */
+function lineOf({ command, table }: Change, lines: readonly string[]): string {
+  if (lines.length === 1 && /^-[ID] /.test(lines[0]!)) {
+    const place = table === "filter" ? [] : ["-t", table];
+    return sudo(command, "-w", ...place, ...splitWords(lines[0]!));
+  }
+  const text = [`*${table}`, ...lines, "COMMIT"].join("\n");
+  const restore = [`${command}-restore`, "-w", "--noflush"];
+  // A rule of somebody else's that comes back may hold what `echo` changes.
+  return text.includes("\\")
+    ? `${printed(`${text}\n`)} | ${sudo(...restore)}`
+    : feed(text, ...restore);
 }

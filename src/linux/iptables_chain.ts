@@ -4,11 +4,20 @@
  * @module
  */
 import { FishnetError } from "../errors.ts";
-import type { Found, Piece } from "../lock/piece.ts";
-import type { Change } from "./iptables_changes.ts";
+import type { Found, Piece, Step } from "../lock/piece.ts";
 import { CHAIN, type Layer, layerOf, OWN_CHAINS, type OwnChain } from "./iptables_layers.ts";
 import { commandOf, type SavedRules, savedRules } from "./iptables_saved.ts";
 import type { Family, Machine } from "./machine.ts";
+
+/** What comes or goes in a table: a rule, or a chain with its rules. */
+export interface Change extends Pick<Step, "why" | "counts"> {
+  /** `iptables`, `ip6tables-legacy`, … */
+  readonly command: string;
+  readonly table: string;
+  /** Lines of iptables-restore: one that inserts or deletes a rule is a command as well. */
+  readonly there: readonly string[];
+  readonly back: readonly string[];
+}
 
 /** A chain as a piece. */
 export interface ChainPiece extends Found {
