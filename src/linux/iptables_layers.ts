@@ -58,9 +58,10 @@ const SHUT: OwnChain = {
 };
 
 /**
- * What `--only-port` refuses, and alone needs: all that is not a reply. What is not tracked has no direction, and is
- * refused. The first packet of a connection is never a reply, although an account can make it look
- * like one: by a connection from the other's port, before the other has it, that is left half open.
+ * What `--only-port` refuses, and alone needs: all that is not a reply. What is not tracked has no
+ * direction, and is refused. The first packet of a connection is never a reply, although an account
+ * can make it look like one: by a connection from the other's port, before the other has it, that is
+ * left half open.
  */
 export const LIMIT: OwnChain = {
   is: `chain ${CHAIN}`,
@@ -72,9 +73,7 @@ export const LIMIT: OwnChain = {
     `-A ${CHAIN} -p tcp -m tcp --tcp-flags SYN,ACK SYN -j REJECT --reject-with tcp-reset`,
     `-A ${CHAIN} -m conntrack --ctdir REPLY -j RETURN`,
     `-A ${CHAIN} -p tcp -j REJECT --reject-with tcp-reset`,
-    `-A ${CHAIN} -j REJECT --reject-with ${
-      family === 4 ? "icmp-port-unreachable" : "icmp6-port-unreachable"
-    }`,
+    `-A ${CHAIN} -j REJECT --reject-with icmp${family === 4 ? "" : "6"}-port-unreachable`,
   ],
 };
 

@@ -199,7 +199,7 @@ export const linux: System<Machine> = {
     if (names.length === 0) return new Map();
     try {
       const tallies = await refusedSince(ask, names, 5);
-      return new Map([...tallies].map(([name, tally]) => [name, tallyLine(tally)]));
+      return new Map(tallies.entries().map(([name, tally]) => [name, tallyLine(tally)]));
     } catch (error) {
       if (!(error instanceof FishnetError)) throw error;
       const why = `how often it was refused could not be read in 5 s: ${error.message}`;

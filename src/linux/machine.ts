@@ -46,9 +46,7 @@ export function unread(what: string, { exitCode }: Answer, said: string): Unread
 
 /** Asks all of it at once. */
 export async function askAll(ask: Ask, questions: Questions): Promise<Map<string, Answer>> {
-  return new Map(
-    await Promise.all(
-      Object.entries(questions).map(async ([name, words]) => [name, await ask(words)] as const),
-    ),
-  );
+  const asked = Object.entries(questions)
+    .map(async ([name, words]) => [name, await ask(words)] as const);
+  return new Map(await Promise.all(asked));
 }

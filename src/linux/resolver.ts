@@ -46,7 +46,7 @@ interface OwnFile {
   readonly is: string;
   readonly why: string;
   readonly whyNot: string;
-  readonly pathOf: (uid: number) => string;
+  readonly pathOf: (uid: number | "*") => string;
   readonly textOf: (uid: number, name: string, folders: readonly Folder[]) => string;
 }
 
@@ -96,14 +96,7 @@ export const resolver: Kind<Machine> = {
       ? {}
       : { "resolver lists": ["getfacl", "--numeric", "--absolute-names", ...folders] };
   },
-  files: [
-    BUS,
-    BOOTED,
-    POLICIES,
-    ...FOLDERS,
-    `${POLICIES}/fishnet-*.conf`,
-    "/etc/tmpfiles.d/fishnet-*.conf",
-  ],
+  files: [BUS, BOOTED, POLICIES, ...FOLDERS, POLICY.pathOf("*"), AT_BOOT.pathOf("*")],
 
   // A dry-run shows none of it: which of these services there are, only the machine tells.
   wanted({ name: owner, uid, onlyPorts, persist }, machine) {
