@@ -39,9 +39,15 @@ interface OurTable extends Omit<Piece, "uids"> {
   readonly question: string;
   /** What its elements without a port are. */
   readonly holds: string;
+  /** What a lock has in its sets. */
+  readonly elements: (lock: Lock) => readonly Omit<ElementPiece, "is">[];
 }
 
-const LOCK: OurTable = {
+/** Whether nft is there, whatever it says. */
+export const hasNft = ({ answers }: Machine): boolean => answers.get("nft")!.exitCode !== 127;
+
+/** The table that refuses, and drops, what leaves. */
+export const lockTable: Kind<Machine> = kindOf({
   is: "table inet fishnet",
   why: "the rules for every uid in its sets: refuse what leaves, and on loopback SCTP, MPTCP and " +
     "foreign sources; for nobody's, drop what is for this machine, and reports on missing parts",
@@ -49,9 +55,14 @@ const LOCK: OurTable = {
   text: lockText.trimEnd(),
   question: "nft",
   holds: "uids",
-};
+  elements(lock) {
+    const why = "both families: refuse, and drop, what leaves by a real device";
+    return allUids(lock).map((uids, i) => ({ set: i === 0 ? "locked" : "subordinate", uids, why }));
+  },
+});
 
-const LOOPBACK: OurTable = {
+/** The table for `--only-port`. */
+export const loopbackTable: Kind<Machine> = kindOf({
   is: "table inet fishnet_loopback",
   why:
     "the rules for loopback: TCP to the ports of each uid in its sets, and replies, nothing else",
@@ -59,39 +70,22 @@ const LOOPBACK: OurTable = {
   text: loopbackText.trimEnd(),
   question: "nft loopback",
   holds: "loopback limited",
-};
-
-/** Whether nft is there, whatever it says. */
-export const hasNft = ({ answers }: Machine): boolean =>
-  answers.get(LOCK.question)!.exitCode !== 127;
-
-/** The table that refuses, and drops, what leaves. */
-export const lockTable: Kind<Machine> = kindOf(LOCK, (lock) => {
-  const why = "both families: refuse, and drop, what leaves by a real device";
-  return allUids(lock).map((uids, i) => ({ set: i === 0 ? "locked" : "subordinate", uids, why }));
+  elements(lock) {
+    const { onlyPorts } = lock;
+    if (onlyPorts.length === 0) return [];
+    const why = "on loopback, refuse the account whatever its ports do not allow";
+    return allUids(lock).flatMap((uids) => {
+      const isRange = uids === "ranges" || (typeof uids === "object" && uids.first < uids.last);
+      const set = isRange ? "allowed_subordinate" : "allowed";
+      return [
+        ...onlyPorts.map((port) => ({ set, uids, why: `on loopback, allow TCP to ${port}`, port })),
+        { set: "narrowed", uids, why },
+      ];
+    });
+  },
 });
 
-/** The table for `--only-port`. */
-export const loopbackTable: Kind<Machine> = kindOf(LOOPBACK, (lock) => {
-  if (lock.onlyPorts.length === 0) return [];
-  const why = "on loopback, refuse the account whatever its ports do not allow";
-  return allUids(lock).flatMap((uids) => {
-    const isRange = uids === "ranges" || (typeof uids === "object" && uids.first < uids.last);
-    const set = isRange ? "allowed_subordinate" : "allowed";
-    return [
-      ...lock.onlyPorts.map((port) => (
-        { set, uids, why: `on loopback, allow TCP to ${port}`, port }
-      )),
-      { set: "narrowed", uids, why },
-    ];
-  });
-});
-
-/** @param elements what a lock has in the sets of the table */
-function kindOf(
-  table: OurTable,
-  elements: (lock: Lock) => readonly Omit<ElementPiece, "is">[],
-): Kind<Machine> {
+function kindOf(table: OurTable): Kind<Machine> {
   const isOf = (port: number | undefined) =>
     `${port === undefined ? table.holds : `loopback open to TCP ${port}`} in ${table.is}`;
   return {
@@ -101,7 +95,7 @@ function kindOf(
     }),
 
     wanted(lock) {
-      const pieces = lock.backend === "nftables" ? elements(lock) : [];
+      const pieces = lock.backend === "nftables" ? table.elements(lock) : [];
       return pieces.length === 0 ? [] : [
         table,
         ...pieces.map((piece) => ({ ...piece, is: isOf(piece.port), owner: lock.name })),
