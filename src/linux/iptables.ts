@@ -191,7 +191,9 @@ const placeOf = (command: string, { table, chain }: Pick<Rule, "table" | "chain"
 function standing(machine: Machine): Chains {
   const chains = new Map<string, string[]>();
   for (const { rules, command } of savedRules(machine)) {
-    for (const rule of rules) chains.getOrInsert(placeOf(command, rule), []).push(rule.words);
+    for (const [place, chain] of Map.groupBy(rules, (rule) => placeOf(command, rule))) {
+      chains.set(place, chain.map(({ words }) => words));
+    }
   }
   return chains;
 }
