@@ -175,26 +175,27 @@ function makeTable(table: OurTable, machine: Machine | undefined): Step {
   if (listing === undefined) {
     return { line: feed(text, "nft", "-f", "-"), why, undo: [deleteLine(table)] };
   }
-  if (isOurs(table, parseTable(listing))) {
+  const there = parseTable(listing);
+  if (isOurs(table, there)) {
     const back = printed(`delete table ${name}\n${listing}\n`);
-    return { line: renewLine(table), why, undo: [`${back} | ${sudo("nft", "-f", "-")}`] };
+    // Where a chain hangs, its first line, nft changes of none that is there.
+    const moved = [...parseTable(text).chains].filter(([chain, [hook]]) =>
+      there.chains.has(chain) && there.chains.get(chain)![0] !== hook && /^type /.test(hook!)
+    );
+    const line = renewLine(table, moved.map(([chain]) => chain));
+    return { line, why, undo: [`${back} | ${sudo("nft", "-f", "-")}`] };
   }
   throw new FishnetError(
     `somebody else has a table '${name}': remove it, or use --backend iptables`,
   );
 }
 
-/**
- * Its chains anew, whether it is there or not: what is in its sets stays. A chain that is there keeps its place
- * among others' (its priority) unless it goes first.
- */
-function renewLine({ name, text }: OurTable): string {
-  const chains = [...parseTable(text).chains.keys()];
+/** Its rules alone, whether it is there or not: what is in its sets stays. */
+function renewLine({ name, text }: OurTable, moved: readonly string[] = []): string {
   const changes = [
     `add table ${name}`,
     `flush table ${name}`,
-    ...chains.map((chain) => `add chain ${name} ${chain}`),
-    ...chains.map((chain) => `delete chain ${name} ${chain}`),
+    ...moved.map((chain) => `delete chain ${name} ${chain}`),
   ];
   return feed([...changes, text].join("\n"), "nft", "-f", "-");
 }
