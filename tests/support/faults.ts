@@ -65,7 +65,7 @@ export class Faults {
     return `#!/bin/sh
 here=${this.#directory}
 tool=${tool}
-case " $* " in *" -S "* | *" show "* | *" list "* | *" --version "*) exec "$tool" "$@" ;; esac
+case " $* " in *" -S "* | *" show "* | *" list "* | *" --version "* | *" peer "*) exec "$tool" "$@" ;; esac
 [ ! -s $here/forever ] || { echo "broken" >&2; exit 9; }
 call=$(($(cat $here/calls) + 1))
 echo $call 1<> $here/calls # in place: a reader must not find it empty
