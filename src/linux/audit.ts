@@ -164,7 +164,7 @@ export function readRule(text: string): (RulePiece & Found) | undefined {
 }
 
 const RULE =
-  /^-F arch=(\w+) -S (\S+) -F euid\S+(?: -F euid<=\d+)? -F exit=-(\w+) (?:-k |-F key=)\S+$/;
+  /^-F arch=(\w+) -S (\S+) -F (?:euid=\d+|euid>=\d+ -F euid<=\d+) -F exit=-(\w+) (?:-k |-F key=)\S+$/;
 
 function readUids(rule: string): UidRange | undefined {
   const [, one, first, last] = /-F (?:euid=(\d+)|euid>=(\d+) -F euid<=(\d+)) /.exec(rule) ?? [];

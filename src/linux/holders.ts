@@ -72,11 +72,15 @@ export function holders(machine: Machine, holdings: Holdings): Holder[] {
 }
 
 /** What holds uids of no account. */
-export function leftOver(machine: Machine, holdings: Holdings): readonly Found[] {
+export function leftOver(
+  machine: Machine,
+  holdings: Holdings,
+  all: readonly Holder[] = holders(machine, holdings),
+): readonly Found[] {
   const known = new UidSet([
     ...machine.subuid.ranges,
     ...machine.passwd.map(({ uid }) => single(uid)),
-    ...holders(machine, holdings).flatMap((holder) => holdings.uids(holder).ranges),
+    ...all.flatMap((holder) => holdings.uids(holder).ranges),
   ]);
   return holdings.unowned.flatMap((piece) => {
     const parts = known.without(piece.uids!);
@@ -87,8 +91,9 @@ export function leftOver(machine: Machine, holdings: Holdings): readonly Found[]
 
 /** Names and uids that pieces tell and no list of accounts has: a directory service may know them. */
 export function unlisted(machine: Machine, holdings: Holdings): string[] {
-  const gone = holders(machine, holdings).filter(({ exists }) => !exists).map(({ name }) => name);
-  const alone = leftOver(machine, holdings).map(({ uids }) => uids!)
+  const all = holders(machine, holdings);
+  const gone = all.filter(({ exists }) => !exists).map(({ name }) => name);
+  const alone = leftOver(machine, holdings, all).map(({ uids }) => uids!)
     .filter(({ first, last }) => first === last);
   return [...gone, ...new Set(alone.map(({ first }) => `${first}`))];
 }

@@ -51,11 +51,11 @@ export function parseIptablesSave(text: string): { rules: Rule[]; chains: Set<st
  * The options that rules of ours have, and the values that are understood: a match without an option
  * of its own (frag, rt, hbh: ip6tables-extensions(8)) and a range of ports are none of ours.
  */
-const UNDERSTOOD: Readonly<Record<string, RegExp>> = {
+const UNDERSTOOD: ReadonlyMap<string, RegExp> = new Map(Object.entries({
   ...{ "-o": /^/, "!-o": /^/, "-p": /^/, "!-p": /^/, "-j": /^/, "-g": /^/, "--comment": /^/ },
-  ...{ "--uid-owner": /^/, "--reject-with": /^/, "!--dports": /^[\d,]+$/ },
+  ...{ "--uid-owner": /^\d+(-\d+)?$/, "--reject-with": /^/, "!--dports": /^[\d,]+$/ },
   "-m": /^(owner|comment|multiport)$/,
-};
+}));
 
 /** One rule, as it is saved: `-A CHAIN …`. */
 export function parseRule(table: string, text: string): Rule {
@@ -66,7 +66,7 @@ export function parseRule(table: string, text: string): Rule {
     const not = words[i] === "!" ? "!" : "";
     if (not) i++;
     const option = words[i]!;
-    const pattern = UNDERSTOOD[not + option];
+    const pattern = UNDERSTOOD.get(not + option);
     const value = words[i + 1] ?? "";
     // A match may be given twice, and then both have to be true.
     if (!pattern?.test(value) || said.has(option) && option !== "-m") narrower = true;

@@ -127,7 +127,7 @@ function kindOf(table: OurTable): Kind<Machine> {
     },
 
     make: (pieces, machine) => [
-      ...(pieces.includes(table) ? [makeTable(table, machine)] : []),
+      ...(pieces.some((piece) => !isElement(piece)) ? [makeTable(table, machine)] : []),
       ...createSteps(table, pieces.filter(isElement), machine),
     ],
 

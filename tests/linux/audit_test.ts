@@ -83,6 +83,13 @@ Deno.test("a rule of ours that somebody changed is found, and goes", () => {
   assertEquals(step!.line, `sudo auditctl -d ${changed.slice("-a ".length).trim()}`);
 });
 
+Deno.test("a rule that records nothing, or no end of uids, is none of a lock", () => {
+  for (const uids of ["euid=1002 -F euid<=5", "euid>=1002"]) {
+    const changed = RULE.replace("euid=1002", uids);
+    assertEquals(audit.found(machine(STATUS, changed))[0]?.fault, "it was changed", uids);
+  }
+});
+
 Deno.test("the rules of others are none of ours", () => {
   const rules = "-w /etc/passwd -p wa -k identity\n" + RULE.replace("fishnet-", "our-");
   assertEquals(audit.found(machine(STATUS, rules)), []);

@@ -206,6 +206,14 @@ Deno.test("a comment that looks like a rule, or an option, is a comment", () => 
   ]);
 });
 
+Deno.test("a word of somebody's rule may be the name of an object's property", () => {
+  for (const word of ["constructor", "valueOf", "__proto__"]) {
+    const text = `*filter\n-A OUTPUT -m set --match-set ${word} dst -j ACCEPT`;
+    const { rules: [rule] } = parseIptablesSave(text);
+    assertEquals([rule!.narrower, rule!.target], [true, "ACCEPT"]);
+  }
+});
+
 Deno.test("a chain that jumps in a circle ends", () => {
   const { rules } = parseIptablesSave(
     "*filter\n-A OUTPUT -j a\n-A a -j b\n-A b -j a\n" +

@@ -28,6 +28,7 @@ import {
   FILES,
   FOLDER,
   FOLDER_PIECE,
+  LINKS,
   LINKS_PIECE,
   LOCK,
   PACKAGED_UNITS,
@@ -123,8 +124,9 @@ function faultOf(
 }
 
 function linksFound({ files, links, silence }: BootState): Found[] {
-  const missing = links.filter((link) => files.get(link)?.type !== "l");
-  if (missing.length === links.length) return [];
+  const isThere = (link: string) => files.get(link)?.type === "l";
+  if (!LINKS.some(isThere)) return [];
+  const missing = links.filter((link) => !isThere(link));
   const fault = missing.length > 0
     ? `missing: ${missing.join(", ")}`
     : silence && `systemctl does not say what becomes of the units: ${silence}`;

@@ -44,7 +44,7 @@ export const besideUnits = (other: string) =>
   ["beside", "after"].map((when) => `fishnet-${when}@${other}.service`);
 
 /** The links that enable the units. */
-const LINKS = [
+export const LINKS = [
   ...[LOCK, AGAIN].map((name) => `${UNITS}/sysinit.target.wants/${name}`),
   ...OTHERS.flatMap((other) =>
     besideUnits(other).map((unit) => `${UNITS}/${other}.service.wants/${unit}`)
