@@ -19,8 +19,14 @@ addresses=192.0.2.1
 if test -e /proc/net/if_inet6; then addresses="192.0.2.1 2001:db8::1"; fi
 for address in $addresses; do
   send system.slice "$address" || cannot_tell
-  send "$slice" "$address" 2>/dev/null
-  case $? in
+  # One of before may still be ending, unshut: it is the next that counts.
+  for pause in 0.1 0.2 0.4 0; do
+    send "$slice" "$address" 2>/dev/null
+    answer=$?
+    if test $answer -ne 0; then break; fi
+    sleep $pause
+  done
+  case $answer in
     "$refused") ;;
     0)
       echo "--sessions has no effect on this system: leave it out" >&2
