@@ -7,8 +7,7 @@
 import denoJson from "../deno.json" with { type: "json" };
 import { COMMANDS, OPTIONS } from "../src/cli/options.ts";
 import { helpText } from "../src/cli/help.ts";
-import { SHARED_FILES } from "../src/linux/boot/pieces.ts";
-import { FOLDER } from "../src/linux/boot/pieces.ts";
+import { FOLDER, SHARED_FILES } from "../src/linux/boot/pieces.ts";
 import { linux } from "../src/linux/linux.ts";
 import { PF_CONF, PLIST_FILE, SCRIPT_FILE, TOKEN_FILE } from "../src/macos/machine.ts";
 import { RULES_FILE } from "../src/macos/rules.ts";

@@ -34,6 +34,7 @@ const tabled = (title: string, rows: Readonly<Record<string, string>>) =>
 
 /** A paragraph; or a title with lines below it, in which a gap is between two columns. */
 function linesOf(block: string, width: number): string[] {
+  // What is indented by two begins a line; any other line goes on with the one above.
   const [first, ...lines] = block.replaceAll(/\n(?! {2}\S)\s*/g, " ").split("\n  ");
   const rows = lines.map((line) => line.split(/ {2,}/));
   const indent = lines.length > 1 ? 4 : 2; // of several lines each begins further out

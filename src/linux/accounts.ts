@@ -54,7 +54,7 @@ export function parseSubuid(
     // The uid above the highest stands for none (chown(2)).
     if (match === null || last > 2 ** 32 - 2) unclear.push(line);
     else {
-      const [, owner] = match as unknown as [string, string];
+      const owner = match[1]!;
       const uid = uidOf(owner);
       ranges.push({ owner, first, last, ...(uid !== undefined && { uid }) });
     }

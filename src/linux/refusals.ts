@@ -34,11 +34,9 @@ function* reasonsAgainst(machine: Machine, holdings: Holdings, lock: LockOfAccou
   if (!isThere) {
     yield `${tool} is not installed: install the package ${backend}, or use --backend ${other}`;
   }
-  for (const { owner, first, last } of otherwiseNamed(machine.subuid, lock)) {
-    yield `/etc/subuid has ${
-      printRange({ first, last })
-    } for '${owner}', which is '${name}' by another ` +
-      `name, and at boot nobody may know that: write ${name} there`;
+  for (const range of otherwiseNamed(machine.subuid, lock)) {
+    yield `/etc/subuid has ${printRange(range)} for '${range.owner}', which is '${name}' by ` +
+      `another name, and at boot nobody may know that: write ${name} there`;
   }
   // Others may read another range out of it.
   for (const line of unclearLines(machine.subuid, lock)) {

@@ -395,6 +395,25 @@ worldTest("a table of ours that was damaged is whole again, with what is in it",
   }
 });
 
+worldTest(
+  "a chain of our table that hangs elsewhere is put back, with what is in its sets",
+  async (world) => {
+    await using script = await prepared(world, account("nftables", "3777"), "");
+    assertEquals(await script.lock(), NOTHING);
+    const lines = async () => (await world.state()).split("\n").sort();
+    const sound = await lines();
+    for (const table of ["fishnet", "fishnet_loopback"]) {
+      const whole = await world.must("nft", "list", "table", "inet", table);
+      const moved = whole.replace(/(hook output priority )[^;]*/, "$1filter + 90");
+      assert(moved !== whole);
+      await world.must("nft", `delete table inet ${table}; ${moved.replaceAll("\n", ";")}`);
+      assertEquals(await script.lock(), NOTHING);
+      // nft lists a chain that is made anew last.
+      assertEquals(await lines(), sound, table);
+    }
+  },
+);
+
 /** Sends to a neighbour by a socket that is bound to a device, and so asks no routing rule. */
 const BOUND = `
 import socket

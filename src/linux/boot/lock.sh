@@ -216,7 +216,22 @@ lock_with_nftables() {
 # Sets $listed to the table $1, and notes to make it, or its rules again; what is in its sets stays.
 read_table() {
   table=$1 changes="include $quote$folder/$1.nft$quote"
-  if listed=$(nft list table inet "$1" 2>&1); then changes="flush table inet $1; $changes"; return; fi
+  if listed=$(nft list table inet "$1" 2>&1); then
+    # Where a chain hangs nft changes of none that is there.
+    while read -r key value hook; do
+      case "$key $value" in
+        "chain "*) hung=$value ;;
+        "type filter")
+          case $listed in
+            *"$key $value $hook"*) ;;
+            *) changes="add chain inet $1 $hung; delete chain inet $1 $hung; $changes" ;;
+          esac
+          ;;
+      esac
+    done <"$folder/$1.nft"
+    changes="flush table inet $1; $changes"
+    return
+  fi
   case $listed in
     *"No such file or directory"*) ;;
     *) say "nft cannot list the table inet $1: $listed" ;;

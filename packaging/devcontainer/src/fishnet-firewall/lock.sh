@@ -43,7 +43,8 @@ lock() {
   for port in $ports; do set -- "$@" --only-port="$port"; done
   if said=$("$share/fishnet.sh" firewall enable "$@" --apply 2>&1 >/dev/null </dev/null); then
     echo "locked: $agent"
-    "$share/fishnet.sh" firewall status --agent-user="$agent" 2>&1 </dev/null || true
+    # Where that says otherwise meanwhile, it is not locked.
+    "$share/fishnet.sh" firewall status --agent-user="$agent" 2>&1 </dev/null
   else
     echo "not locked: $said"
     return 1
