@@ -89,7 +89,7 @@ Exit codes:
 
 All or nothing:
   A failed step, Ctrl-C or kill -9 undoes the steps before it. enable twice is enable once; disable
-    without an enable is no error. Two runs at once wait for one another.
+    without an enable is no error. Of two runs at once the second waits.
 
 Accounts:
   A name has 1 to 32 characters, ASCII letters, digits, underscores and hyphens, and begins with a
