@@ -140,7 +140,8 @@ export function parseRoutingRules(text: string): RoutingRule[] {
   return text.split("\n").flatMap((line) => {
     const match = /^(\d{1,10}):\s*(.*\S)\s*$/.exec(line);
     if (match === null) return [];
-    const rule = match[2]!;
+    // What ip adds of its own it does not take back: a device, or the aim of a goto, that is gone.
+    const rule = match[2]!.replace(/ \[(?:detached|unresolved)\]/g, "");
     // What is not of a range is of everybody.
     const range = rule.startsWith("not ") ? undefined : /\buidrange (\S+)/.exec(rule)?.[1];
     const uids = parseRange(range ?? "");

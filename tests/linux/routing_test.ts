@@ -152,3 +152,19 @@ worldTest(
     }
   },
 );
+
+worldTest(
+  "a rule before ours for a device that is gone is moved as well, without what ip adds to it",
+  async (world) => {
+    const agent = await world.account();
+    await change(world, "enable", agent, "iptables");
+    const words = ["firewall", "status", "--agent-user", agent, "--json"];
+    const status = async () => JSON.parse((await world.fishnet(...words)).stdout).accounts[0];
+    await world.must("ip", "rule", "add", "pref", "5", "oif", "tun7", "lookup", "main");
+    await world.must("ip", "rule", "add", "pref", "6", "goto", "200");
+    const { pieces } = await status();
+    const [fault] = pieces.filter(({ present }: { present: boolean }) => !present);
+    await world.must("sh", "-ec", fault.remedy.replaceAll("sudo ", ""));
+    assertEquals((await status()).state, "locked");
+  },
+);
