@@ -106,8 +106,9 @@ export const iptables: Kind<Machine> = {
   },
 
   make(pieces, machine) {
+    const inserted = machine === undefined ? insert : onTop(machine, standing(machine));
     const changeOf = (piece: Piece) =>
-      isChain(piece) ? makeChain(piece, machine) : insert(piece as RulePiece);
+      isChain(piece) ? makeChain(piece, machine) : inserted(piece as RulePiece);
     return machine === undefined
       ? stepsByName(pieces, changeOf)
       : stepsOf([...chainsFor(pieces, machine), ...pieces].map(changeOf));
@@ -115,8 +116,10 @@ export const iptables: Kind<Machine> = {
 
   unmake(pieces, machine, made = []) {
     const chains = machine && standing(machine);
-    const own = made.filter((piece) => !isChain(piece)) as RulePiece[];
-    for (const { command, layer } of own) chains?.get(placeOf(command, layer))?.unshift("");
+    if (machine !== undefined && made.length > 0) {
+      const inserted = onTop(machine, chains!);
+      made.forEach((piece) => isChain(piece) || inserted(piece as RulePiece));
+    }
     const changeOf = (piece: Piece) =>
       isChain(piece) ? unmakeChain(piece) : remove(piece as RulePiece, chains);
     // Nothing leads to a chain any more before it goes.
@@ -173,6 +176,28 @@ function insert({ is, why, uids, command, layer, words }: RulePiece, position = 
     back: [`-D ${chain} ${words}`],
     why,
     ...(typeof uids === "object" ? { counts: { is, uids } } : {}),
+  };
+}
+
+/** Puts rules on top of their chains, and takes away in the same moment what stands below in vain. */
+function onTop(machine: Machine, chains: Chains): (piece: RulePiece) => Change {
+  const keyOf = ({ is, uids, command }: RulePiece) => JSON.stringify([is, uids, command]);
+  const rules = iptables.found(machine).filter((piece) => !isChain(piece)) as Found[];
+  const inVain = rules.filter(({ fault, foreign }) => fault && !foreign) as (RulePiece & Found)[];
+  const below = Map.groupBy(inVain, keyOf);
+  return (piece) => {
+    const { counts, ...change } = insert(piece);
+    const gone = (below.get(keyOf(piece)) ?? [])
+      .filter(({ owner = piece.owner }) => owner === piece.owner)
+      .map((old) => remove(old, chains));
+    chains.get(placeOf(piece.command, piece.layer))?.unshift("");
+    return {
+      ...change,
+      there: [...gone.flatMap(({ there }) => there), ...change.there],
+      back: [...change.back, ...gone.toReversed().flatMap(({ back }) => back)],
+      // Where one comes and one goes, their number tells nothing.
+      ...(counts && gone.length === 0 ? { counts } : {}),
+    };
   };
 }
 

@@ -1,6 +1,6 @@
 /** A lock is changed in place: another backend, other ports, and no moment in which it is open. */
 import { assert, assertEquals } from "@std/assert";
-import { lockIn, statusOf, unlockIn } from "../support/inside.ts";
+import { lockIn, paste, statusOf, unlockIn } from "../support/inside.ts";
 import { change, serve } from "../support/lock.ts";
 import { linesOf, run } from "../support/process.ts";
 import { OUTSIDE_V4, OUTSIDE_V6, PYTHON, type World, worldTest } from "../support/world.ts";
@@ -137,3 +137,36 @@ worldTest("a saved rule set that somebody restores takes no port's limit away", 
   const { accounts: [now] } = await statusOf(world, agent);
   assertEquals([now!.state, now!.backend, now!.onlyPorts], ["locked", "iptables", [3777]]);
 });
+
+worldTest(
+  "a rule that something stands above is moved on top, and leaves no copy",
+  async (world) => {
+    const agent = await world.account();
+    const saved = async () =>
+      (await Promise.all(["iptables-save", "ip6tables-save"].map((save) => world.must(save))))
+        .map((text) => text.replaceAll(/^#.*\n|\[\d+:\d+\]/gm, "").trimEnd().split("\n"));
+    const ports = ["--only-port", "3777"];
+    await change(world, "enable", agent, "iptables", ...ports);
+    const [locked] = await saved();
+    const places = [["filter", "OUTPUT"], ["mangle", "POSTROUTING"], ["mangle", "OUTPUT"]] as const;
+    for (let round = 1; round <= 3; round++) {
+      for (const iptables of ["iptables", "ip6tables"]) {
+        for (const [table, chain] of places) {
+          const mark = ["-m", "mark", "--mark", `${round}`, "-j", "ACCEPT"];
+          await world.must(iptables, "-t", table, "-I", chain, ...mark);
+        }
+      }
+      const before = await saved();
+      // Taken back, each rule stands where it stood.
+      await paste(world, await lockIn(world, [agent]));
+      assertEquals(await saved(), before);
+      await change(world, "enable", agent, "iptables");
+      assertEquals((await statusOf(world, agent)).state, "locked");
+      const [now] = await saved();
+      assertEquals(
+        now!.filter((line) => !line.includes("--mark")).toSorted(),
+        locked!.toSorted(),
+      );
+    }
+  },
+);

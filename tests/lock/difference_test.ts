@@ -48,6 +48,8 @@ const rule = (verb: "add" | "del", family: 4 | 6, range = "1001-1001") =>
   `sudo ip -${family} ${words(verb)(range)}`;
 const reject = (place: string, six = "") =>
   `sudo ip${six}tables -w ${place} -m owner --uid-owner 1001 ! -o lo -j REJECT`;
+const SAVED_REJECT =
+  "! -o lo -m owner --uid-owner 1001 -j REJECT --reject-with icmp6-port-unreachable";
 const saved = (name: "iptables-nft-save" | "ip6tables-nft-save", from: RegExp, to = "") => ({
   ...LOCKED,
   [name]: LOCKED[name].replace(from, to),
@@ -78,11 +80,17 @@ const CASES: readonly Case[] = [
     back: [reject("-D OUTPUT")],
   },
   {
-    name: "the page's rule is shadowed: one more comes first",
+    name: "the page's rule is shadowed: it moves on top, and back to where it stood",
     found: saved("ip6tables-nft-save", /(?=-A OUTPUT ! -o lo)/, "-A OUTPUT -j ACCEPT\n"),
     wanted: {},
-    there: [reject("-I OUTPUT 1", "6")],
-    back: [reject("-D OUTPUT", "6")],
+    there: change("ip6tables", "filter", [
+      `-D OUTPUT ${SAVED_REJECT}`,
+      "-I OUTPUT 1 -m owner --uid-owner 1001 ! -o lo -j REJECT",
+    ]),
+    back: change("ip6tables", "filter", [
+      "-D OUTPUT -m owner --uid-owner 1001 ! -o lo -j REJECT",
+      `-I OUTPUT 2 ${SAVED_REJECT}`,
+    ]),
   },
   {
     name: "our chain was changed: it is made anew as a whole",
