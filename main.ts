@@ -4,7 +4,7 @@
  * @module
  */
 import denoJson from "./deno.json" with { type: "json" };
-import { type System as SystemName, SYSTEMS } from "./src/account.ts";
+import { type Backend, type System as SystemName, SYSTEMS } from "./src/account.ts";
 import { type Command, parseCommandLine } from "./src/cli/command_line.ts";
 import * as output from "./src/cli/output.ts";
 import { FishnetError } from "./src/errors.ts";
@@ -80,13 +80,22 @@ async function startSession(): Promise<{ readonly opening: Promise<Session> }> {
 
 type Changing = Extract<Command, { kind: "enable" | "disable" }>;
 
-/** A dry-run does not know who else is locked; a line of it, pasted, would unlock them all. */
-const SHARED = {
-  nftables:
-    "other accounts may be locked by that table: then leave the line out that deletes it, " +
-    "or use --apply, which looks",
-  macos: "other accounts may be locked by that anchor: then use --apply, which looks",
-};
+/** What a dry-run, which reads nothing, does not know, and does not show. */
+function* unseen({ kind, system, onlyPorts = [] }: Changing, backend: Backend) {
+  const onMac = system === "macos";
+  const byOthers = (what: string) => `other accounts may be locked by that ${what}: then `;
+  if (kind === "disable" && onMac) yield `${byOthers("anchor")}use --apply, which looks`;
+  else if (kind === "disable" && backend === "nftables") {
+    yield `${byOthers("table")}leave the line out that deletes it, or use --apply, which looks`;
+  }
+  if (onMac) {
+    yield "the line with pfctl -R takes the running rules as pfctl lists them: let nobody change " +
+      "them meanwhile, or use --apply, which looks twice";
+  } else if (kind === "enable" && onlyPorts.length > 0) {
+    yield "--apply also shuts what looks names up, prints or passes things on here for others: by " +
+      "files in /etc/sudoers.d, /etc/dbus-1/system.d and /etc/tmpfiles.d, and access lists in /run";
+  }
+}
 
 async function dryRun(command: Changing): Promise<void> {
   const { stepsByName } = await import("./src/lock/difference.ts");
@@ -97,8 +106,7 @@ async function dryRun(command: Changing): Promise<void> {
   if (command.json) printPlan(command, steps, { backend, applied: false });
   else {
     output.printDryRun(kind, steps, command.explain);
-    const shared = command.system === "macos" ? "macos" : backend;
-    if (kind === "disable" && shared !== "iptables") output.printOutcome([SHARED[shared]]);
+    output.printOutcome([...unseen(command, backend)]);
   }
 }
 

@@ -40,6 +40,14 @@ Deno.test("a disable's dry-run says whose the table is that it deletes", async (
   assertMatch(mac.stderr, /^\[fishnet\] other accounts may be locked by that anchor: /);
 });
 
+Deno.test("a dry-run says what it cannot show: files that only --apply knows of, others' rules", async () => {
+  const enable = ["firewall", "enable", "--agent-user", "a"];
+  const { stderr } = await fishnet(...enable, "--only-port", "3777");
+  assertMatch(stderr, /^\[fishnet\] --apply also shuts .*\/etc\/sudoers\.d, /);
+  const mac = await fishnet(...enable, "--os", "macos");
+  assertMatch(mac.stderr, /^\[fishnet\] the line with pfctl -R takes the running rules /);
+});
+
 Deno.test("the page's own rule stands in the Linux plan to the letter, for both families", async () => {
   const { stdout } = await fishnet(
     ...["firewall", "enable", "--agent-user", "agent_runner", "--os", "linux"],
