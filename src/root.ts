@@ -4,7 +4,29 @@
  * @module
  */
 import { FishnetError } from "./errors.ts";
-import type { Answer, Files } from "./statements.ts";
+
+/** What one command printed, and its exit code. */
+export interface Answer {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** One name in a folder, as it is there. */
+export interface Seen {
+  /** `f` for a file, `d` for a folder, `l` for a link, `s` for a socket, `-` for anything else. */
+  readonly type: string;
+  /** In octal digits: `700`. */
+  readonly mode: string;
+  readonly uid: number;
+  /** What a link points to. */
+  readonly target: string;
+  /** What a file holds, behind its links as well; nothing of anything else. */
+  readonly text: string;
+}
+
+/** What is there, by its path. */
+export type Files = ReadonlyMap<string, Seen>;
 
 /**
  * Runs one command as root that changes nothing; a failure is an answer, not an error. It reads

@@ -4,7 +4,7 @@
  * @module
  */
 import type { CommandContext } from "dax";
-import type { Answer } from "./statements.ts";
+import type { Answer } from "./root.ts";
 
 /** Runs a line, where `sudo` is what is given: it gets its words, and what it reads. */
 export async function runInShell(

@@ -5,29 +5,7 @@
  * @module
  */
 import { quoted } from "./line.ts";
-
-/** What one command printed, and its exit code. */
-export interface Answer {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** One name in a folder, as it is there. */
-export interface Seen {
-  /** `f` for a file, `d` for a folder, `l` for a link, `s` for a socket, `-` for anything else. */
-  readonly type: string;
-  /** In octal digits: `700`. */
-  readonly mode: string;
-  readonly uid: number;
-  /** What a link points to. */
-  readonly target: string;
-  /** What a file holds, behind its links as well; nothing of anything else. */
-  readonly text: string;
-}
-
-/** What is there, by its path. */
-export type Files = ReadonlyMap<string, Seen>;
+import type { Answer, Files, Seen } from "./root.ts";
 
 /** How many words, and each behind its length in bytes: so one that is cut off is not begun. */
 export function statement(words: readonly string[]): string {

@@ -11,11 +11,10 @@
 import { FishnetError } from "./errors.ts";
 import { sudo } from "./line.ts";
 import type { Step } from "./lock/piece.ts";
-import { type Ask, type Look, type Root, UnreadableError } from "./root.ts";
+import { type Answer, type Ask, type Look, type Root, UnreadableError } from "./root.ts";
 import script from "./session.pl" with { type: "text" };
 import { runInShell } from "./shell.ts";
 import { answersIn, askingScript, filesIn, MarkedOutput, statement } from "./statements.ts";
-import type { Answer } from "./statements.ts";
 
 /**
  * All that a child gets of an environment. Of the caller's own nothing passes: Deno refuses a child

@@ -4,8 +4,7 @@
  * @module
  */
 import type { Known, Questions } from "../lock/piece.ts";
-import type { Answer } from "../statements.ts";
-import { UnreadableError } from "../root.ts";
+import { type Answer, UnreadableError } from "../root.ts";
 import { parseIptablesSave, type Rule } from "./iptables_rules.ts";
 import { CHAIN } from "./iptables_layers.ts";
 import { familiesOf, type Family, type Machine, unread, type Variant } from "./machine.ts";

@@ -5,8 +5,7 @@
  * @module
  */
 import type { Answers, Questions } from "../lock/piece.ts";
-import type { Answer, Files } from "../statements.ts";
-import { type Ask, UnreadableError } from "../root.ts";
+import { type Answer, type Ask, type Files, UnreadableError } from "../root.ts";
 import type { PasswdEntry, Subuid } from "./accounts.ts";
 
 /** IPv4 or IPv6. */

@@ -11,11 +11,10 @@
  */
 import { sudo } from "../line.ts";
 import type { Found, Kind, Piece, Step } from "../lock/piece.ts";
-import type { Answer } from "../statements.ts";
 import { overlap, parseRange, type UidRange, UidSet } from "../lock/uid_range.ts";
 import { allUids, RANGE } from "./accounts.ts";
 import { FAMILIES, familiesOf, type Family, type Machine } from "./machine.ts";
-import { UnreadableError } from "../root.ts";
+import { type Answer, UnreadableError } from "../root.ts";
 
 /**
  * Any preference after the `local` table's 0 keeps loopback and the machine's own addresses

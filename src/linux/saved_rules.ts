@@ -7,7 +7,7 @@
 import type { Holder } from "../lock/holder.ts";
 import { sudo } from "../line.ts";
 import { printRange } from "../lock/uid_range.ts";
-import type { Seen } from "../statements.ts";
+import type { Seen } from "../root.ts";
 import type { Machine } from "./machine.ts";
 
 /** Where Debian, Arch, Fedora and their kin keep them. */

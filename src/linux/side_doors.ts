@@ -5,8 +5,7 @@
  * @module
  */
 import type { AccountStatus, Warning } from "../lock/report.ts";
-import type { Files } from "../statements.ts";
-import { type Root, unreadable } from "../root.ts";
+import { type Files, type Root, unreadable } from "../root.ts";
 import { subordinateRanges } from "./accounts.ts";
 import { SHUTS } from "./iptables_layers.ts";
 import type { Machine } from "./machine.ts";

@@ -9,7 +9,7 @@ import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";
 import type { Kind } from "../lock/piece.ts";
 import { single, type UidRange } from "../lock/uid_range.ts";
-import type { Files } from "../statements.ts";
+import type { Files } from "../root.ts";
 import type { Machine } from "./machine.ts";
 
 const SUDOERS = "/etc/sudoers";

@@ -6,7 +6,7 @@
  * @module
  */
 import type { Backend } from "../account.ts";
-import type { Answer, Files } from "../statements.ts";
+import type { Answer, Files } from "../root.ts";
 import type { UidRange } from "./uid_range.ts";
 
 /** A lock as it is wanted: by name in a dry-run, by number where the machine was read. */

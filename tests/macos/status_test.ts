@@ -7,13 +7,12 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
-import type { Answer } from "../../src/statements.ts";
 import { sightOf, statusIn } from "../../src/lock/status.ts";
 import type { AccountStatus } from "../../src/lock/report.ts";
 import { readMachine } from "../../src/macos/machine.ts";
 import { macos } from "../../src/macos/macos.ts";
 import { readRules, writtenRules } from "../../src/macos/rules.ts";
-import { UnreadableError } from "../../src/root.ts";
+import { type Answer, UnreadableError } from "../../src/root.ts";
 import { fakeRoot } from "../support/fake_machine.ts";
 import { parsePf, printedForm } from "./support/pf_language.ts";
 import { faults } from "./support/stand_in.ts";

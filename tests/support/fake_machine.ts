@@ -7,8 +7,7 @@
 import { linux } from "../../src/linux/linux.ts";
 import type { Family, Machine } from "../../src/linux/machine.ts";
 import { type Sight, sightOf } from "../../src/lock/status.ts";
-import type { Answer, Seen } from "../../src/statements.ts";
-import { type Root, UnreadableError } from "../../src/root.ts";
+import { type Answer, type Root, type Seen, UnreadableError } from "../../src/root.ts";
 
 /**
  * What the tools print, by their command lines, and what files hold, by their paths; a text is printed

@@ -7,7 +7,7 @@
 import type { Backend } from "../../account.ts";
 import { sudo } from "../../line.ts";
 import type { Known, Lock, Piece, Questions } from "../../lock/piece.ts";
-import type { Files } from "../../statements.ts";
+import type { Files } from "../../root.ts";
 import { ownUids } from "../accounts.ts";
 import type { Machine } from "../machine.ts";
 import lockTable from "../table_fishnet.nft" with { type: "text" };

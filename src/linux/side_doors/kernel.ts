@@ -6,7 +6,7 @@
  */
 import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
-import type { Files } from "../../statements.ts";
+import type { Files } from "../../root.ts";
 import { isOf } from "../../lock/uid_range.ts";
 import { type Locked, ONLY_PORT, warningOf, withoutPorts } from "./locked.ts";
 

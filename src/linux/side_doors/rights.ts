@@ -5,7 +5,7 @@
  * @module
  */
 import type { Warning } from "../../lock/report.ts";
-import type { Files } from "../../statements.ts";
+import type { Files } from "../../root.ts";
 import { looksNamesUp } from "../sudo_names.ts";
 import { type Locked, ONLY_PORT, warningOf, withoutPorts } from "./locked.ts";
 
