@@ -36,13 +36,8 @@ import {
   wordsOf,
 } from "./iptables_layers.ts";
 import { type Rule, Shadows, splitWords } from "./iptables_rules.ts";
-import {
-  commandOf,
-  LEGACY_TABLES,
-  savedQuestions,
-  type SavedRules,
-  savedRules,
-} from "./iptables_saved.ts";
+import { commandOf, LEGACY_TABLES, savedQuestions, savedRules } from "./iptables_saved.ts";
+import type { SavedRules } from "./iptables_saved.ts";
 import { FAMILIES, type Family, type Machine } from "./machine.ts";
 
 /** A piece of this kind knows its layer, and what changes it. */

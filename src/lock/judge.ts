@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Attempt, type Family, isReset } from "./attempt.ts";
+import { type Attempt, type Family, isReset } from "./tries.ts";
 import type { LockState } from "./report.ts";
 
 /** What one line of a verification comes to; a `note` proves nothing and hurts nothing. */

@@ -10,13 +10,13 @@
  */
 import { PROXY_PORT, type System } from "../account.ts";
 import type { Look, Root } from "../root.ts";
-import { type Attempt, attemptOf, type Family, readRoute, resolve } from "./attempt.ts";
+import { attemptOf, readRoute, resolve, tryAll } from "./tries.ts";
+import type { Attempt, Attempted, Endpoint, Family, Person, What } from "./tries.ts";
 import type { Holder } from "./holder.ts";
 import { isProven, judgeCall, judgeReach, judgeRefusal, judgeReset } from "./judge.ts";
 import type { Judged, Try, Verification, Way } from "./judge.ts";
 import type { AccountStatus } from "./report.ts";
 import { isOf } from "./uid_range.ts";
-import { type Attempted, type Endpoint, type Person, tryAll, type What } from "./tries.ts";
 
 /** The account that is verified, with what `status` says of it. */
 export type Verified = Person & Pick<AccountStatus, "state" | "onlyPorts"> & Pick<Holder, "ranges">;

@@ -2,8 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { json, shown } from "../../src/shown.ts";
-import { attemptOf } from "../../src/lock/attempt.ts";
-import { parseAnswers } from "../../src/lock/tries.ts";
+import { attemptOf, parseAnswers } from "../../src/lock/tries.ts";
 import { must } from "../support/process.ts";
 import { PYTHON, whyNoWorld } from "../support/world.ts";
 

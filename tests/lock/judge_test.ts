@@ -1,8 +1,7 @@
 /** The judgement of `verify`: only the words of the very calls prove, and all of them are needed. */
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { type Attempt, attemptOf, readRoute } from "../../src/lock/attempt.ts";
-import { parseAnswers } from "../../src/lock/tries.ts";
+import { type Attempt, attemptOf, parseAnswers, readRoute } from "../../src/lock/tries.ts";
 import {
   isProven,
   judgeCall,

@@ -1,8 +1,7 @@
 /** What root tries with an account's effective uid, on a real bus and with real sockets. */
 import { assertEquals } from "@std/assert";
-import { attemptOf } from "../../src/lock/attempt.ts";
+import { attemptOf, tryAll } from "../../src/lock/tries.ts";
 import { judgeCall } from "../../src/lock/judge.ts";
-import { tryAll } from "../../src/lock/tries.ts";
 import { serve } from "../support/lock.ts";
 import { linesOf, run } from "../support/process.ts";
 import { rootBy } from "../support/root.ts";
