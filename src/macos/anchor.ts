@@ -1,22 +1,17 @@
 /**
- * The rules of the locked accounts: in the anchor's one file, which each start of macOS loads, and in
- * the anchor itself, as pfctl prints them back: what pf goes by.
+ * The rules of the locked accounts, as pieces: in the anchor's one file, which each start of macOS
+ * loads, and in the anchor itself, as pfctl prints them back: what pf goes by. Each change writes the
+ * whole of both.
  *
  * @module
  */
-import { removeFile, restoreFile } from "../lock/file.ts";
+import { FishnetError } from "../errors.ts";
 import { quoted, sudo } from "../line.ts";
-import type { Kind, Piece, Step } from "../lock/piece.ts";
-import {
-  type Accounts,
-  accountsIn,
-  changed,
-  foundPieces,
-  isReplaced,
-  wantedPieces,
-} from "./accounts.ts";
+import { removeFile, restoreFile } from "../lock/file.ts";
+import type { Found, Kind, Lock, Piece, Step } from "../lock/piece.ts";
+import { single } from "../lock/uid_range.ts";
 import type { Machine } from "./machine.ts";
-import { ANCHOR, RULES_FILE, writtenRules } from "./rules.ts";
+import { type AccountRules, ANCHOR, readRules, RULES_FILE, writtenRules } from "./rules.ts";
 
 const WHERE_FILE = `the file ${RULES_FILE}`;
 const WHERE_ANCHOR = `the anchor ${ANCHOR}`;
@@ -134,4 +129,119 @@ function loadBack(machine: Machine | undefined): string {
     ? sudo("pfctl", "-a", ANCHOR, "-F", "rules")
     : `echo ${quoted(loaded)} | ${sudo("pfctl", "-a", ANCHOR, "-f", "-")}`;
   return `${line} || { sleep 2; ${line}; }`;
+}
+
+/** The pieces that an account has in the file, and again in the anchor, which `where` says. */
+function wantedPieces(where: string, { name, uid, onlyPorts }: Lock): Piece[] {
+  return pieces(where, onlyPorts.length === 0 ? undefined : onlyPorts).map((piece) => ({
+    ...piece,
+    uids: uid === undefined ? "name" : single(uid),
+    owner: name,
+  }));
+}
+
+function pieces(
+  where: string,
+  ports: readonly number[] | undefined,
+): Pick<Piece, "is" | "why">[] {
+  const base = {
+    is: `${where}: all but loopback is refused`,
+    why: "TCP and UDP end at this machine",
+  };
+  if (ports === undefined) return [base];
+  const list = ports.toSorted((a, b) => a - b).join(", ");
+  const is = `${where}: of loopback, all but TCP to ${list} is refused`;
+  return [base, { is, why: "no local service but these can be reached" }];
+}
+
+/** The pieces that lines of rules are. */
+function foundPieces(where: string, lines: readonly string[], { names }: Machine): Found[] {
+  const { accounts, strange } = readRules(lines, names);
+  return accounts.flatMap((account) => {
+    const uid = Number(account.uid);
+    const { owner } = account;
+    const fault = strange.length > 0 ? `"${strange[0]}" is none of our rules` : account.fault;
+    return pieces(where, account.onlyPorts).map((piece, i) => ({
+      ...piece,
+      uids: single(uid),
+      ...(owner === undefined ? {} : { owner }),
+      ...(fault === undefined ? {} : { fault }),
+      ...(i === 0 ? {} : { says: { onlyPorts: account.onlyPorts ?? [] } }),
+    }));
+  });
+}
+
+/** The accounts' rules by their uids. */
+type Accounts = ReadonlyMap<number | string, AccountRules>;
+
+/** What the file and the anchor say together; where they differ, the file. */
+export function accountsOf(
+  { rulesFile = "", loaded, names }: Machine,
+): { readonly accounts: Accounts; readonly strange: readonly string[] } {
+  const [file, anchor] = [rulesFile.split("\n"), loaded].map((lines) => readRules(lines, names));
+  const accounts = new Map(file!.accounts.map((account) => [account.uid, account]));
+  for (const account of anchor!.accounts) {
+    const { base, onlyPorts, ...other } = accounts.get(account.uid) ?? account;
+    accounts.set(account.uid, {
+      ...other,
+      base: base || account.base,
+      onlyPorts: onlyPorts ?? account.onlyPorts,
+    });
+  }
+  return { accounts, strange: [...file!.strange, ...anchor!.strange] };
+}
+
+/**
+ * What is there: what one of the file and the anchor lost comes back with the next change.
+ *
+ * @throws {FishnetError} where somebody else's rules stand among ours, which a write would lose.
+ */
+function accountsIn(machine: Machine | undefined): Accounts {
+  if (machine === undefined) return new Map();
+  const { accounts, strange } = accountsOf(machine);
+  if (strange.length > 0) {
+    const place = `${RULES_FILE} or its anchor`;
+    throw new FishnetError(
+      `"${strange[0]}" is none of our rules, but stands in ${place}: take it out`,
+    );
+  }
+  return accounts;
+}
+
+/** The same with pieces, or without them; ports take the place of other ports of the account. */
+function changed(
+  accounts: Accounts,
+  verb: "with" | "without",
+  pieces: readonly Piece[],
+): Accounts {
+  const result = new Map(accounts);
+  for (const piece of pieces) {
+    const [uid, ports] = [uidOf(piece), portsOf(piece)];
+    const before = result.get(uid) ?? { uid, owner: undefined, base: false, onlyPorts: undefined };
+    const account = {
+      ...before,
+      owner: piece.owner ?? before.owner,
+      ...(ports === undefined
+        ? { base: verb === "with" }
+        : { onlyPorts: verb === "with" ? ports : undefined }),
+    };
+    if (account.base || account.onlyPorts !== undefined) result.set(uid, account);
+    else result.delete(uid);
+  }
+  return result;
+}
+
+/** Other ports have taken this piece's place, and so nothing is left to take away. */
+function isReplaced(piece: Piece, accounts: Accounts): boolean {
+  const [ports, now] = [portsOf(piece), accounts.get(uidOf(piece))?.onlyPorts];
+  return ports !== undefined && now !== undefined && `${ports}` !== `${now}`;
+}
+
+/** A dry-run does not know uids: the shell that it is pasted into asks for them. */
+function uidOf({ uids, owner }: Piece): number | string {
+  return typeof uids === "object" ? uids.first : `$(id -u ${owner})`;
+}
+
+function portsOf({ is }: Piece): number[] | undefined {
+  return / all but TCP to ([\d, ]+) is refused$/.exec(is)?.[1]?.split(", ").map(Number);
 }

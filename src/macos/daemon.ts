@@ -9,7 +9,7 @@ import { sudo } from "../line.ts";
 import type { Found, Kind } from "../lock/piece.ts";
 import propertyList from "./boot/com.fishnet.localonly.plist" with { type: "text" };
 import script from "./boot/lock.sh" with { type: "text" };
-import { accountsOf } from "./accounts.ts";
+import { accountsOf } from "./anchor.ts";
 import { JOB, type Machine, PLIST_FILE, SCRIPT_FILE } from "./machine.ts";
 
 const SHARED: Found = {

@@ -5,16 +5,45 @@
  */
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
-import type { LockOfAccount } from "../lock/piece.ts";
+import type { Found, Kind, LockOfAccount, Piece } from "../lock/piece.ts";
 import { single } from "../lock/uid_range.ts";
 import type { System } from "../system.ts";
-import { accountsOf } from "./accounts.ts";
-import { unseen } from "./anchor.ts";
-import { calledBefore, rulesWithoutCall } from "./call.ts";
+import { accountsOf, isRule, rules, unseen } from "./anchor.ts";
+import { call, calledBefore, rulesWithoutCall } from "./call.ts";
 import { daemon } from "./daemon.ts";
 import { type Machine, readMachine } from "./machine.ts";
-import { pf, SHARED } from "./pf.ts";
-import { pfConfWithoutOurs } from "./pf_conf.ts";
+import { pfConf, pfConfWithoutOurs } from "./pf_conf.ts";
+import { reference } from "./reference.ts";
+
+/**
+ * What accounts share in pf, in the order in which it is made: the content before its call, and the
+ * call before pf is turned on; away with them backwards.
+ */
+const SHARED = [pfConf, call, reference] as const;
+
+/** All of them are one kind: what accounts share is there as long as one of them has rules. */
+const pf: Kind<Machine> = {
+  together: true,
+  wanted: (lock) => [...rules.wanted(lock), ...SHARED.map(({ piece }) => piece)],
+  found: (machine) => [
+    ...rules.found(machine),
+    ...SHARED.flatMap((part): Found | [] => {
+      const found = part.found(machine);
+      return found === undefined ? [] : { ...part.piece, ...found };
+    }),
+  ],
+  make: (pieces, machine) => [
+    ...rules.make(pieces.filter(isRule), machine),
+    ...sharedIn(pieces).flatMap((part) => part.make(machine)),
+  ],
+  unmake: (pieces, machine, made) => [
+    ...sharedIn(pieces).toReversed().flatMap((part) => part.unmake(machine)),
+    ...rules.unmake(pieces.filter(isRule), machine, made?.filter(isRule)),
+  ],
+};
+
+const sharedIn = (pieces: readonly Piece[]) =>
+  SHARED.filter(({ piece }) => pieces.some(({ is }) => is === piece.is));
 
 /** The system of this name. */
 export const macos: System<Machine> = {
