@@ -20,12 +20,7 @@ export const PROXY_PORT = 3777;
 /** Longest name that Linux accepts: LOGIN_NAME_MAX of useradd(8), and of pf's anchor path. */
 const MAX_NAME_LENGTH = 32;
 
-/**
- * Checks a Unix user name in the order that the reference page gives, and
- * returns it unchanged: a name is never trimmed, folded or repaired.
- *
- * @throws {FishnetError} with one of the page's three messages.
- */
+/** A name as it is, checked in the reference page's order. @throws {FishnetError} in its words. */
 export function parseAccountName(name: string): string {
   const invalid = (why: string) => new FishnetError(`invalid unix username '${name}': ${why}`);
   if (name.length < 1 || name.length > MAX_NAME_LENGTH) throw invalid("must be 1-32 characters");

@@ -28,20 +28,15 @@ export interface Seen {
 /** What is there, by its path. */
 export type Files = ReadonlyMap<string, Seen>;
 
-/**
- * Runs one command as root that changes nothing; a failure is an answer, not an error. It reads
- * `input`, or nothing, and is ended after so many seconds.
- */
+/** Runs a command that changes nothing, as root, for so many seconds; a failure is an answer. */
 export type Ask = (
   words: readonly string[],
   options?: { readonly input?: string; readonly seconds?: number },
 ) => Promise<Answer>;
 
 /**
- * Looks at files as root, without a process: a star in a path stands for any characters but a slash.
- * What is not there is left out.
- *
- * @throws {UnreadableError} where one that is there could not be read.
+ * Looks at files as root, without a process: a star is any characters but a slash. What is not
+ * there is left out. @throws {UnreadableError} where one that is there could not be read.
  */
 export type Look = (paths: readonly string[]) => Promise<Files>;
 

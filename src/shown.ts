@@ -18,10 +18,7 @@ const UNFIT = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Cn}\p{Default_Ignorable_C
 /** Marks that are put over the character before them: a few of them are a letter, many a stain. */
 const STAIN = /(\p{M}{3})\p{M}+/gu;
 
-/**
- * Text from outside, without anything that a terminal obeys or hides, and at most `longest`
- * characters of it. To be called before colour is added: what is ours has its escape sequences.
- */
+/** Without what a terminal obeys or hides, so colours as well: they are to be added afterwards. */
 export function shown(text: string, longest = LONGEST): string {
   const fit = text.replace(/[\t\n\r]+/g, " ").replace(UNFIT, "").replace(STAIN, "$1");
   const characters = [...fit];

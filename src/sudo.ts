@@ -66,12 +66,7 @@ export class Session implements AsyncDisposable, Root {
     this.#write(`${script}\n__END__\n${this.#mark}\n`);
   }
 
-  /**
-   * Starts it; sudo may ask for a password.
-   *
-   * @param command what starts perl as root
-   * @throws {UnreadableError} where sudo is refused.
-   */
+  /** Starts perl as root; sudo may ask for a password. @throws {UnreadableError} if refused. */
   static async open(command = SUDO): Promise<Session> {
     const session = new Session(command);
     const { exitCode } = await session.#say("begin");
@@ -80,11 +75,8 @@ export class Session implements AsyncDisposable, Root {
   }
 
   /**
-   * Waits until no other run changes anything, and keeps the next one waiting until this commits.
-   *
-   * @param onWaiting is called at once when another run holds the lock
-   * @param stopped ends the wait: then nothing is locked
-   * @throws {FishnetError} after {@link LOCK_TIMEOUT} seconds.
+   * Waits until no other run changes anything, and keeps the next one waiting until this commits;
+   * if `stopped` before, nothing is locked. @throws {FishnetError} after {@link LOCK_TIMEOUT} seconds.
    */
   async lockOutOtherRuns(onWaiting: () => void, stopped: Promise<unknown>): Promise<void> {
     this.#lacksShell = true;

@@ -29,8 +29,7 @@ export interface System<M> {
   /** The kinds of pieces, in the order in which they are made. */
   readonly kinds: readonly Kind<M>[];
   /**
-   * Reads the machine. Names that its account list need not enumerate (LDAP, say) are looked up one
-   * by one.
+   * Reads the machine; names that its list of accounts need not have (LDAP, say) are looked up.
    *
    * @param asked the options of a lock that is to be made
    * @param again what was read before, and the kinds that may have changed since
@@ -73,10 +72,7 @@ export interface System<M> {
   readonly resolvers?: readonly Resolver[];
   /** A sentence on what was recorded of each account of which anything is. */
   recorded?(ask: Ask, machine: M, names: readonly string[]): Promise<ReadonlyMap<string, string>>;
-  /**
-   * How many of root's own tries as the account were recorded since a time, in milliseconds since
-   * 1970; undefined where nothing is recorded.
-   */
+  /** How many of root's own tries were recorded since, in milliseconds since 1970, if any is. */
   recordedTries?(ask: Ask, machine: M, name: string, from: number): Promise<number | undefined>;
   /** The uids below this are the system's own (login.defs(5), dscl(1)). */
   readonly firstOrdinaryUid: number;

@@ -12,12 +12,7 @@ import { type FirewallCommand, isFirewallCommand, optionsOf } from "./options.ts
 /** The options of one call, each with its values in their order; a flag has none. */
 export type Options = ReadonlyMap<string, readonly string[]>;
 
-/**
- * Reads the options of a subcommand. Nothing is guessed: a value may be empty, or begin with one
- * hyphen.
- *
- * @throws {FishnetError} for what the subcommand does not have.
- */
+/** Reads the options of a subcommand. @throws {FishnetError} for what it does not have. */
 export function readOptions(command: FirewallCommand, args: readonly string[]): Options {
   const known = optionsOf(command);
   const { string = [], boolean = [] } = Object.groupBy(
@@ -43,10 +38,7 @@ export function readOptions(command: FirewallCommand, args: readonly string[]): 
   return given;
 }
 
-/**
- * Writes `--option value` as `--option=value`, which the parser takes as it is, and refuses what it
- * would guess at.
- */
+/** Writes `--option=value`, which the parser takes as it is, and refuses what it would guess at. */
 function joinValues(
   command: FirewallCommand,
   args: readonly string[],
@@ -65,6 +57,7 @@ function joinValues(
       const options = [...known.keys()].map((name) => `--${name}`);
       throw unknown("option", option, options, `see fishnet firewall ${command} --help`);
     }
+    // Nothing is guessed: a value may be empty, or begin with one hyphen.
     const takesValue = spec.value !== undefined;
     if (!takesValue && arg !== option) throw new FishnetError(`${option} takes no value`);
     const value = takesValue && arg === option ? args[++i] : undefined;
@@ -76,11 +69,7 @@ function joinValues(
   return joined;
 }
 
-/**
- * An error that names the word that was meant, where one is near.
- *
- * @param otherwise where to find the words that are known; by default, which they are
- */
+/** An error that names the word that was meant, or, where none is near, `otherwise` the known. */
 export function unknown(
   what: string,
   word: string,

@@ -11,12 +11,7 @@ import { PROXY_VARIABLES } from "./outcome_text.ts";
 /** Narrower than this, the options' two columns don't fit. */
 const MIN_WIDTH = 40;
 
-/**
- * The help for one level of the command line.
- *
- * @param width in columns; 80 where there is no terminal
- * @param notCovered what no packet filter of this system stops; `firewall` ends with it
- */
+/** The help for one level; `firewall` ends with what no packet filter of this system stops. */
 export function helpText(topic: Topic, width = 80, notCovered: readonly string[] = []): string {
   const text = isFirewallCommand(topic) ? commandHelp(topic) : LEVELS[topic];
   const limits = listed("No packet filter stops", notCovered.map((limit) => `- ${limit}`));

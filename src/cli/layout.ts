@@ -52,9 +52,8 @@ const MIN_COLUMN = 14;
 const GAP = "  ";
 
 /**
- * Rows in columns, the lines of each row by themselves; the first row is the header. Where the
- * terminal is too narrow, the widest column is wrapped; where that is not enough, each row
- * becomes a block with a line for each column.
+ * Rows in columns, the lines of each row by themselves; the first is the header. Where it gets too
+ * wide, the widest column is wrapped; at last each row becomes a block with a line for each column.
  */
 export function table(rows: readonly (readonly string[])[], width: Width): string[][] {
   const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => columnsOf(row[i]!))));

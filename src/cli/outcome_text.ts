@@ -36,12 +36,7 @@ export function warningTexts(warnings: readonly Warning[]): string[] {
 /** What is said of a plan without a command. */
 export const NOTHING_TO_DO = { enable: "already in force", disable: "nothing to take away" };
 
-/**
- * What is in force after an enable, a line for all accounts of which the same is true:
- * `agent_runner (uid 1002): locked; loopback open; lost at reboot`.
- *
- * @param changed whether this run did anything
- */
+/** A line for all accounts of which the same is true: `agent (uid 1002): locked; loopback open`. */
 export function enableOutcome(accounts: readonly AccountStatus[], changed: boolean): string[] {
   const textOf = ({ state, onlyPorts, survivesReboot, backend }: AccountStatus) =>
     [

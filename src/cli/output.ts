@@ -106,9 +106,9 @@ export let isUnread = false;
 export let isIncomplete = false;
 
 /**
- * Prints lines, with colours only where a person looks, and never with NO_COLOR, which Deno has read
- * for us. A reader that has gone (`| head -1`) is no error: there is nobody left to tell. What cannot
- * be printed for any other reason stops nothing either, least of all an apply half-way.
+ * Prints, with colours only where a person looks, and never with NO_COLOR, which Deno has read.
+ * A reader that has gone (`| head -1`) is no error: there is nobody left to tell. What cannot be
+ * printed for any other reason stops nothing either, least of all an apply half-way.
  */
 function print(to: typeof Deno.stdout, linesOf: (width: Width) => readonly string[]): void {
   setColorEnabled(to.isTerminal() && !Deno.noColor);

@@ -22,10 +22,7 @@ export interface SubuidEntry extends UidRange {
 /** What /etc/subuid says. */
 export interface Subuid {
   readonly ranges: readonly SubuidEntry[];
-  /**
-   * Lines that are no range in decimal numbers. Others may take them for one: newuidmap(1) reads
-   * `0x…` and a leading 0 (strtoll(3)), a shell even more.
-   */
+  /** No ranges in decimals: newuidmap(1) reads `0x…` and a leading 0 (strtoll(3)), a shell more. */
   readonly unclear: readonly string[];
 }
 
@@ -36,11 +33,7 @@ export function parsePasswd(text: string): PasswdEntry[] {
   return [...Map.groupBy(entries, ({ name }) => name).values()].map(([first]) => first!);
 }
 
-/**
- * Reads /etc/subuid.
- *
- * @param uidOf the uid of a name that is in no list of accounts
- */
+/** Reads /etc/subuid; `uidOf` knows the uid of a name that is in no list of accounts. */
 export function parseSubuid(
   text: string,
   uidOf: (name: string) => number | undefined = () => undefined,

@@ -19,10 +19,7 @@ export const RULES_FOLDER = "/etc/audit/rules.d";
 /** With the account's name behind it, what its rules and the records that they make are found by. */
 export const KEY = "fishnet-";
 
-/**
- * What a lock answers: the routing rule EACCES, the packet filter EPERM (measured with both
- * backends). TCP that is refused on loopback ends as where nobody listens, and is not recorded.
- */
+/** Measured with both backends. TCP refused on loopback ends as if nobody listened: no record. */
 const ANSWERS = { EACCES: "the routing rule", EPERM: "the packet filter" };
 
 const SENDING = "connect,sendto,sendmsg,sendmmsg";
@@ -127,10 +124,7 @@ export const rulesFor = (owner: string, uids: Uids): RulePiece[] =>
     return { is, why, uids, owner, rule: `-a always,exit ${what} -k ${KEY}${owner}` };
   });
 
-/**
- * The effective uid: it is the one that a socket belongs to, which the layers of a lock go by
- * (verify's tries have the account's as their effective uid alone).
- */
+/** The effective uid: sockets belong to it, layers go by it, and verify's tries have it alone. */
 function uidFilter(uids: Uids, name: string): string {
   if (uids === "name") return `-F euid=${name}`;
   if (uids === "ranges") return "-F euid>=$first -F euid<=$last"; // of the dry-run's loop
@@ -138,10 +132,7 @@ function uidFilter(uids: Uids, name: string): string {
   return first === last ? `-F euid=${first}` : `-F euid>=${first} -F euid<=${last}`;
 }
 
-/**
- * A rule of ours, as `auditctl -l` prints it or a file has it; undefined for anything else.
- * A rule with our key that is not one that enable makes goes with the others, and does not count.
- */
+/** A rule of ours, as `auditctl -l` prints it or a file has it; undefined for anything else. */
 export function readRule(text: string): (RulePiece & Found) | undefined {
   // auditctl 3.0 lists what is 2^31 and more as a negative number, and takes no such number itself.
   const rule = text.replace(/(euid[<>]?=)(-\d+)/g, (_, is, uid) => `${is}${Number(uid) >>> 0}`);
@@ -149,6 +140,7 @@ export function readRule(text: string): (RulePiece & Found) | undefined {
   if (words === undefined || owner === undefined) return undefined;
   const uids = readUids(words);
   const [, arch, listed = "", error] = RULE.exec(words) ?? [];
+  // One with our key that enable does not make goes with the others, and does not count.
   const known = RULES.find((one) =>
     one.arch === arch && one.error === error && sorted(one.calls) === sorted(listed)
   );

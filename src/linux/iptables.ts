@@ -275,10 +275,7 @@ function stepOf(changes: readonly Change[]): Step {
   };
 }
 
-/**
- * One rule by the command that an administrator knows; many in one call of iptables-restore, which
- * changes a table as a whole or not at all, and leaves alone what is not named.
- */
+/** One rule by its own command; many by iptables-restore: all or nothing, and others left alone. */
 function lineOf({ command, table }: Change, lines: readonly string[]): string {
   if (lines.length === 1 && /^-[ID] /.test(lines[0]!)) {
     const place = table === "filter" ? [] : ["-t", table];

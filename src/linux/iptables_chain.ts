@@ -50,11 +50,7 @@ const textOf = (rules: readonly string[]) => [`:${CHAIN} - [0:0]`, ...rules];
 /** Nothing is emptied where it can't be removed. */
 const GONE = [`-F ${CHAIN}`, `-X ${CHAIN}`];
 
-/**
- * Makes it, or mends it, in one transaction; what others put into it comes back by the undo.
- *
- * @throws {FishnetError} where somebody else has a chain of its name.
- */
+/** Makes or mends it in one transaction. @throws {FishnetError} where it is somebody else's. */
 export function makeChain(chain: ChainPiece, machine?: Machine): Change {
   const { own, family, command, why } = chain;
   const there = machine && thereOf(chain, machine);
@@ -64,6 +60,7 @@ export function makeChain(chain: ChainPiece, machine?: Machine): Change {
         `(${command} -t ${own.table} -E), or use --backend nftables`,
     );
   }
+  // What others put into it comes back by the undo.
   const back = there === undefined ? GONE : textOf(there.rules!);
   return { command, table: own.table, there: textOf(own.rules(family)), back, why };
 }

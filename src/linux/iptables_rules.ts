@@ -30,10 +30,7 @@ export interface Rule {
   readonly narrower: boolean;
 }
 
-/**
- * All rules of all tables, and the chains that are nobody's but users', `TABLE CHAIN` each, empty ones
- * as well. Lines that are neither are left out.
- */
+/** All rules, and the chains of users, empty ones as well: `TABLE CHAIN` each. No other lines. */
 export function parseIptablesSave(text: string): { rules: Rule[]; chains: Set<string> } {
   const rules: Rule[] = [];
   const chains = new Set<string>();
@@ -94,10 +91,7 @@ export function splitWords(text: string): string[] {
   );
 }
 
-/**
- * The targets after which a packet goes on to the next rule, or is refused. Any other may accept it
- * (iptables-extensions(8)); a chain of the user's is judged by its rules.
- */
+/** A packet goes on then, or is refused; any other may accept it (iptables-extensions(8)). */
 const NEVER_ACCEPTING = new Set([
   ...["DROP", "REJECT", "LOG", "NFLOG", "MARK", "CONNMARK", "CONNSECMARK", "SECMARK"],
   ...["CLASSIFY", "DSCP", "TOS", "TTL", "HL", "TCPMSS", "SET", "CHECKSUM", "AUDIT", "TRACE"],
@@ -116,10 +110,7 @@ export class Shadows {
     this.#chains = Map.groupBy(rules, ({ table, chain }) => `${table} ${chain}`);
   }
 
-  /**
-   * The rules of a base chain, each with what stands above it and may accept its packets.
-   * Rules for another owner, or for the other side of loopback, cannot.
-   */
+  /** The rules of a base chain, each with what stands above it and may accept its packets. */
   withShadows(table: string, chain: string): { rule: Rule; shadow: Rule | undefined }[] {
     const above: Rule[] = [];
     return (this.#chains.get(`${table} ${chain}`) ?? []).map((rule) => {
@@ -147,6 +138,7 @@ export class Shadows {
   }
 }
 
+/** What is for another owner, or for the other side of loopback, does not. */
 function mayConcern(above: Rule, below: Rule): boolean {
   if (above.owner && below.owner && !overlap(above.owner, below.owner)) return false;
   return !(above.device === "lo" && below.device === "!lo") &&

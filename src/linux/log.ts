@@ -53,11 +53,7 @@ export interface Tally {
   readonly file: string | undefined;
 }
 
-/**
- * The tallies of accounts, out of one search.
- *
- * @throws {FishnetError} where the log cannot be read, or not in so many seconds.
- */
+/** Tallies, out of one search. @throws {FishnetError} where the log cannot be read in that time. */
 export async function refusedSince(
   ask: Ask,
   accounts: readonly string[],
@@ -78,9 +74,8 @@ export async function refusedSince(
 const PROMPT = 2000;
 
 /**
- * How many of root's own tries with the account's uid were recorded since a time, in milliseconds since
- * 1970: waits until there is one, for two seconds at most. An account can't make such a record.
- *
+ * How many of root's own tries as the account were recorded since then, in milliseconds since 1970:
+ * waits for one, two seconds at most. An account can't make such a record.
  * @throws {FishnetError} where the log cannot be read.
  */
 export async function recordedTries(ask: Ask, account: string, from: number): Promise<number> {
@@ -213,9 +208,8 @@ const bytesOf = (hex: string) =>
   /^(?:[0-9A-F]{2})+$/i.test(hex) ? Uint8Array.fromHex(hex) : undefined;
 
 /**
- * Reads a `struct sockaddr` as the kernel got it: the family in the machine's own order, which is
- * little-endian wherever this program runs, then as in ip(7) and ipv6(7). Undefined for other families,
- * which are none of a lock's (a Unix socket that the account may not open, say).
+ * Reads a `struct sockaddr`: the family in the machine's order, little-endian wherever this runs,
+ * then as in ip(7) and ipv6(7). Undefined for families that are none of a lock's (a Unix socket, say).
  */
 function endpointOf(saddr: string): { address: string; port: number } | undefined {
   const bytes = bytesOf(saddr);

@@ -18,10 +18,7 @@ import { defectOf, type Element, parseTable, type Table } from "./nft_table.ts";
 import lockText from "./table_fishnet.nft" with { type: "text" };
 import loopbackText from "./table_fishnet_loopback.nft" with { type: "text" };
 
-/**
- * Where subordinate uids may begin: uids of ordinary accounts are below (useradd gives ranges from
- * 100000 on, SUB_UID_MIN of login.defs(5)), and are not looked for among the ranges.
- */
+/** Below are ordinary uids, not looked for among ranges (SUB_UID_MIN of login.defs(5): 100000). */
 export const FIRST_SUBORDINATE = 65536;
 
 /** An element of a set, and the port that it opens, if any. */
@@ -164,11 +161,7 @@ function faultOf({ name, text }: OurTable, there: Table): Pick<Found, "fault" | 
   return {};
 }
 
-/**
- * One transaction, so that a table that was damaged is mended without a gap.
- *
- * @throws {FishnetError} where somebody else has a table of its name.
- */
+/** One transaction: mended without a gap. @throws {FishnetError} where it is somebody else's. */
 function makeTable(table: OurTable, machine: Machine | undefined): Step {
   const { name, text, why } = table;
   const listing = machine && listingOf(table, machine);
@@ -242,11 +235,7 @@ function elementStep(verb: "create" | "delete", table: OurTable, piece: ElementP
   };
 }
 
-/**
- * What nft prints of a table; undefined where it is not there.
- *
- * @throws {UnreadableError} where nft fails otherwise: a listing that failed is not an empty one.
- */
+/** Undefined where it is not there. @throws {UnreadableError} where nft fails otherwise. */
 function listingOf({ name, question }: OurTable, { answers }: Machine): string | undefined {
   const answer = answers.get(question)!;
   const { exitCode, stdout, stderr } = answer;

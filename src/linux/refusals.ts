@@ -144,10 +144,7 @@ export const isSwapped = (
 ): boolean =>
   machine.passwd.some((one) => one.name === other && holdings.uidsOf(name).includes(one.uid));
 
-/**
- * Whether a lock by nftables may be there that nobody can read: without nft, where nothing tells that
- * iptables carries the lock.
- */
+/** Whether a lock may be there that nobody can read: without nft, where no rule is by iptables. */
 export function mayHideTable(machine: Machine, own: readonly Found[]): boolean {
   return !hasNft(machine) && own.some(({ foreign }) => !foreign) &&
     !own.some(({ says }) => says?.backend === "iptables");

@@ -20,10 +20,7 @@ import type { Machine } from "./machine.ts";
 
 const BUS = "/run/dbus/system_bus_socket";
 
-/**
- * What `verify` tries: the account may write to none of these sockets, and call none of the names
- * (systemd-resolved.service(8), nscd(8), avahi-daemon(8), cupsd(8), tor(1)).
- */
+/** What `verify` tries: systemd-resolved.service(8), nscd(8), avahi-daemon(8), cupsd(8), tor(1). */
 export const RESOLVERS: readonly Resolver[] = [
   {
     socket: "/run/systemd/resolve/io.systemd.Resolve",
@@ -141,10 +138,7 @@ export const resolver: Kind<Machine> = {
   unmake: (pieces, machine) => stepsOf(pieces, machine, false),
 };
 
-/**
- * Both dbus-daemon and dbus-broker answer to this name, and reload; open connections are judged anew, too. One
- * that does not run yet reads its policies when it starts.
- */
+/** Both kinds of bus have this name, and judge open connections anew; a later one reads its own. */
 const RELOAD_BUS = sudo("systemctl", "try-reload-or-restart", "dbus.service");
 
 /** Its undo is that of each file: what is undone last is the file. */

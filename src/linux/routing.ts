@@ -16,10 +16,7 @@ import { allUids, RANGE } from "./accounts.ts";
 import { FAMILIES, familiesOf, type Family, type Machine } from "./machine.ts";
 import { type Answer, UnreadableError } from "../root.ts";
 
-/**
- * Any preference after the `local` table's 0 keeps loopback and the machine's own addresses
- * reachable; 77 is early enough to come before a VPN's rules.
- */
+/** After the `local` table's 0, which has this machine's addresses, and before a VPN's rules. */
 export const ROUTING_PREFERENCE = 77;
 
 const nameOf = (family: Family) => `IPv${family}: routing rule (prohibit)`;
@@ -93,11 +90,9 @@ function stepOf(verb: keyof Change, family: Family, range: string, why: string):
   };
 }
 
-/**
- * "protocol kernel" keeps systemd-networkd from removing a rule as foreign (seen on 252 and 257). One
- * that is there without it, made by somebody's hand, goes as well: the kernel deletes by what is said.
- */
+/** "protocol kernel": else systemd-networkd removes a rule as foreign (seen on 252 and 257). */
 function ruleWords(verb: keyof Change, range: string): string[] {
+  // One that somebody made by hand, without it, goes as well: the kernel deletes by what is said.
   const isThere = verb === "del" && /^\d/.test(range);
   const kernel = isThere ? [] : ["protocol", "kernel"];
   return ["rule", verb, "pref", `${ROUTING_PREFERENCE}`, "uidrange", range, "prohibit", ...kernel];

@@ -73,10 +73,7 @@ export const sessions: Kind<Machine> = {
       ];
     }),
 
-  /**
-   * Not `systemctl revert`: that removes an administrator's own files for the slice, too, and left a
-   * session blocked (systemd 252).
-   */
+  /** Not `systemctl revert`: it removes others' files, and left a session blocked (systemd 252). */
   unmake: (pieces) =>
     pieces.map(sliceOf).flatMap((slice) =>
       openLines(slice).map((line, i) => ({

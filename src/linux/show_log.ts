@@ -12,13 +12,9 @@ import { followLog, lostRecords, type Query, readLog } from "./log.ts";
 import type { Refusal } from "../lock/report.ts";
 
 /**
- * Shows what was refused, and with `follow` what is from now on, until a signal, or until nobody
- * reads it any more.
- *
- * @param show says whether to go on
- * @returns how many records of the audit were lost since the machine was started; 0 with `follow`
- * @throws {FishnetError} for an account that does not exist, or where nothing is recorded, or the log
- * cannot be read.
+ * Shows what was refused, with `follow` from now on too, until a signal, or until `show` says no;
+ * returns how many records the audit lost since the machine was started: 0 with `follow`.
+ * @throws {FishnetError} for no such account, where nothing is recorded, or the log cannot be read.
  */
 export async function showLog(
   query: Query & { readonly follow: boolean },

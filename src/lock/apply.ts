@@ -35,11 +35,7 @@ export interface Run {
   readonly look: () => Promise<readonly Found[]>;
 }
 
-/**
- * Runs the commands. Nothing is committed: that is the caller's word, when all is as it should be.
- *
- * @throws {FishnetError} that names the command that failed, and what is left, if anything is.
- */
+/** Runs commands; the caller commits. @throws {FishnetError} for what failed, and what is left. */
 export async function carryOut(
   steps: readonly Step[],
   run: Run,
@@ -83,10 +79,7 @@ export async function rolledBack(
 /** What an error says where the machine is as it was. */
 export const NOTHING_CHANGED = "nothing was changed";
 
-/**
- * A command that failed may have done its work all the same. Where its undo could do harm then, the
- * machine is asked whether there is one more of what it makes, or one less.
- */
+/** What failed may be done all the same: where its undo could do harm, what is there is counted. */
 async function noteWhatWasDone(
   { counts }: Step,
   { undoOfFailed }: StepResult,

@@ -34,11 +34,7 @@ export interface Outcome {
   readonly warnings: readonly Warning[];
 }
 
-/**
- * Makes a change, all of it or nothing.
- *
- * @throws {FishnetError} for what is refused, and for a command that failed, with what is left.
- */
+/** Makes a change, all of it or nothing. @throws {FishnetError} for what is refused or failed. */
 export async function makeChange<M>(
   system: System<M>,
   change: Change,

@@ -87,11 +87,7 @@ function isReplaced({ says, foreign }: Found, lock: LockOptions, asked: Asked): 
   return says.onlyPorts !== undefined && (asked.onlyPorts ?? []).length > 0;
 }
 
-/**
- * The commands that take away all that is there of accounts, whatever it is.
- *
- * @param staying locks that may lack what they share with it, and will need it
- */
+/** Takes away all that accounts have; what `staying` locks may lack and will need stays. */
 export function stepsToDisable<M>(
   there: readonly There<M>[],
   machine: M,

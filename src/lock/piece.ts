@@ -91,10 +91,7 @@ export interface Step {
     readonly text: string;
     readonly undo: string;
   };
-  /**
-   * A command that failed may have done its work all the same. Undefined where its undo does no harm
-   * then either; else how many of this thing there are tells.
-   */
+  /** Set where the undo of what failed and did nothing would do harm: how many there are tells. */
   readonly counts?: Pick<Found, "is" | "uids">;
 }
 
@@ -128,10 +125,6 @@ export interface Kind<M> {
   found(machine: M): Found[];
   /** The commands that make pieces that are wanted and not in force. */
   make(pieces: readonly Piece[], machine?: M): Step[];
-  /**
-   * The commands that take pieces away; without a machine, those of a lock that was just made.
-   *
-   * @param made what was made since the machine was read
-   */
+  /** Takes pieces away, without a machine those just made; `made` came since it was read. */
   unmake(pieces: readonly Piece[], machine?: M, made?: readonly Piece[]): Step[];
 }

@@ -13,11 +13,7 @@ import type { Person } from "./tries.ts";
 import type { Try, Verification } from "./judge.ts";
 import { verify, type VerifyOptions } from "./verify.ts";
 
-/**
- * Verifies accounts, one after another.
- *
- * @throws {FishnetError} for an account that does not exist, or a target that nothing resolves.
- */
+/** One after another. @throws {FishnetError} for no such account, or a name that nothing resolves. */
 export async function* verifyAll<M>(
   system: System<M>,
   names: readonly string[],

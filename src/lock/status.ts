@@ -39,9 +39,7 @@ export function sightOf<M>(system: System<M>, machine: M): Sight<M> {
 }
 
 /**
- * What is in force for the accounts, and what they could do all the same; for none, for every
- * account that anything of a lock is there for.
- *
+ * What is in force, and what accounts could do all the same; for none, of all with any of a lock.
  * @throws {FishnetError} for an account that neither exists nor has anything of a lock.
  */
 export async function readStatus<M>(
@@ -79,11 +77,7 @@ export async function readStatus<M>(
   }
 }
 
-/**
- * What is in force of it on a machine that was read; for none, of deleted accounts as well.
- *
- * @throws {FishnetError} for an account that neither exists nor has anything of a lock.
- */
+/** The same of a machine that was read, deleted accounts too. @throws {FishnetError} likewise. */
 export function statusIn<M>(sight: Sight<M>, names: readonly string[]): StatusReport {
   const { system, machine, holdings } = sight;
   const inForce = new InForce(sight.found);

@@ -58,11 +58,7 @@ interface Said {
 /** Seconds for all the tries together; the script takes 7 at most, by itself. */
 const SECONDS = 9;
 
-/**
- * Tries everything at once. A try that did not come to its end has no answer.
- *
- * @returns the answers in the order of what was asked, and what the script said besides.
- */
+/** Tries all at once; the answers in that order, undefined for a try that did not end. */
 export async function tryAll(
   ask: Ask,
   what: readonly Attempted[],
@@ -114,10 +110,7 @@ function fromHex(digits: string): string {
   return new TextDecoder().decode(new Uint8Array(bytes));
 }
 
-/**
- * `refused`: this machine's own rules said no. `unanswered`: it waited in vain. `broken`: it
- * failed for another reason or was not tried, so it shows nothing.
- */
+/** `unanswered`: waited in vain. `broken`: failed otherwise, or not tried, so it shows nothing. */
 export type Outcome = "reached" | "refused" | "unanswered" | "broken";
 
 /** What one try did. */
@@ -152,10 +145,7 @@ const REFUSALS: Readonly<Record<System, readonly string[]>> = {
   macos: ["EACCES", "EPERM", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH"],
 };
 
-/**
- * Whether a connection was refused or reset before it stood, or ICMP refused a datagram. One that is
- * reset later was let through, and whoever listens there may do that.
- */
+/** Before it stood, or by ICMP: a later reset was let through, and is up to whoever listens. */
 export function isReset({ call = "", word }: Attempt): boolean {
   return SENDING.includes(call) && (word === "ECONNREFUSED" || word === "ECONNRESET");
 }

@@ -62,16 +62,11 @@ const NOBODYS: Readonly<Record<Family, string>> = { 4: "203.0.113.9", 6: "2001:d
 
 /**
  * What a socket bound to a device reaches without asking a routing rule (measured): in IPv4 any
- * address, in IPv6 a multicast one, here of those reserved for documentation (RFC 6676). Only the
- * packet filter is left to stop it.
+ * address, in IPv6 a multicast one, here of those reserved for documentation (RFC 6676).
  */
 const MULTICAST = "ff02::db8:0:9";
 
-/**
- * Verifies one account that exists. It takes 12 seconds at most, whatever the account does.
- *
- * @throws {FishnetError} for a target or proxy that nothing resolves.
- */
+/** Takes 12 s at most, whatever the account does. @throws {FishnetError} for unknown names. */
 export async function verify(account: Verified, options: VerifyOptions): Promise<Verification> {
   const { root: { ask, look }, system, target } = options;
   const targets = target && await resolve(ask, target.host, system);
@@ -189,11 +184,7 @@ async function outside(
   });
 }
 
-/**
- * What is not tried without a target: a packet of an account that the kernel would not hold back.
- *
- * @param isHalf whether there is a part of a lock: the packet filter may still hold it
- */
+/** Not tried without a target; where a part of a lock is there, the packet filter may hold it. */
 function notSent(who: Person, route: Attempt | undefined, isHalf = false): Attempt {
   if (route?.outcome !== "reached") {
     return notTried(who, "not sent: give --target HOST:PORT to try it for real");

@@ -63,10 +63,7 @@ export const rules: Pick<Kind<Machine>, "wanted" | "found" | "make" | "unmake"> 
   },
 };
 
-/**
- * Why no rule of ours is asked about some packets: pf looks at none of a device, or lets them pass in
- * translation, which comes first (xnu, pf_test_rule: natpass).
- */
+/** Why ours are not asked: a skip, or a pass in translation (xnu, pf_test_rule: natpass). */
 export function unseen(
   { skipped, beside }: Machine,
   concerns: (device: string) => boolean,
@@ -191,11 +188,7 @@ export function accountsOf(
   return { accounts, strange: [...file!.strange, ...anchor!.strange] };
 }
 
-/**
- * What is there: what one of the file and the anchor lost comes back with the next change.
- *
- * @throws {FishnetError} where somebody else's rules stand among ours, which a write would lose.
- */
+/** What one of both lost comes back. @throws {FishnetError} for others' rules, which would go. */
 function accountsIn(machine: Machine | undefined): Accounts {
   if (machine === undefined) return new Map();
   const { accounts, strange } = accountsOf(machine);

@@ -41,10 +41,7 @@ export interface Machine {
   readonly rules: readonly string[];
   /** Translation and dummynet, as they are printed: a load of the rules must not touch them. */
   readonly beside: string;
-  /**
-   * The rules of the anchors that the main rules call, and of those below com.apple, where others
-   * load theirs too; undefined where they cannot be told.
-   */
+  /** Of anchors that main rules call, and below com.apple, where others load; undefined: untold. */
   readonly called: ReadonlyMap<string, readonly string[] | undefined>;
   /** What is loaded in our own anchor. */
   readonly loaded: readonly string[];
@@ -64,10 +61,7 @@ export interface Machine {
   readonly jobIsKnown: boolean;
 }
 
-/**
- * One of the things that hold every account in pf, and that all of them share: found whole, with a
- * fault, or not at all; without a machine, nothing is there.
- */
+/** What accounts share in pf: found whole, with a fault, or not; without a machine, nothing is. */
 export interface Shared {
   readonly piece: Pick<Piece, "is" | "why">;
   found(machine: Machine): { readonly fault?: string } | undefined;
@@ -76,11 +70,8 @@ export interface Shared {
 }
 
 /**
- * Reads the machine. pfctl ends with 0 whatever happened: a list of rules is believed when it was
- * read twice with one result, and no ioctl failed (`DIOC…` on stderr).
- *
- * @param accounts those that the command is about
- * @throws {UnreadableError} where sudo is refused, or pf's state cannot be read.
+ * pfctl ends with 0 whatever happened: a list is believed when it was read twice with one result
+ * and no ioctl failed (`DIOC…` on stderr). @throws {UnreadableError} where sudo or pf refuses.
  */
 export async function readMachine(
   { ask, look }: Root,
@@ -159,11 +150,7 @@ export function calledIn(rules: readonly string[]): string[] {
     .filter((name) => !/^com\.apple[./]/.test(name) && name !== ANCHOR);
 }
 
-/**
- * The lines that pfctl prints; undefined where it does not print the same twice without an error.
- *
- * @param missing what it says of a list that is not there, and so is empty
- */
+/** What pfctl prints twice without an error; what `missing` matches is said of an empty list. */
 async function believed(
   ask: Ask,
   words: readonly string[],

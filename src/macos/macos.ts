@@ -122,11 +122,8 @@ function existing(
 }
 
 /**
- * Refuses what must not, or cannot, be locked.
- *
- * @throws {FishnetError} for a name that the account does not have: macOS finds `Agent`
- * for `agent`, pf does not; for a uid that is locked for another name; and where pf does not look at
- * every packet.
+ * @throws {FishnetError} for another spelling of the name (macOS finds `Agent` for `agent`, pf does
+ * not), for a uid that is locked for another name, and where pf does not look at every packet.
  */
 function refuse(machine: Machine, holdings: Holdings, lock: LockOfAccount): void {
   const { name, uid, onlyPorts } = lock;
@@ -144,10 +141,7 @@ function refuse(machine: Machine, holdings: Holdings, lock: LockOfAccount): void
   if (fault !== undefined) throw new FishnetError(fault);
 }
 
-/**
- * Whether a plan did what it should have, and nothing else: pfctl ends with 0 whatever happened. A
- * sentence where it did not, after which all has to be undone.
- */
+/** pfctl ends with 0 whatever happened: why a plan did not do what it should have, and no more. */
 function verifyAfter(before: Machine, after: Machine): string | undefined {
   if (rulesWithoutCall(before).join("\n") !== rulesWithoutCall(after).join("\n")) {
     return "pf's running rules are no longer those that were read; wait until no other program " +

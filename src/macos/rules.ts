@@ -65,10 +65,7 @@ export function writtenRules({ uid, owner, base, onlyPorts }: AccountRules): str
   ];
 }
 
-/**
- * The ranges between the given ports, which are numbers as uids are: `port != a` twice would match
- * every port.
- */
+/** Ports are numbers as uids are; `port != a` twice would match every port. */
 export const otherPorts = (ports: readonly number[]): UidRange[] =>
   new UidSet(ports.map(single)).without(ALL_PORTS);
 
@@ -87,12 +84,7 @@ const RULE = new RegExp(
 /** The reference page's own rules, which pf does not read: they may be there, and count as nothing. */
 const PAGE_RULE = /^(block drop out quick|pass out quick on lo0) user \S+ to any$/;
 
-/**
- * Reads the file's lines, or those that pfctl prints: what they come to, account by account, and
- * the lines that are none of ours.
- *
- * @param names the owners of uids, where the lines do not tell
- */
+/** What the file's lines, or pfctl's, come to, account by account, and those that are not ours. */
 export function readRules(
   lines: readonly string[],
   names: ReadonlyMap<number, string> = new Map(),

@@ -65,10 +65,7 @@ const UNITS_QUESTION = {
   ],
 };
 
-/**
- * What root is asked where a lock is kept over a reboot, or is to be: what systemd makes of it. Any file
- * that says so is enough.
- */
+/** What systemd makes of the units, where a lock outlasts a reboot, or is to: any file says so. */
 export function bootQuestions({ files, asked }: Known): Questions {
   const isOurs = (path: string) =>
     path.startsWith(FOLDER) || /\/fishnet-[^/]*\.(service|rules)$/.test(path);

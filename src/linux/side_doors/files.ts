@@ -45,10 +45,7 @@ const ASKING_SOCKETS: Readonly<Record<string, string>> = {
   "/run/mullvad-vpn": "Mullvad's daemon connect to a proxy of its choice",
 };
 
-/**
- * Programs that send packets, or have them sent, and are setuid root on some systems: their
- * sockets are root's then. Where ping has a capability instead, its socket is still the account's.
- */
+/** Setuid root on some systems: then they send as root. A ping with a capability does not. */
 const HELPERS: Readonly<Record<string, string>> = {
   "sends packets as root": `
     ping ping6 traceroute traceroute6 arping mtr mtr-packet mount.nfs mount.cifs mount.davfs pppd
@@ -85,10 +82,7 @@ const CAPABILITIES = [
   ...["cap_dac_override", "cap_dac_read_search", "cap_chown", "cap_fowner"],
 ];
 
-/**
- * Programs that use theirs for nothing else: raw IP sockets are the account's, and held like any other,
- * and newuidmap(1) gives the uids of /etc/subuid alone.
- */
+/** They do no more: raw IP sockets are held like any other, newuidmap(1) goes by /etc/subuid. */
 const HARMLESS: Readonly<Record<string, readonly string[]>> = {
   cap_net_raw: ["ping", "ping4", "ping6", "mtr-packet", "clockdiff", "fping"],
   cap_setuid: ["newuidmap"],

@@ -55,12 +55,7 @@ export function mptcpWarnings(accounts: readonly Locked[], endpoints: string): W
   );
 }
 
-/**
- * Before CVE-2026-31692 was mended (April 2026; distributions mend older kernels) whoever may make a user
- * namespace made a pair of devices with one end in anybody's network.
- *
- * @param may what `may.pl` printed
- */
+/** Until April 2026 (distributions mend older kernels) a user namespace was enough to do that. */
 export function peerWarnings(may: string): Warning[] {
   if (!/^any peer$/m.test(may)) return [];
   return [{
@@ -76,10 +71,7 @@ export function peerWarnings(may: string): Warning[] {
 /** The queues that programs read, a line each. */
 export const QUEUES = "/proc/net/netfilter/nfnetlink_queue";
 
-/**
- * Packets that wait for a program's word (NFQUEUE: OpenSnitch, say) before they come to the lock's
- * rules: one whose socket is closed meanwhile has no owner any more.
- */
+/** Packets that wait for a program's word (NFQUEUE: OpenSnitch, say) before the lock's rules. */
 export function queueWarnings(accounts: readonly Locked[], queues: string): Warning[] {
   if (queues.trim() === "") return [];
   return warningOf(
@@ -109,10 +101,7 @@ function devicesWith(name: string, files: Files) {
 /** Devices that unpack what comes to a UDP port of this machine, from itself as well. */
 const UNPACKING = /^DEVTYPE=(vxlan|geneve|bareudp|gtp|amt|pfcp)$/m;
 
-/**
- * Tunnels of root's: a frame that an account sends to such a port, at an address of this machine, is
- * unpacked, and is nobody's from then on: it is answered, bridged or routed.
- */
+/** Tunnels of root's: a frame that comes to its port is unpacked, and is nobody's from then on. */
 export function tunnelWarnings(accounts: readonly Locked[], files: Files): Warning[] {
   return devicesWith("uevent", files).flatMap(({ device, read }) => {
     const [, kind] = UNPACKING.exec(read("uevent")) ?? [];
@@ -126,10 +115,7 @@ export function tunnelWarnings(accounts: readonly Locked[], files: Files): Warni
 /** IFF_PERSIST: it is there while nobody has it open (linux/if_tun.h). */
 const PERSISTENT = 0x0800;
 
-/**
- * Devices of an account's own, and those of nobody, which are everybody's who may open /dev/net/tun: what
- * is written to one is a packet that comes in, and may be forwarded.
- */
+/** Those of an account, and of nobody: they are everybody's who may open /dev/net/tun. */
 export function deviceWarnings(accounts: readonly Locked[], files: Files): Warning[] {
   const anybodyOpens = /[2367]$/.test(files.get("/dev/net/tun")?.mode ?? "");
   return devicesWith("owner", files).flatMap(({ device, read }) => {
@@ -147,10 +133,7 @@ export function deviceWarnings(accounts: readonly Locked[], files: Files): Warni
   });
 }
 
-/**
- * Where accounts get uids that no rule holds: systemd-nsresourced(8) lends ranges to any that asks, out
- * of one that all share; `subid` in nsswitch.conf may name a plugin for /etc/subuid (subuid(5)).
- */
+/** systemd-nsresourced(8) lends ranges that all share; `subid` may name a plugin (subuid(5)). */
 export function lentUidsWarnings(nsresourced: boolean, nsswitch: string): Warning[] {
   const source = shown(/^subid:\s*(\S+)/m.exec(nsswitch)?.[1] ?? "files");
   const lent = {

@@ -107,11 +107,9 @@ export function groupWarnings(account: string, id: string): Warning[] {
 }
 
 /**
- * Any account may have the kernel ask for a key of a DNS name, `keyctl request2 dns_resolver NAME`, and
- * root then looks it up. The line with the shortest wildcards counts, of equals the first
- * (request-key.conf(5)); only one for every name that refuses shuts this.
- *
- * @param text all of request-key's lines, in the order in which it reads them
+ * Any account may have the kernel ask for a key of a DNS name, and root then looks it up. The line
+ * with the shortest wildcards counts, of equals the first (request-key.conf(5)); only one for every
+ * name that refuses shuts this.
  */
 export function requestKeyWarnings(text: string): Warning[] {
   const lines = text.split("\n").map((line) => line.trim().split(/\s+/))

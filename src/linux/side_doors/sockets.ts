@@ -41,11 +41,8 @@ function plainAddress(text: string): string {
 const isLoopback = (address: string) => address.startsWith("127.") || address === "::1";
 
 /**
- * Connections from before the lock, of the account and of its subordinate uids: its processes may
- * still read what comes in, and SCTP goes on sending when they have ended.
- *
- * @param sockets undefined where `ss` failed
- * @param enabling whether the lock was just made: then sockets of UDP are from before, too
+ * Connections from before the lock: processes may read what comes in, and SCTP goes on sending when
+ * they have ended. Just after an enable, sockets of UDP are from before, too.
  */
 export function connectionWarnings(
   accounts: readonly Pick<Locked, "name" | "uid" | "ranges" | "onlyPorts">[],
