@@ -1,8 +1,4 @@
-/**
- * The agent's account: which names are accepted, and where it lives.
- *
- * @module
- */
+/** The agent's account: which names are accepted, and where it lives. */
 import { FishnetError } from "./errors.ts";
 
 /** The systems with a packet filter that this program knows. */

@@ -1,9 +1,4 @@
-/**
- * Lines of shell: how the words and the texts of a command are written down, so that a person, `sh`
- * and dax's own shell read the same.
- *
- * @module
- */
+/** Lines of shell, written so that a person, `sh` and dax's own shell read the same. */
 
 import { FishnetError } from "./errors.ts";
 

@@ -1,8 +1,4 @@
-/**
- * What may be asked of root: all that reading a machine needs to know of the session behind it.
- *
- * @module
- */
+/** What may be asked of root: all that reading a machine needs to know of the session behind it. */
 import { FishnetError } from "./errors.ts";
 
 /** What one command printed, and its exit code. */

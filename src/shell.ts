@@ -1,8 +1,4 @@
-/**
- * dax's shell, in which a plan's lines run: it is loaded when it is needed.
- *
- * @module
- */
+/** dax's shell, in which a plan's lines run: it is loaded when it is needed. */
 import type { CommandContext } from "dax";
 import type { Answer } from "./root.ts";
 

@@ -1,9 +1,4 @@
-/**
- * Text from elsewhere, made fit to be shown: what an account, a program or a file
- * said is read on a terminal, and must not act there.
- *
- * @module
- */
+/** Text from elsewhere, made fit to be read on a terminal: it must not act there. */
 
 /** More of somebody else's text than this is not read anyway. */
 const LONGEST = 200;

@@ -1,8 +1,3 @@
-/**
- * The signals that ask the program to stop.
- *
- * @module
- */
 /** Notes the first signal that asks the program to stop, instead of dying of it half-way. */
 export class SignalTrap implements Disposable {
   readonly #stopped = Promise.withResolvers<void>();

@@ -1,9 +1,4 @@
-/**
- * What root's session is told, and how its answers are read: the form that `session.pl` reads and writes,
- * and that of many commands that one shell runs.
- *
- * @module
- */
+/** What root's session (`session.pl`), or one shell for many commands, is told; and its answers. */
 import { quoted } from "./line.ts";
 import type { Answer, Files, Seen } from "./root.ts";
 

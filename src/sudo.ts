@@ -5,8 +5,6 @@
  *
  * It is a script of perl, not of sh: that starts no second process to limit a command, and none to
  * read a file.
- *
- * @module
  */
 import { FishnetError } from "./errors.ts";
 import { sudo } from "./line.ts";

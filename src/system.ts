@@ -1,9 +1,4 @@
-/**
- * What a system has to offer a lock: how it is read, which kinds of pieces it has, and what only it
- * knows of accounts.
- *
- * @module
- */
+/** What a system offers a lock: how it is read, its kinds of pieces, what it knows of accounts. */
 import type { Backend } from "./account.ts";
 import type { Holder, Holdings } from "./lock/holder.ts";
 import type { Asked, Found, Kind, Lock, LockOfAccount } from "./lock/piece.ts";

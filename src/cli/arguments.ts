@@ -1,9 +1,4 @@
-/**
- * The words after a subcommand: options and their values, and what is said of a word that nobody
- * knows.
- *
- * @module
- */
+/** The words after a subcommand: options and their values, and what is said of unknown words. */
 import { parseArgs } from "@std/cli/parse-args";
 import { levenshteinDistance } from "@std/text/levenshtein-distance";
 import { FishnetError } from "../errors.ts";

@@ -1,8 +1,4 @@
-/**
- * From an argument vector to a checked command.
- *
- * @module
- */
+/** From an argument vector to a checked command. */
 import { parseAccountName, PROXY_PORT, refuseRoot, SYSTEMS } from "../account.ts";
 import type { Backend, System } from "../account.ts";
 import { FishnetError } from "../errors.ts";

@@ -1,10 +1,4 @@
-/**
- * Completions for the shells, written from the description of the command
- * line. Accounts are looked up by the shell itself, when it completes: only it
- * knows which there are by then.
- *
- * @module
- */
+/** Completions, from the description of the command line; the shell itself looks accounts up. */
 import { COMMANDS, FIRST_WORDS, OPTIONS, optionsOf, SHELLS } from "./options.ts";
 import type { FirewallCommand, Shell } from "./options.ts";
 

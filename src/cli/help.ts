@@ -1,8 +1,4 @@
-/**
- * The help texts, written from the description of the command line.
- *
- * @module
- */
+/** The help texts, written from the description of the command line. */
 import { table, wrap } from "./layout.ts";
 import { COMMANDS, FIRST_WORDS, isFirewallCommand, optionsOf } from "./options.ts";
 import type { FirewallCommand, Topic } from "./options.ts";

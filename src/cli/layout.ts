@@ -1,8 +1,4 @@
-/**
- * Words in lines and columns, as wide as a terminal is.
- *
- * @module
- */
+/** Words in lines and columns, as wide as a terminal is. */
 
 /** The columns of a terminal; undefined where there is none: then nothing is wrapped. */
 export type Width = number | undefined;

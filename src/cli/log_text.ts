@@ -1,8 +1,4 @@
-/**
- * The text of `log`: what was refused, for a person and as JSON lines.
- *
- * @module
- */
+/** The text of `log`: what was refused, for a person and as JSON lines. */
 import type { Refusal } from "../lock/report.ts";
 import { json, shown, someOf } from "../shown.ts";
 

@@ -1,9 +1,4 @@
-/**
- * What the command line accepts, described once: parsing, `--help`, the completions and the manual
- * page are made from this description.
- *
- * @module
- */
+/** The command line, described once: parsing, help, completions and manual page come of it. */
 
 /** A subcommand of `fishnet firewall`. */
 export type FirewallCommand = "enable" | "disable" | "status" | "verify" | "log";

@@ -1,9 +1,4 @@
-/**
- * What `enable` and `disable` say of the accounts when they are done, and what an administrator
- * should know.
- *
- * @module
- */
+/** What `enable` and `disable` say when they are done, and what an administrator should know. */
 import { PROXY_PORT } from "../account.ts";
 import type { AccountStatus, Warning } from "../lock/report.ts";
 import { shown, someOf } from "../shown.ts";

@@ -1,8 +1,4 @@
-/**
- * The one module that prints: results to stdout, diagnostics to stderr.
- *
- * @module
- */
+/** The one module that prints: results to stdout, diagnostics to stderr. */
 import { bold, dim, red, setColorEnabled, yellow } from "@std/fmt/colors";
 import { indented, type Width, wrap } from "./layout.ts";
 import { LIMITS_HINT, warningTexts } from "./outcome_text.ts";

@@ -1,9 +1,4 @@
-/**
- * A status as a person reads it: a table, what is missing and what mends it, and what else an
- * administrator should know.
- *
- * @module
- */
+/** A status as a person reads it: a table, what is missing and what mends it, and what to know. */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
 import { isHeld, type Warning } from "../lock/report.ts";
 import type { AccountStatus, LockState, PieceStatus, StatusReport } from "../lock/report.ts";

@@ -1,9 +1,4 @@
-/**
- * A verification as a person reads it: a row for each try, why only where it is not as expected,
- * and one line with the verdict.
- *
- * @module
- */
+/** A verification as a person reads it: a row a try, why only where it failed, and the verdict. */
 import { bold, dim, green, red, yellow } from "@std/fmt/colors";
 import type { Try, Verdict, Verification } from "../lock/judge.ts";
 import { table, type Width, wrap } from "./layout.ts";

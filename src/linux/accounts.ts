@@ -1,8 +1,4 @@
-/**
- * The accounts of a machine and their subordinate uids, and the words that a plan has for them.
- *
- * @module
- */
+/** The accounts of a machine and their subordinate uids, and the words that a plan has for them. */
 import type { Lock, Uids } from "../lock/piece.ts";
 import { printRange, single, type UidRange } from "../lock/uid_range.ts";
 

@@ -1,8 +1,6 @@
 /**
  * The kernel's audit, which records what a locked account was refused: a rule for each table of calls
  * and each answer of a lock, for its uid and each of its subordinate ranges.
- *
- * @module
  */
 import { FishnetError } from "../errors.ts";
 import { sudo } from "../line.ts";

@@ -1,9 +1,4 @@
-/**
- * `--log` with `--persist`: a file for each account in `/etc/audit/rules.d`, with the rules that
- * auditd's start brings back.
- *
- * @module
- */
+/** `--log` with `--persist`: a file for each account, whose rules auditd loads when it starts. */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";
 import type { Kind, Piece, Step, Uids } from "../lock/piece.ts";

@@ -1,8 +1,4 @@
-/**
- * The accounts that have anything of a lock on Linux, by what the machine and the pieces say.
- *
- * @module
- */
+/** The accounts that have anything of a lock on Linux, by what the machine and the pieces say. */
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Found } from "../lock/piece.ts";
 import { isOf, overlap, single, UidSet } from "../lock/uid_range.ts";

@@ -4,8 +4,6 @@
  *
  * A rule stores numbers. The comment `fishnet:NAME` tells whose they are, so that the rules of a
  * range that has left /etc/subuid can still be found.
- *
- * @module
  */
 import { feed, printed, sudo } from "../line.ts";
 import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";

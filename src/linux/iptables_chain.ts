@@ -1,8 +1,4 @@
-/**
- * Our own chains as pieces: what they hold is theirs as a whole, and made anew as a whole.
- *
- * @module
- */
+/** Our own chains as pieces: what they hold is theirs as a whole, and made anew as a whole. */
 import { FishnetError } from "../errors.ts";
 import type { Found, Piece, Step } from "../lock/piece.ts";
 import { CHAIN, type Layer, layerOf, OWN_CHAINS, type OwnChain } from "./iptables_layers.ts";

@@ -1,9 +1,4 @@
-/**
- * What the rules of the iptables backend do: where each stands, its words, and how it is known again
- * among rules that were saved.
- *
- * @module
- */
+/** What the rules of the iptables backend do: place, words, and how a saved one is known again. */
 import { parseRule, type Rule } from "./iptables_rules.ts";
 import type { Family } from "./machine.ts";
 

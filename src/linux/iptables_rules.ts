@@ -1,8 +1,6 @@
 /**
  * Parses what `iptables-save` prints, of either variant and family, and says which rules have no
  * effect because something above them may let a packet pass.
- *
- * @module
  */
 import { overlap, parseRange, type UidRange } from "../lock/uid_range.ts";
 

@@ -1,8 +1,4 @@
-/**
- * The rules that are there, of both variants of iptables and both families.
- *
- * @module
- */
+/** The rules that are there, of both variants of iptables and both families. */
 import type { Known, Questions } from "../lock/piece.ts";
 import { type Answer, UnreadableError } from "../root.ts";
 import { parseIptablesSave, type Rule } from "./iptables_rules.ts";

@@ -1,8 +1,4 @@
-/**
- * Linux: all kinds of pieces, in their order, and what only Linux knows of accounts.
- *
- * @module
- */
+/** Linux: all kinds of pieces, in their order, and what only Linux knows of accounts. */
 import { FishnetError } from "../errors.ts";
 import type { Kind, Known, Questions } from "../lock/piece.ts";
 import { printRange, single } from "../lock/uid_range.ts";

@@ -1,8 +1,6 @@
 /**
  * What locked accounts were refused, as the kernel's audit recorded it: read through `ausearch`, in
  * the records' own raw form, where whatever a program could write is in quotes or in hex.
- *
- * @module
  */
 import { FishnetError } from "../errors.ts";
 import type { Ask } from "../root.ts";

@@ -1,8 +1,6 @@
 /**
  * One reading of a Linux machine: what root's commands printed, and what every kind of piece needs
  * of it: the accounts, their subordinate uids, and the families that there are.
- *
- * @module
  */
 import type { Answers, Questions } from "../lock/piece.ts";
 import { type Answer, type Ask, type Files, UnreadableError } from "../root.ts";

@@ -1,8 +1,4 @@
-/**
- * Parses what `nft list table` prints of a table of ours, and the files that they are made from.
- *
- * @module
- */
+/** Parses what `nft list table` prints of a table of ours, and the files that they are made from. */
 import { parseRange, type UidRange } from "../lock/uid_range.ts";
 
 /** One element of a set: uids, and the port that they may have, where the set has ports. */

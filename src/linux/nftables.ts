@@ -5,8 +5,6 @@
  * Locked uids stand in a set that is a hash, and ranges of subordinate uids in one of intervals,
  * which is searched for uids of their height alone: so the cost to others does not grow with the
  * number of accounts.
- *
- * @module
  */
 import { FishnetError } from "../errors.ts";
 import { feed, printed, sudo } from "../line.ts";

@@ -1,8 +1,6 @@
 /**
  * What `enable --apply` refuses on Linux before anything is changed, in one sentence that says what
  * to do: a lock that would cut off somebody else, and one that would hold less than it seems to.
- *
- * @module
  */
 import { FishnetError } from "../errors.ts";
 import type { Holdings } from "../lock/holder.ts";

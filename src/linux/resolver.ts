@@ -7,8 +7,6 @@
  * access list denies the uid the folder that a service's sockets are in. The folder stays when the
  * service starts anew and makes its sockets anew, so there is no moment in between; /run is empty
  * after a reboot, and then tmpfiles.d(5) makes the folder and the list before any account may log in.
- *
- * @module
  */
 import { restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";

@@ -6,8 +6,6 @@
  * The kernel asks the rules one after another whenever anybody looks up a route. So uids that adjoin
  * share a rule, whosever they are: a thousand accounts that were made in a row take two rules, one
  * for them and one for their ranges.
- *
- * @module
  */
 import { sudo } from "../line.ts";
 import type { Found, Kind, Piece, Step } from "../lock/piece.ts";

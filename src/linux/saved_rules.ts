@@ -1,8 +1,6 @@
 /**
  * Rules of ours in the files that other firewalls load at boot: `netfilter-persistent save` while an
  * account is locked keeps its rules, and they would be back after a reboot although it was unlocked.
- *
- * @module
  */
 import type { Holder } from "../lock/holder.ts";
 import { sudo } from "../line.ts";

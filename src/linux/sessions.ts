@@ -6,8 +6,6 @@
  * systemd keeps the setting, for a uid of 1001, in two files of its own below
  * /etc/systemd/system.control/user-1001.slice.d. That they are this program's is told by the line
  * `sessions=yes` of the account's file for the lock at boot.
- *
- * @module
  */
 import { FishnetError } from "../errors.ts";
 import { feed, sudo } from "../line.ts";

@@ -1,8 +1,4 @@
-/**
- * `fishnet firewall log`: what locked accounts tried and were refused, in one session.
- *
- * @module
- */
+/** `fishnet firewall log`: what locked accounts tried and were refused, in one session. */
 import { FishnetError } from "../errors.ts";
 import { holderOf, sightOf } from "../lock/status.ts";
 import { SignalTrap } from "../signals.ts";

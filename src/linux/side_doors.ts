@@ -1,8 +1,6 @@
 /**
  * What a locked account on Linux could still do through somebody else: root's rights, a service that
  * asks other machines for it, a socket that no rule for a uid holds, a connection from before.
- *
- * @module
  */
 import type { AccountStatus, Warning } from "../lock/report.ts";
 import { type Files, type Root, unreadable } from "../root.ts";

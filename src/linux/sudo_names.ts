@@ -2,8 +2,6 @@
  * `--only-port`: `sudo -h NAME -l` looks the name up, as root, whoever runs it and whatever he may,
  * where sudo's setting `fqdn` is on (sudoers(5)): so Debian compiles it. A file of sudoers turns that off
  * for the account.
- *
- * @module
  */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";

@@ -1,9 +1,4 @@
-/**
- * Carries a plan out, all or nothing: a command that fails, or a signal, undoes what this run
- * changed, last change first.
- *
- * @module
- */
+/** Carries a plan out, all or nothing: a failure or signal undoes what was changed, last first. */
 import { FishnetError } from "../errors.ts";
 import type { SignalTrap } from "../signals.ts";
 import { unreadable } from "../root.ts";

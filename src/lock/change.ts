@@ -1,8 +1,6 @@
 /**
  * `enable --apply` and `disable --apply`: one session, one reading, the commands for what is
  * different, and the same reading again when they have run.
- *
- * @module
  */
 import { FishnetError } from "../errors.ts";
 import type { Again, System } from "../system.ts";

@@ -1,9 +1,4 @@
-/**
- * What is wanted beside what was found: which pieces are in force, and the commands that make the
- * one into the other.
- *
- * @module
- */
+/** Wanted beside found: which pieces are in force, and what makes the one into the other. */
 import type { There } from "./holder.ts";
 import type { Action, Asked, Found, Kind, Lock, LockOptions, Piece, Step } from "./piece.ts";
 import type { System } from "../system.ts";

@@ -1,8 +1,4 @@
-/**
- * Files of ours: written whole or not at all, and read back as they are.
- *
- * @module
- */
+/** Files of ours: written whole or not at all, and read back as they are. */
 import { feed, printed, sudo } from "../line.ts";
 import type { Step } from "./piece.ts";
 

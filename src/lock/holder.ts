@@ -1,8 +1,4 @@
-/**
- * Whose pieces are whose: those that tell it, and those that only hold a uid.
- *
- * @module
- */
+/** Whose pieces are whose: those that tell it, and those that only hold a uid. */
 import type { Found, Kind } from "./piece.ts";
 import { common, overlap, single, UidIndex, type UidRange, UidSet } from "./uid_range.ts";
 

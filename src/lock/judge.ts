@@ -1,9 +1,4 @@
-/**
- * The judgement of `verify`: what a try shows beside its control, and what all of them
- * show together. Nothing is run here.
- *
- * @module
- */
+/** The judgement of `verify`: what a try shows beside its control, and all of them together. */
 import { type Attempt, type Family, isReset } from "./tries.ts";
 import type { LockState } from "./report.ts";
 

@@ -2,8 +2,6 @@
  * A piece is one thing that keeps uids in: a rule, an element of a set, a routing rule, a file, a
  * unit, an anchor. One module for each kind of piece holds all that is known of it: how it is
  * written, how it is found in what the system's own tools print, and why it is there.
- *
- * @module
  */
 import type { Backend } from "../account.ts";
 import type { Answer, Files } from "../root.ts";

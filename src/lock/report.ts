@@ -1,8 +1,4 @@
-/**
- * What is told of locks: how each piece stands, what an administrator should know, what was refused.
- *
- * @module
- */
+/** What is told of locks: how each piece stands, what an administrator should know, what was refused. */
 import type { Backend } from "../account.ts";
 import { someOf } from "../shown.ts";
 

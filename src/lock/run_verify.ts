@@ -1,9 +1,4 @@
-/**
- * `verify` with what it needs of this machine: what `status` says, and who the accounts are, in one
- * session.
- *
- * @module
- */
+/** `verify` with what `status` says, and who the accounts are, in one session. */
 import { FishnetError } from "../errors.ts";
 import { type Ask, unreadable } from "../root.ts";
 import type { Session } from "../sudo.ts";

@@ -1,8 +1,4 @@
-/**
- * `status`: what of each account's lock is in force.
- *
- * @module
- */
+/** `status`: what of each account's lock is in force. */
 import { FishnetError } from "../errors.ts";
 import { unreadable } from "../root.ts";
 import type { Session } from "../sudo.ts";

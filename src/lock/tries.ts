@@ -1,8 +1,6 @@
 /**
  * Has root try what accounts may do, without anything running as them (`try.pl` takes an account's
  * effective uid for a moment, and its real one never), and says what each try came to.
- *
- * @module
  */
 import type { System } from "../account.ts";
 import { FishnetError } from "../errors.ts";

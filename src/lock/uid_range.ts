@@ -1,8 +1,4 @@
-/**
- * Ranges of uids, and which of them a set of ranges covers.
- *
- * @module
- */
+/** Ranges of uids, and which of them a set of ranges covers. */
 
 /** All uids from `first` to `last`, both included. */
 export interface UidRange {

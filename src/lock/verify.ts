@@ -5,8 +5,6 @@
  *
  * Without `--target` no packet is sent off the machine: the kernel is asked
  * for a route, and only an account that it refuses one is let try for real.
- *
- * @module
  */
 import { PROXY_PORT, type System } from "../account.ts";
 import type { Look, Root } from "../root.ts";

@@ -2,8 +2,6 @@
  * The rules of the locked accounts, as pieces: in the anchor's one file, which each start of macOS
  * loads, and in the anchor itself, as pfctl prints them back: what pf goes by. Each change writes the
  * whole of both.
- *
- * @module
  */
 import { FishnetError } from "../errors.ts";
 import { quoted, sudo } from "../line.ts";

@@ -4,8 +4,6 @@
  * `pfctl -R` loads the filter rules alone. Without `-o none` its optimizer fails under it wherever
  * two rules are alike (`Must enable table loading for optimizations`), frees every rule, and pfctl
  * ends with 0: then a Mac has no rules at all.
- *
- * @module
  */
 import { FishnetError } from "../errors.ts";
 import { feed, quoted, sudo } from "../line.ts";

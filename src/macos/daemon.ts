@@ -1,8 +1,6 @@
 /**
  * What makes the locks outlast a restart: one LaunchDaemon for all accounts, which also looks again
  * each minute. Its script and its property list are the files in `boot`.
- *
- * @module
  */
 import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";

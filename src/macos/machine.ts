@@ -1,8 +1,4 @@
-/**
- * One reading of a Mac: what pfctl, launchctl and our files say, parsed and not yet judged.
- *
- * @module
- */
+/** One reading of a Mac: what pfctl, launchctl and our files say, parsed and not yet judged. */
 import type { Piece, Step } from "../lock/piece.ts";
 import { type Ask, type Root, UnreadableError } from "../root.ts";
 import { ANCHOR, RULES_FILE } from "./rules.ts";

@@ -1,8 +1,4 @@
-/**
- * macOS: all that a lock consists of there, in order, and what only macOS knows of accounts.
- *
- * @module
- */
+/** macOS: all that a lock consists of there, in order, and what only macOS knows of accounts. */
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Found, Kind, LockOfAccount, Piece } from "../lock/piece.ts";

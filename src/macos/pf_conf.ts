@@ -1,8 +1,4 @@
-/**
- * Our two lines of /etc/pf.conf: the call of the anchor, and the load of its file.
- *
- * @module
- */
+/** Our two lines of /etc/pf.conf: the call of the anchor, and the load of its file. */
 import { FishnetError } from "../errors.ts";
 import { restoreFile } from "../lock/file.ts";
 import { feed, sudo } from "../line.ts";

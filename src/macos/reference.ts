@@ -1,9 +1,4 @@
-/**
- * Our reference, which keeps pf on: pf stops only when nobody holds one, and `pfctl -d` is never
- * used, since it ends everybody's.
- *
- * @module
- */
+/** Our reference, which keeps pf on until nobody holds one. `pfctl -d` is not used: it ends all. */
 import { restoreFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";
 import { type Machine, type Shared, TOKEN_FILE, tokenIn } from "./machine.ts";

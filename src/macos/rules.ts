@@ -1,8 +1,6 @@
 /**
  * The rules of one account: how they are written, and how they are read in the anchor's file and in
  * what pfctl prints back, which has one rule for each value of a list and `user = UID`.
- *
- * @module
  */
 import { single, type UidRange, UidSet } from "../lock/uid_range.ts";
 

@@ -9,8 +9,6 @@
  *
  * The script reads the account's ranges from /etc/subuid when it runs, because a frozen range may
  * belong to somebody else by then, and a new one of the account would be open.
- *
- * @module
  */
 import { removeFile, restoreFile, writeFile } from "../../lock/file.ts";
 import { sudo } from "../../line.ts";

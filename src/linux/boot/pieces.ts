@@ -1,8 +1,6 @@
 /**
  * The pieces of `--persist`: the folder, the files, the links that enable the units, and one file for
  * each account; and what is there of them, by the files and by what systemd makes of the units.
- *
- * @module
  */
 import type { Backend } from "../../account.ts";
 import { sudo } from "../../line.ts";

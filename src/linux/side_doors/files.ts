@@ -1,9 +1,4 @@
-/**
- * Files that lead past the lock: control sockets of root's services and of those that look names up,
- * helpers that are setuid, and programs with capabilities.
- *
- * @module
- */
+/** Files that lead past the lock: control sockets, setuid helpers, programs with capabilities. */
 import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
 import { RESOLVERS } from "../resolver.ts";

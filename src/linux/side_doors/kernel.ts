@@ -1,9 +1,4 @@
-/**
- * What the kernel itself does for any account: sockets of families that no rule for a uid holds,
- * subflows of MPTCP, and uids from elsewhere than /etc/subuid.
- *
- * @module
- */
+/** What the kernel does for any account: sockets of some families, subflows of MPTCP, lent uids. */
 import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
 import type { Files } from "../../root.ts";

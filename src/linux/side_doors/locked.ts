@@ -1,8 +1,4 @@
-/**
- * Whom the warnings are about.
- *
- * @module
- */
+/** Whom the warnings are about. */
 import type { Holder } from "../../lock/holder.ts";
 import type { AccountStatus, Warning } from "../../lock/report.ts";
 

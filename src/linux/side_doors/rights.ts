@@ -1,9 +1,4 @@
-/**
- * What gives an account root's rights, or the network past any rule for a uid: sudo, groups, and the
- * kernel's request for a key.
- *
- * @module
- */
+/** What gives root's rights, or the network past any rule for a uid: sudo, groups, key requests. */
 import type { Warning } from "../../lock/report.ts";
 import type { Files } from "../../root.ts";
 import { looksNamesUp } from "../sudo_names.ts";

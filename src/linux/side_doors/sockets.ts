@@ -1,8 +1,4 @@
-/**
- * What `ss` tells: connections from before the lock, and services on loopback that pass things on.
- *
- * @module
- */
+/** What `ss` tells: connections from before the lock, and services on loopback that pass things on. */
 import { PROXY_PORT } from "../../account.ts";
 import type { Warning } from "../../lock/report.ts";
 import { isOf } from "../../lock/uid_range.ts";
