@@ -15,7 +15,6 @@ export interface Seen {
   /** In octal digits: `700`. */
   readonly mode: string;
   readonly uid: number;
-  /** What a link points to. */
   readonly target: string;
   /** What a file holds, behind its links as well; nothing of anything else. */
   readonly text: string;

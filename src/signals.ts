@@ -3,7 +3,6 @@ export class SignalTrap implements Disposable {
   readonly #stopped = Promise.withResolvers<void>();
   /** What happened, once there was a signal. */
   caught: string | undefined;
-  /** Resolves with the first signal. */
   readonly stopped: Promise<void> = this.#stopped.promise;
 
   readonly #removals = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((signal) => {

@@ -120,7 +120,6 @@ export class Session implements AsyncDisposable, Root {
     }
   }
 
-  /** Looks at files. */
   readonly look: Look = async (paths) => {
     const { stdout } = await this.#say("look", ...paths);
     const { files, unreadable: [one] } = filesIn(stdout);

@@ -49,7 +49,6 @@ export type Command =
 interface Surroundings {
   /** `$USER`, the reference page's default for `--agent-user`. */
   readonly user: string | undefined;
-  /** `Deno.build.os`. */
   readonly os: string;
 }
 
@@ -115,7 +114,6 @@ function commandOf(kind: FirewallCommand, options: Options, around: Surroundings
   }
 }
 
-/** The value of an option that may be given once. */
 const valueOf = (options: Options, name: string) => options.get(name)?.[0];
 
 /** Whose it is: the accounts that are named, or $USER; every locked one for `status` and `log`. */

@@ -2,10 +2,8 @@
 import type { Refusal } from "../lock/report.ts";
 import { json, shown, someOf } from "../shown.ts";
 
-/** How each layer's refusal is told. */
 const HOW = { routing: "no route", filter: "packet filter" } as const;
 
-/** Longest name of a program that is shown. */
 const PROGRAM = 40;
 
 /** A line for each refusal; equal ones in a row are one line with their count. */

@@ -66,7 +66,6 @@ export function printWarnings(warnings: readonly Warning[], notCovered: readonly
   if (notCovered.length > 0) printOutcome([LIMITS_HINT]);
 }
 
-/** How far the lines after the first stand in. */
 const INDENT = 2;
 
 /** Lines on standard error, marked as the program's own; the mark takes a part of the width. */

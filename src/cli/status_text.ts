@@ -55,7 +55,6 @@ function rowOf(account: AccountStatus): string[] {
   ];
 }
 
-/** What the lock of one account consists of. */
 function layers({ pieces }: AccountStatus, width: Width): string[] {
   if (pieces.length === 0) return [];
   const rows = pieces.map((piece) => {

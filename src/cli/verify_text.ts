@@ -28,7 +28,6 @@ export function verifyLines(verification: Verification, width: Width): string[] 
   ];
 }
 
-/** What it comes to. */
 function verdictOf({ name, proven, state, tries }: Verification): string {
   const unanswered = ({ verdict, expected }: Try) => verdict === "note" && expected === "reached";
   const half = tries.some(unanswered)

@@ -217,7 +217,6 @@ function troubleOf(machine: Machine): ReturnType<typeof trouble> | undefined {
   );
 }
 
-/** A line of `auditctl -s`. */
 function statusValue({ answers }: Machine, name: string): string | undefined {
   return new RegExp(`^${name} (\\d+)`, "m").exec(answers.get("audit status")?.stdout ?? "")?.[1];
 }

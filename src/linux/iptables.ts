@@ -254,13 +254,11 @@ function foundRule(
   }];
 }
 
-/** The commands of many changes: one for each table. */
 function stepsOf(changes: readonly Change[]): Step[] {
   const tables = Map.groupBy(changes, ({ command, table }) => `${command} ${table}`);
   return [...tables.values()].map(stepOf);
 }
 
-/** The command of changes in one table. */
 function stepOf(changes: readonly Change[]): Step {
   const [first] = changes as readonly [Change];
   // All of them or none: one tells.

@@ -84,7 +84,6 @@ export interface Layer {
   readonly chain: string;
   /** What stands behind the chain's name; UID, NAME and PORTS stand for what is a lock's own. */
   readonly words: string;
-  /** The one family that has it. */
   readonly family?: Family;
   /** The chain of our own that it jumps to. */
   readonly own?: OwnChain;
@@ -92,7 +91,6 @@ export interface Layer {
   readonly beside?: OwnChain;
 }
 
-/** Where most of them stand. */
 const POSTROUTING = { table: "mangle", chain: "POSTROUTING" } as const;
 const OUTPUT = { table: "filter", chain: "OUTPUT" } as const;
 

@@ -8,7 +8,6 @@ import { overlap, parseRange, type UidRange } from "../lock/uid_range.ts";
 export interface Rule {
   readonly table: string;
   readonly chain: string;
-  /** The rule as it was saved. */
   readonly text: string;
   /** What stands behind the chain's name, without quotes where there need be none. */
   readonly words: string;

@@ -25,7 +25,6 @@ export const familiesOf = (files: Files): readonly Family[] => files.has(IPV6) ?
 export interface Machine {
   /** What was printed, by the names of the kinds' questions. */
   readonly answers: Answers;
-  /** The files that the kinds look at. */
   readonly files: Files;
   readonly passwd: readonly PasswdEntry[];
   readonly subuid: Subuid;

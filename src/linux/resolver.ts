@@ -31,7 +31,6 @@ export const RESOLVERS: readonly Resolver[] = [
   { socket: "/run/tor/socks" },
 ];
 
-/** The folders of the sockets. */
 const FOLDERS = [
   ...new Set(RESOLVERS.map(({ socket }) => socket.slice(0, socket.lastIndexOf("/")))),
 ];
@@ -192,7 +191,6 @@ function listStep(folder: Folder, uids: readonly number[], isDenied: boolean): S
     : { line: undeny, why: `let it into ${path} again`, undo: [deny] };
 }
 
-/** A folder of a service, and its access list. */
 type Folder = ReturnType<typeof foldersOf>[number];
 
 /** What getfacl printed, a folder a part. */

@@ -45,7 +45,6 @@ export const routing: Kind<Machine> = {
   unmake: (pieces, machine) => stepsOf("del", pieces, machine),
 };
 
-/** Rules that come, and rules that go. */
 interface Change {
   readonly add: readonly UidRange[];
   readonly del: readonly UidRange[];

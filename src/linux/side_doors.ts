@@ -143,7 +143,6 @@ export async function doorWarnings(
   ];
 }
 
-/** What `may.pl` is told. */
 const whatMay = (asked: readonly Locked[]): string[] => [
   ...asked.map(({ name }) => name).filter((name) => /^[A-Za-z_][\w.-]*\$?$/.test(name))
     .map((name) => `account ${name}`),

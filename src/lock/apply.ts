@@ -26,7 +26,6 @@ export interface Run {
   readonly signals: SignalTrap;
   /** What was there before the first command. */
   readonly before: readonly Found[];
-  /** Reads the machine again. */
   readonly look: () => Promise<readonly Found[]>;
 }
 

@@ -40,7 +40,6 @@ export class InForce {
 /** A lock that is to be made. */
 export interface Wish {
   readonly lock: Lock;
-  /** The pieces that the account has. */
   readonly own: readonly Found[];
   /** Which options of the lock were asked for just now. */
   readonly asked: Asked;
@@ -115,7 +114,6 @@ function takeAway<M>(
   });
 }
 
-/** The order in which kinds go. */
 function backwards<T extends { readonly kind: Pick<Kind<never>, "goesLast"> }>(
   all: readonly T[],
 ): T[] {

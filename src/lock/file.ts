@@ -40,6 +40,5 @@ export function restoreFile(path: string, text: string | undefined, mode?: strin
     : `${printed(text)} | ${sudo(...writing(path, mode))} >/dev/null`;
 }
 
-/** What writes its input to a file. */
 const writing = (path: string, mode: string | undefined) =>
   mode === undefined ? ["tee", path] : ["install", "-m", mode, "/dev/stdin", path];

@@ -25,7 +25,6 @@ export interface There<M> {
   readonly found: readonly Found[];
 }
 
-/** A piece that holds uids. */
 type Holding = Found & { readonly uids: UidRange };
 
 const holdings = (pieces: readonly Found[]) =>

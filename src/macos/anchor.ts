@@ -149,7 +149,6 @@ function pieces(
   return [base, { is, why: "no local service but these can be reached" }];
 }
 
-/** The pieces that lines of rules are. */
 function foundPieces(where: string, lines: readonly string[], { names }: Machine): Found[] {
   const { accounts, strange } = readRules(lines, names);
   return accounts.flatMap((account) => {
@@ -166,7 +165,6 @@ function foundPieces(where: string, lines: readonly string[], { names }: Machine
   });
 }
 
-/** The accounts' rules by their uids. */
 type Accounts = ReadonlyMap<number | string, AccountRules>;
 
 /** What the file and the anchor say together; where they differ, the file. */

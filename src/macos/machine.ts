@@ -51,9 +51,7 @@ export interface Machine {
   readonly tokenFile: string | undefined;
   readonly scriptFile: string | undefined;
   readonly plistFile: string | undefined;
-  /** /etc/pf.conf is a link. */
   readonly pfConfIsLink: boolean;
-  /** launchd knows the LaunchDaemon. */
   readonly jobIsKnown: boolean;
 }
 

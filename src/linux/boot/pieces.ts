@@ -112,7 +112,6 @@ export function readBoot(machine: Pick<Machine, "answers" | "files"> | undefined
     /** Those of {@link OTHERS} that run. */
     othersActive: OTHERS.filter((other) => ofOther(other, "ActiveState") === "active"),
     othersAreLate,
-    /** The links that are to be there. */
     links: LINKS.filter((link) => !(othersAreLate && link.endsWith(AGAIN))),
   };
 }
@@ -186,7 +185,6 @@ export function accountPiece(lock: Omit<Lock, "log" | "persist">): FilePiece {
   };
 }
 
-/** What an account's file says. */
 type BootFile = Pick<Lock, "name" | "backend" | "onlyPorts" | "sessions">;
 
 /** The accounts' files, with what each says: undefined where it is not as {@link accountPiece} has it. */

@@ -102,7 +102,6 @@ function stillHeld(
   return [`still holds ${some.length} connection(s)${kind} ${where} ${ends}`];
 }
 
-/** Ports that relays are known by. */
 const RELAYS: Readonly<Record<number, string>> = {
   25: "a mail server, which passes on what it is given",
   53: "a DNS server, which asks other machines whatever it is asked",
