@@ -29,16 +29,14 @@ export type Ask = (
   options?: { readonly input?: string; readonly seconds?: number },
 ) => Promise<Answer>;
 
-/**
- * Looks at files as root, without a process: a star is any characters but a slash. What is not
- * there is left out. @throws {UnreadableError} where one that is there could not be read.
- */
-export type Look = (paths: readonly string[]) => Promise<Files>;
-
 /** Root, who reads the machine and changes nothing. */
 export interface Root {
   readonly ask: Ask;
-  readonly look: Look;
+  /**
+   * Looks at files, without a process: a star stands for any characters but a slash. What is not
+   * there is left out. @throws {UnreadableError} where one that is there could not be read.
+   */
+  readonly look: (paths: readonly string[]) => Promise<Files>;
 }
 
 /** The machine could not be read: the state is unknown, never unlocked. */

@@ -9,7 +9,7 @@
 import { FishnetError } from "./errors.ts";
 import { sudo } from "./line.ts";
 import type { Step } from "./lock/piece.ts";
-import { type Answer, type Ask, type Look, type Root, UnreadableError } from "./root.ts";
+import { type Answer, type Ask, type Root, UnreadableError } from "./root.ts";
 import script from "./session.pl" with { type: "text" };
 import { runInShell } from "./shell.ts";
 import { answersIn, askingScript, filesIn, MarkedOutput, statement } from "./statements.ts";
@@ -120,7 +120,7 @@ export class Session implements AsyncDisposable, Root {
     }
   }
 
-  readonly look: Look = async (paths) => {
+  readonly look: Root["look"] = async (paths) => {
     const { stdout } = await this.#say("look", ...paths);
     const { files, unreadable: [one] } = filesIn(stdout);
     if (one !== undefined) throw new UnreadableError(one);

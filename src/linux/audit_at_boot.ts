@@ -1,5 +1,5 @@
 /** `--log` with `--persist`: a file for each account, whose rules auditd loads when it starts. */
-import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
+import { removeFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";
 import type { Kind, Piece, Step, Uids } from "../lock/piece.ts";
 import { printRange, type UidRange } from "../lock/uid_range.ts";
@@ -94,8 +94,7 @@ function edit(
     );
     const text = before?.map((line) => `${line}\n`).join("");
     if (after.some((line) => line.startsWith("-"))) {
-      const back = restoreFile(fileOf(owner), text);
-      return writeFile(fileOf(owner), after.join("\n"), PIECE.why, back);
+      return writeFile(fileOf(owner), after.join("\n"), PIECE.why, text);
     }
     return text === undefined ? [] : [removeFile(fileOf(owner), text, WHY_NOT)];
   });

@@ -2,7 +2,7 @@
  * One reading of a Linux machine: what root's commands printed, and what every kind of piece needs
  * of it: the accounts, their subordinate uids, and the families that there are.
  */
-import type { Answers, Questions } from "../lock/piece.ts";
+import type { Known, Questions } from "../lock/piece.ts";
 import { type Answer, type Ask, type Files, UnreadableError } from "../root.ts";
 import type { PasswdEntry, Subuid } from "./accounts.ts";
 
@@ -24,7 +24,7 @@ export const familiesOf = (files: Files): readonly Family[] => files.has(IPV6) ?
 /** The machine's state, as its own tools print it. */
 export interface Machine {
   /** What was printed, by the names of the kinds' questions. */
-  readonly answers: Answers;
+  readonly answers: Known["answers"];
   readonly files: Files;
   readonly passwd: readonly PasswdEntry[];
   readonly subuid: Subuid;

@@ -156,10 +156,11 @@ function stepsOf(
     if (!("pathOf" in part)) return [listStep(part, mine.map(({ uid }) => uid), isDenied)];
     const steps = mine.flatMap(({ uid, owner }) => {
       const path = part.pathOf(uid);
-      const file = restoreFile(path, machine?.files.get(path)?.text);
+      const there = machine?.files.get(path)?.text;
+      const file = restoreFile(path, there);
       const back = part === POLICY ? `${file} && ${RELOAD_BUS}` : file;
       return isDenied
-        ? writeFile(path, part.textOf(uid, owner, folders), part.why, back)
+        ? writeFile(path, part.textOf(uid, owner, folders), part.why, there, { back })
         : [{ line: sudo("rm", path), why: part.whyNot, undo: [back] }];
     });
     return part === POLICY ? [...steps, RELOAD] : steps;

@@ -3,7 +3,7 @@
  * where sudo's setting `fqdn` is on (sudoers(5)): so Debian compiles it. A file of sudoers turns that off
  * for the account.
  */
-import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
+import { removeFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";
 import type { Kind } from "../lock/piece.ts";
 import { single, type UidRange } from "../lock/uid_range.ts";
@@ -68,8 +68,8 @@ export const sudoNames: Kind<Machine> = {
     pieces.flatMap(({ uids, owner }) => {
       const { first: uid } = uids as UidRange;
       const path = pathOf(uid);
-      const back = restoreFile(path, machine?.files.get(path)?.text, MODE);
-      return writeFile(path, textOf(owner!, uid), WHY, back, MODE);
+      const there = machine?.files.get(path)?.text;
+      return writeFile(path, textOf(owner!, uid), WHY, there, { mode: MODE });
     }),
 
   unmake: (pieces, machine) =>

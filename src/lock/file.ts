@@ -6,15 +6,14 @@ import type { Step } from "./piece.ts";
  * Writes a file: beside its place, to the disk, then into it.
  *
  * @param text without single quotes or backslashes; echo adds its last newline
- * @param back the line that puts back what is there now, as {@link restoreFile} gives it
- * @param mode by default as the umask has it
+ * @param there what it holds now; `back` is the line that puts something else in its place
  */
 export function writeFile(
   path: string,
   text: string,
   why: string,
-  back: string,
-  mode?: string,
+  there: string | undefined,
+  { mode, back = restoreFile(path, there, mode) }: { mode?: string; back?: string } = {},
 ): Step[] {
   const beside = `${path}.new`;
   return [

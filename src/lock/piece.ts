@@ -93,16 +93,14 @@ export interface Step {
   readonly counts?: Pick<Found, "is" | "uids">;
 }
 
-/** Answers of root, by the names that they were asked under. */
-export type Answers = ReadonlyMap<string, Answer>;
-
 /** What root is asked: commands that change nothing, by a name each. */
 export type Questions = Readonly<Record<string, readonly string[]>>;
 
 /** What is known of a machine while it is read. */
 export interface Known {
   readonly files: Files;
-  readonly answers: Answers;
+  /** By the names that they were asked under. */
+  readonly answers: ReadonlyMap<string, Answer>;
   /** The options of a lock that is to be made: what only they need is asked for them alone. */
   readonly asked: Asked;
 }

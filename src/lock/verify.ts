@@ -7,7 +7,7 @@
  * for a route, and only an account that it refuses one is let try for real.
  */
 import { PROXY_PORT, type System } from "../account.ts";
-import type { Look, Root } from "../root.ts";
+import type { Root } from "../root.ts";
 import { attemptOf, readRoute, resolve, tryAll } from "./tries.ts";
 import type { Attempt, Attempted, Endpoint, Family, Person, What } from "./tries.ts";
 import type { Holder } from "./holder.ts";
@@ -66,9 +66,9 @@ const MULTICAST = "ff02::db8:0:9";
 
 /** Takes 12 s at most, whatever the account does. @throws {FishnetError} for unknown names. */
 export async function verify(account: Verified, options: VerifyOptions): Promise<Verification> {
-  const { root: { ask, look }, system, target } = options;
-  const targets = target && await resolve(ask, target.host, system);
-  const families = await familiesOf(look, system, targets);
+  const { root, system, target } = options;
+  const targets = target && await resolve(root.ask, target.host, system);
+  const families = await familiesOf(root, system, targets);
   const planned: (Planned | Try)[] = [
     ...await outside(account, families, targets, options),
     ...families.includes(6) || system === "macos" ? [] : [NO_IPV6],
@@ -80,7 +80,7 @@ export async function verify(account: Verified, options: VerifyOptions): Promise
     const who = [...one.own ? [] : [one.as ?? account], ...one.control ? [] : [options.control]];
     return who.map((as) => ({ as, ...one.asked! }));
   });
-  const { answers, complaint } = await tryAll(ask, asks);
+  const { answers, complaint } = await tryAll(root.ask, asks);
   const attempts = asks.map(({ as }, i) => attemptOf(as, answers[i], complaint, system)).values();
   const next = () => attempts.next().value!; // they come in the order in which they were asked
   const judged = planned.map((one): Judged => {
@@ -104,7 +104,7 @@ const NO_IPV6: Try = {
 type Targets = ReadonlyMap<Family, string> | undefined;
 
 /** Those that a device leading outside has an address of; on macOS, those of the target. */
-async function familiesOf(look: Look, system: System, targets: Targets): Promise<Family[]> {
+async function familiesOf({ look }: Root, system: System, targets: Targets): Promise<Family[]> {
   if (system === "macos") return [...targets?.keys() ?? [4, 6] as const];
   const [devices] = (await look(["/proc/net/if_inet6"])).values();
   const isOutside = (line: string) => line !== "" && !/\slo$/.test(line);

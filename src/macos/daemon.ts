@@ -2,7 +2,7 @@
  * What makes the locks outlast a restart: one LaunchDaemon for all accounts, which also looks again
  * each minute. Its script and its property list are the files in `boot`.
  */
-import { removeFile, restoreFile, writeFile } from "../lock/file.ts";
+import { removeFile, writeFile } from "../lock/file.ts";
 import { sudo } from "../line.ts";
 import type { Found, Kind } from "../lock/piece.ts";
 import propertyList from "./boot/com.fishnet.localonly.plist" with { type: "text" };
@@ -41,9 +41,7 @@ export const daemon: Kind<Machine> = {
   },
   make(_pieces, machine) {
     const steps = filesOf(machine).filter(({ text, there }) => text !== there)
-      .flatMap(({ path, text, there, why }) =>
-        writeFile(path, text.trimEnd(), why, restoreFile(path, there))
-      );
+      .flatMap(({ path, text, there, why }) => writeFile(path, text.trimEnd(), why, there));
     if (machine?.jobIsKnown) return steps; // launchd reads the files again by itself
     return [...steps, {
       line: sudo("launchctl", "bootstrap", "system", PLIST_FILE),

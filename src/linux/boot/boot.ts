@@ -10,7 +10,7 @@
  * The script reads the account's ranges from /etc/subuid when it runs, because a frozen range may
  * belong to somebody else by then, and a new one of the account would be open.
  */
-import { removeFile, restoreFile, writeFile } from "../../lock/file.ts";
+import { removeFile, writeFile } from "../../lock/file.ts";
 import { sudo } from "../../line.ts";
 import type { Found, Kind, Piece, Step } from "../../lock/piece.ts";
 import { single } from "../../lock/uid_range.ts";
@@ -168,10 +168,8 @@ function makeSteps(piece: Piece, { files, links, othersAreLate }: BootState): St
   }
   const { path, text } = piece;
   const place = files.get(path);
-  const back = place?.type === "l"
-    ? sudo("ln", "-sfT", place.target, path)
-    : restoreFile(path, place?.text);
-  return writeFile(path, text.trimEnd(), why, back);
+  const link = place?.type === "l" ? { back: sudo("ln", "-sfT", place.target, path) } : {};
+  return writeFile(path, text.trimEnd(), why, place?.text, link);
 }
 
 function unmakeSteps(piece: Piece, state: BootState): Step[] {
