@@ -88,7 +88,7 @@ export function splitWords(text: string): string[] {
   );
 }
 
-/** A packet goes on then, or is refused; any other may accept it (iptables-extensions(8)). */
+/** Behind these a packet goes on, or is refused. Others may accept it (iptables-extensions(8)). */
 const NEVER_ACCEPTING = new Set([
   ...["DROP", "REJECT", "LOG", "NFLOG", "MARK", "CONNMARK", "CONNSECMARK", "SECMARK"],
   ...["CLASSIFY", "DSCP", "TOS", "TTL", "HL", "TCPMSS", "SET", "CHECKSUM", "AUDIT", "TRACE"],

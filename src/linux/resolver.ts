@@ -135,7 +135,7 @@ export const resolver: Kind<Machine> = {
   unmake: (pieces, machine) => stepsOf(pieces, machine, false),
 };
 
-/** Both kinds of bus have this name, and judge open connections anew; a later one reads its own. */
+/** dbus-daemon or dbus-broker: it judges open connections anew, and reads them at a later start. */
 const RELOAD_BUS = sudo("systemctl", "try-reload-or-restart", "dbus.service");
 
 /** Its undo is that of each file: what is undone last is the file. */

@@ -121,6 +121,6 @@ export interface Kind<M> {
   found(machine: M): Found[];
   /** The commands that make pieces that are wanted and not in force. */
   make(pieces: readonly Piece[], machine?: M): Step[];
-  /** Takes pieces away, without a machine those just made; `made` came since it was read. */
+  /** Takes pieces away; without a machine, those just made. `made` came since it was read. */
   unmake(pieces: readonly Piece[], machine?: M, made?: readonly Piece[]): Step[];
 }

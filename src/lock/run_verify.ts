@@ -8,7 +8,7 @@ import type { Person } from "./tries.ts";
 import type { Try, Verification } from "./judge.ts";
 import { verify, type VerifyOptions } from "./verify.ts";
 
-/** One after another. @throws {FishnetError} for no such account, or a name that nothing resolves. */
+/** One after another. @throws {FishnetError} for no such account, or a name without address. */
 export async function* verifyAll<M>(
   system: System<M>,
   names: readonly string[],

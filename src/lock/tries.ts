@@ -143,7 +143,7 @@ const REFUSALS: Readonly<Record<System, readonly string[]>> = {
   macos: ["EACCES", "EPERM", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH"],
 };
 
-/** Before it stood, or by ICMP: a later reset was let through, and is up to whoever listens. */
+/** Whether it was refused before it stood, or by ICMP: what is reset later was let through. */
 export function isReset({ call = "", word }: Attempt): boolean {
   return SENDING.includes(call) && (word === "ECONNREFUSED" || word === "ECONNRESET");
 }

@@ -1,7 +1,6 @@
 /**
  * The rules of the locked accounts, as pieces: in the anchor's one file, which each start of macOS
- * loads, and in the anchor itself, as pfctl prints them back: what pf goes by. Each change writes the
- * whole of both.
+ * loads, and in the anchor, as pfctl prints what pf goes by. Each change writes the whole of both.
  */
 import { FishnetError } from "../errors.ts";
 import { quoted, sudo } from "../line.ts";
@@ -184,7 +183,7 @@ export function accountsOf(
   return { accounts, strange: [...file!.strange, ...anchor!.strange] };
 }
 
-/** What one of both lost comes back. @throws {FishnetError} for others' rules, which would go. */
+/** What the file or the anchor lost comes back. @throws {FishnetError} for others' rules. */
 function accountsIn(machine: Machine | undefined): Accounts {
   if (machine === undefined) return new Map();
   const { accounts, strange } = accountsOf(machine);

@@ -37,7 +37,7 @@ export interface Machine {
   readonly rules: readonly string[];
   /** Translation and dummynet, as they are printed: a load of the rules must not touch them. */
   readonly beside: string;
-  /** Of anchors that main rules call, and below com.apple, where others load; undefined: untold. */
+  /** Of the anchors called, and those below com.apple (others load there); undefined: unknown. */
   readonly called: ReadonlyMap<string, readonly string[] | undefined>;
   /** What is loaded in our own anchor. */
   readonly loaded: readonly string[];

@@ -63,7 +63,7 @@ const UNITS_QUESTION = {
   ],
 };
 
-/** What systemd makes of the units, where a lock outlasts a reboot, or is to: any file says so. */
+/** What systemd makes of the units, where any file says that a lock outlasts a reboot, or is to. */
 export function bootQuestions({ files, asked }: Known): Questions {
   const isOurs = (path: string) =>
     path.startsWith(FOLDER) || /\/fishnet-[^/]*\.(service|rules)$/.test(path);

@@ -77,7 +77,7 @@ const CAPABILITIES = [
   ...["cap_dac_override", "cap_dac_read_search", "cap_chown", "cap_fowner"],
 ];
 
-/** They do no more: raw IP sockets are held like any other, newuidmap(1) goes by /etc/subuid. */
+/** They use them for nothing else: raw IP sockets are held, newuidmap(1) goes by /etc/subuid. */
 const HARMLESS: Readonly<Record<string, readonly string[]>> = {
   cap_net_raw: ["ping", "ping4", "ping6", "mtr-packet", "clockdiff", "fping"],
   cap_setuid: ["newuidmap"],
