@@ -196,6 +196,10 @@ function proxyOf(text: string): URL {
   if (url === null || url.protocol !== "http:") {
     throw new FishnetError(`invalid proxy '${text}': must be an http:// URL`);
   }
+  // It would be shown, and nobody asks for it.
+  if (url.username !== "" || url.password !== "") {
+    throw new FishnetError("invalid proxy: leave the name and the password out of the URL");
+  }
   return url;
 }
 

@@ -7,7 +7,8 @@
  * for a route, and only an account that it refuses one is let try for real.
  */
 import { PROXY_PORT, type System } from "../account.ts";
-import type { Root } from "../root.ts";
+import { FishnetError } from "../errors.ts";
+import type { Ask, Root } from "../root.ts";
 import { attemptOf, readRoute, resolve, tryAll } from "./tries.ts";
 import type { Attempt, Attempted, Endpoint, Family, Person, What } from "./tries.ts";
 import type { Holder } from "./holder.ts";
@@ -220,7 +221,13 @@ async function loopback(
     proxy.port = `${first}`;
   }
   const addresses = await resolve(ask, proxy.hostname.replace(/^\[|\]$/g, ""), system);
-  const host = [...addresses.values()][0]!;
+  const [[family, host]] = [...addresses] as [[Family, string]];
+  if (!await isHere(ask, family, host, system)) {
+    throw new FishnetError(
+      `the proxy '${proxy.hostname}' is not on this machine: give an address of this machine's, ` +
+        "or --target HOST:PORT for what is elsewhere",
+    );
+  }
   const port = Number(proxy.port || 80);
   const path = proxy.pathname + proxy.search;
   const isLimited = onlyPorts.length > 0;
@@ -234,4 +241,12 @@ async function loopback(
   const asked = { kind: datagram(system), host: "127.0.0.1", port: 53 } as const;
   const what = "loopback: UDP to 127.0.0.1 port 53, as to a DNS stub";
   return [reaching, { what, asked, judge: judgeCall }];
+}
+
+/** Whether an address is this machine's own, so that what is sent there stays here. */
+async function isHere(ask: Ask, family: Family, host: string, system: System): Promise<boolean> {
+  if (/^(127\.|::1$)/.test(host)) return true;
+  if (system === "macos") return false;
+  const words = ["ip", `-${family}`, "route", "get", host];
+  return (await ask(words, { seconds: 3 })).stdout.startsWith("local ");
 }

@@ -1,5 +1,5 @@
 /** The command line: what it accepts, and what it says of the rest. */
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { type Command, parseCommandLine } from "../../src/cli/command_line.ts";
 import { COMMANDS, OPTIONS } from "../../src/cli/options.ts";
@@ -307,6 +307,13 @@ Deno.test("verify takes a target and a proxy, and refuses what is neither", () =
     assert(message(["firewall", "verify", `--target=${target}`]).startsWith("invalid target"));
   }
   assert(message(["firewall", "verify", "--proxy", "https://x"]).startsWith("invalid proxy"));
+  const withPassword = message([
+    "firewall",
+    "verify",
+    "--proxy",
+    "http://u:secret@127.0.0.1:3777/",
+  ]);
+  assertMatch(withPassword, /^invalid proxy: leave (?!.*secret)/);
 });
 
 Deno.test("--help is there at every level, wherever it stands", () => {

@@ -5,6 +5,7 @@ import { lockIn } from "../support/inside.ts";
 import { serve, WAYS } from "../support/lock.ts";
 import { linesOf } from "../support/process.ts";
 import {
+  INSIDE_V4,
   OUTSIDE_V4,
   OUTSIDE_V6,
   program,
@@ -318,6 +319,25 @@ worldTest("verify of the proxy on loopback", async (world, t) => {
     const other = await verify(world, agent, "--proxy", "http://127.0.0.1:3778/");
     assertEquals([other.code, ...verdicts(other, /^loopback/)], [0, "proven", "proven"]);
   });
+
+  await t.step(
+    "one that is not on this machine is refused, and nothing is sent to it",
+    async () => {
+      const own = await verify(world, agent, "--proxy", `http://${INSIDE_V4}:3777/`);
+      assert(own.tries.some(({ what }) => what.startsWith(`loopback: http://${INSIDE_V4}:3777/`)));
+      const nobodys = INSIDE_V4.replace(/\d+$/, "77");
+      const words = ["firewall", "verify", "--agent-user", agent, "--proxy"];
+      const [refused, control] = await world.capturedEach(`host ${nobodys}`, [
+        async () => {
+          const { code, stderr } = await world.fishnet(...words, `http://${nobodys}:3777/`);
+          assertEquals([code, stderr.includes("is not on this machine")], [1, true], stderr);
+        },
+        () => world.try("root", "udp_once", nobodys, PORT),
+      ]);
+      assertEquals(refused, []);
+      assert(control!.length > 0, "the control asked for its address");
+    },
+  );
 
   await t.step(
     "the proxy is at the one port that the lock leaves, unless it is named",
