@@ -12,10 +12,10 @@ export function printDryRun(
   plan: readonly Pick<Step, "line" | "why">[],
   explain: boolean,
 ): void {
-  printLines(() => [
+  printLines((width) => [
     bold(`Firewall ${action}: dry-run`),
     ...plan.flatMap(({ line, why }) => [
-      ...(explain ? [dim(`  # ${why}`)] : []),
+      ...(explain ? reasons(why, width, "  # ").map(dim) : []),
       ...indented(line),
     ]),
     "Re-run with --apply (or --apply-system) to execute.",
@@ -25,7 +25,16 @@ export function printDryRun(
 /** A command as it runs, and why, where that is wanted; a text in it can be copied. */
 export function printCommand(line: string, why?: string): void {
   const lines = line.split("\n").map(visible).join("\n");
-  say(() => [...(why === undefined ? [] : [visible(`# ${why}`)]), lines]);
+  say((width) => [...(why === undefined ? [] : reasons(visible(why), width, "# ")), lines]);
+}
+
+/** Columns of a comment that nobody has to scroll for. */
+const COMMENT = 100;
+
+/** Why a command is there, which may be for several reasons: each begins a line of its own. */
+function reasons(why: string, width: Width = COMMENT, mark: string): string[] {
+  const left = Math.min(width, COMMENT) - mark.length;
+  return why.split("; ").flatMap((one) => wrap(one, left)).map((line) => mark + line);
 }
 
 /** What a step waits for, at once and not when it is over. */

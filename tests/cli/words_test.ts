@@ -62,6 +62,8 @@ Deno.test("--explain puts a reason before each line, and changes no line", async
   const plain = await fishnet("firewall", "enable", "--agent-user", "a");
   const explained = await fishnet("firewall", "enable", "--agent-user", "a", "--explain");
   const lines = explained.stdout.split("\n");
+  // Nobody has to scroll for a reason.
+  assert(lines.every((line) => !line.startsWith("  # ") || line.length <= 100));
   assertEquals(lines.filter((line) => !line.startsWith("  # ")).join("\n"), plain.stdout);
   lines.forEach((line, i) => {
     if (/^ {2}(sudo|echo|grep) /.test(line)) assertMatch(lines[i - 1]!, /^ {2}# \S/);
