@@ -115,6 +115,7 @@ packagingTest(
       const { code, stderr } = await start(NOTHING, `${SHARE}/report.sh`);
       assertEquals(code, 1);
       assertStringIncludes(stderr, "not locked: NET_ADMIN is missing");
+      assertEquals((await start(NOTHING, "echo", "begun")).stdout, "");
       assert((await sent()).length > 0);
     });
     await t.step("half a lock from outside, or a route that nobody has, is none", async () => {

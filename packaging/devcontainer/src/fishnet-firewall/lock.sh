@@ -56,4 +56,6 @@ mkdir -p "$state"
 lock >"$state/report" && : >"$state/locked"
 chmod -R a+rX "$state"
 sed 's/^/fishnet-firewall: /' "$state/report" >&2
+# An editor opens a container whose postStartCommand fails all the same: so one that is not locked ends.
+[ -e "$state/locked" ] || exit 1
 exec "$@"
