@@ -9,7 +9,7 @@
 import { FishnetError } from "./errors.ts";
 import { sudo } from "./line.ts";
 import type { Step } from "./lock/piece.ts";
-import { type Answer, type Ask, type Root, UnreadableError } from "./root.ts";
+import { type Answer, type Ask, type Root, unreadable, UnreadableError } from "./root.ts";
 import script from "./session.pl" with { type: "text" };
 import { runInShell } from "./shell.ts";
 import { answersIn, askingScript, filesIn, MarkedOutput, statement } from "./statements.ts";
@@ -170,9 +170,13 @@ export class Session implements AsyncDisposable, Root {
     return stuck;
   }
 
-  /** What was changed stays, and other runs are kept out no longer. */
+  /** What was changed stays, and other runs are kept out no longer. @throws where that is not heard. */
   async commit(what: string): Promise<void> {
-    await this.#say("commit", what);
+    await this.#say("commit", what).catch((error) => {
+      throw new FishnetError(
+        `${unreadable(error)}\nall had been done, and it is not known whether it stays: run status`,
+      );
+    });
     this.#undo = [];
   }
 

@@ -113,3 +113,16 @@ Deno.test("the next run begins when this one has committed, while it still looks
   await locked;
   assertEquals((await first.ask(["echo", "still here"])).stdout, "still here\n");
 });
+
+Deno.test("where root's session ends before it has committed, nobody is told that nothing changed", async () => {
+  const session = await Session.open();
+  await session.perform({ line: "sudo sh -c 'kill -KILL $PPID'", why: "", undo: [] }).catch(
+    () => {},
+  );
+  const { message } = await assertRejects(() => session.commit("test"), FishnetError);
+  assertEquals(
+    message.endsWith("\nall had been done, and it is not known whether it stays: run status"),
+    true,
+  );
+  await session[Symbol.asyncDispose]();
+});
