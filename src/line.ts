@@ -14,7 +14,7 @@ export function quoted(word: string): string {
 }
 
 /** One word of a line, quoted where it has to be. */
-function wordOf(word: string): string {
+export function wordOf(word: string): string {
   if (PLAIN.test(word) || ASKED.test(word)) return word;
   // In the one loop of a dry-run a variable stands inside a word.
   return word.includes("$range") ? `"${word.replaceAll('"', '\\"')}"` : quoted(word);

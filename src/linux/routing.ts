@@ -177,7 +177,9 @@ function foundIn(rules: readonly RoutingRule[], family: Family): Found[] {
     if (rule.mayRoute) routes.push(rule);
     if (!rule.prohibits || uids === undefined) return [];
     const shadows = routes.filter((other) => other.uids === undefined || overlap(other.uids, uids));
-    const ip = `sudo ip -${family} rule`;
+    // A rule may hold the name of a device, and that anything but a blank.
+    const ip = (verb: string, preference: number, text: string) =>
+      sudo("ip", `-${family}`, "rule", verb, "pref", `${preference}`, ...text.split(/\s+/));
     const moved = new Set(shadows.map(({ text }) => text)).difference(behind);
     return [{
       is: nameOf(family),
@@ -190,8 +192,8 @@ function foundIn(rules: readonly RoutingRule[], family: Family): Found[] {
           shadows.map(({ preference, text }) => `${preference}: ${text}`).join(", ")
         }`,
         mend: [
-          ...[...moved].map((text) => `${ip} add pref ${BEHIND} ${text}`),
-          ...shadows.map(({ preference, text }) => `${ip} del pref ${preference} ${text}`),
+          ...[...moved].map((text) => ip("add", BEHIND, text)),
+          ...shadows.map(({ preference, text }) => ip("del", preference, text)),
         ].join(" && "),
       }),
     }];

@@ -162,6 +162,8 @@ worldTest(
     const status = async () => JSON.parse((await world.fishnet(...words)).stdout).accounts[0];
     await world.must("ip", "rule", "add", "pref", "5", "oif", "tun7", "lookup", "main");
     await world.must("ip", "rule", "add", "pref", "6", "goto", "200");
+    // A name that a shell would obey is a word.
+    await world.must("ip", "rule", "add", "pref", "7", "oif", "a;id&$(id)", "lookup", "main");
     const { pieces } = await status();
     const [fault] = pieces.filter(({ present }: { present: boolean }) => !present);
     await world.must("sh", "-ec", fault.remedy.replaceAll("sudo ", ""));

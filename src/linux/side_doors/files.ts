@@ -1,4 +1,5 @@
 /** Files that lead past the lock: control sockets, setuid helpers, programs with capabilities. */
+import { wordOf } from "../../line.ts";
 import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
 import { RESOLVERS } from "../resolver.ts";
@@ -156,6 +157,6 @@ function capabilityWarnings(line: string): Warning[] {
   );
   return given.length === 0 ? [] : [{
     reason: `${shown(path)} has ${given.join(", ")}: what it sends no rule for a uid holds`,
-    remedy: `setcap -r ${shown(path)}, or let only trusted groups run it`,
+    remedy: `setcap -r ${wordOf(shown(path))}, or let only trusted groups run it`,
   }];
 }

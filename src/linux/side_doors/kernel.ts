@@ -1,4 +1,5 @@
 /** What the kernel does for any account: sockets of some families, subflows of MPTCP, lent uids. */
+import { wordOf } from "../../line.ts";
 import type { Warning } from "../../lock/report.ts";
 import { shown } from "../../shown.ts";
 import type { Files } from "../../root.ts";
@@ -123,7 +124,7 @@ export function deviceWarnings(accounts: readonly Locked[], files: Files): Warni
     return [{
       ...(account && { account: account.name }),
       reason: `${may} the device ${device}: what it writes there goes on by bridge or routing`,
-      remedy: `ip link delete ${device}, or give it to another account`,
+      remedy: `ip link delete ${wordOf(device)}, or give it to another account`,
     }];
   });
 }
