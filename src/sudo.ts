@@ -112,8 +112,9 @@ export class Session implements AsyncDisposable, Root {
       const running = this.#run(["sh"], "", script);
       if (this.#lacksShell) await runInShell("echo | sudo", () => NOTHING); // it takes as long
       this.#lacksShell = false;
-      const answers = answersIn(await running, mark);
-      if (answers.length < asked.length) throw new UnreadableError("reading took too long");
+      const said = await running;
+      const answers = answersIn(said, mark);
+      if (answers.length < asked.length) throw new UnreadableError(whyUnanswered(said));
       asked.forEach(({ resolve }, i) => resolve(answers[i]!));
     } catch (error) {
       for (const { reject } of asked) reject(error);
@@ -223,6 +224,16 @@ function whyNot(said: string): string {
       "or let this user use sudo without a password";
   }
   return said.trim().replace(/\s*\n\s*/g, "; ") || "sudo ended at once";
+}
+
+/** Why the shell that was to ask all did not. */
+function whyUnanswered({ exitCode, stderr }: Answer): string {
+  if ([137, 142].includes(exitCode)) return "reading took too long";
+  const said = stderr.trim().split("\n").at(-1)!;
+  const cure = exitCode === 126
+    ? "; where sudoers(5) says NOEXEC or noexec, allow /usr/bin/perl with EXEC"
+    : "";
+  return `root's shell could not ask (exit status ${exitCode}): ${said}${cure}`;
 }
 
 /** "-b": a process group of its own, out of reach of the terminal's Ctrl-C. */

@@ -149,3 +149,21 @@ worldTest("a search path of sudo's without the tools hides none of them", async 
   assertEquals(disable.code, 0, disable.stderr);
   assertEquals(await world.state(), before);
 });
+
+worldTest("where sudo lets root's session start nothing, that is what is said", async (world) => {
+  const name = await world.account();
+  const sudoers = `/etc/netns/${world.inside}/sudoers`;
+  const text = await Deno.readTextFile(sudoers);
+  const enable = ["firewall", "enable", "--agent-user", name, "--apply"];
+  await Deno.writeTextFile(sudoers, `${text}\nDefaults noexec\n`);
+  const { code, stderr } = await world.fishnet(...enable);
+  assertEquals(code, 1);
+  assertStringIncludes(stderr, "root's shell could not ask (exit status 126): sh: ");
+  assertStringIncludes(stderr, "allow /usr/bin/perl with EXEC");
+  // As it says.
+  await Deno.writeTextFile(
+    sudoers,
+    `${text}\nDefaults noexec\nroot ALL=(ALL:ALL) EXEC: /usr/bin/perl\n`,
+  );
+  assertEquals((await world.fishnet(...enable)).code, 0);
+});
