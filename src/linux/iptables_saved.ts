@@ -34,7 +34,10 @@ export function savedQuestions({ files, answers }: Known): Questions {
       const save = (variant?: Variant) => [`${commandOf(family, variant)}-save`];
       const [tables, ip] = family === 4 ? [LEGACY_TABLES[0], "ip"] : [LEGACY_TABLES[1], "ip6"];
       const isBlind = isGone(`${family} nft`) && isGone(plain ? `${family} plain` : "iptables");
+      const listings = hiddenTables({ answers }, family)
+        .map((table) => [listingOf(family, table), ["nft", "list", "table", ip, table]] as const);
       return {
+        ...Object.fromEntries(listings),
         [`${family} nft`]: save("nft"),
         ...(files.get(tables)?.text.trim() && { [`${family} legacy`]: save("legacy") }),
         ...(plain && isGone(`${family} ${plain}`) && { [`${family} plain`]: save() }),
@@ -43,6 +46,24 @@ export function savedQuestions({ files, answers }: Known): Questions {
     }),
   );
 }
+
+const HIDDEN = /table [`'](\S+)' is incompatible/gi;
+
+/** The tables that rules of ours stand in. */
+const TABLES: ReadonlySet<string> = new Set(["filter", "mangle"]);
+
+/** Those of them that iptables-nft does not print, since it has no words for rules that nft put there. */
+export function hiddenTables({ answers }: Pick<Machine, "answers">, family: Family): string[] {
+  const { stdout, stderr } = nftAnswer({ answers }, family) ?? { stdout: "", stderr: "" };
+  return [...(stdout + stderr).matchAll(HIDDEN)].map(([, table]) => table!)
+    .filter((table) => TABLES.has(table));
+}
+
+const listingOf = (family: Family, table: string) => `${family} ${table} by nft`;
+
+const nftAnswer = ({ answers }: Pick<Machine, "answers">, family: Family) =>
+  plainVariant({ answers }) === "nft" && answers.get(`${family} plain`) ||
+  answers.get(`${family} nft`);
 
 const read = new WeakMap<Machine, readonly SavedRules[]>();
 
@@ -63,6 +84,7 @@ export function savedRules(machine: Machine): readonly SavedRules[] {
       (["nft", "legacy"] as const).map((variant) => {
         const byPlain = variant === plain ? answers.get(`${family} plain`) : undefined;
         const answer = byPlain ?? answers.get(`${family} ${variant}`);
+        if (variant === "nft") refuseHidden(machine, family);
         const text = answer === undefined ? "" : textIn(answer, family, variant);
         const command = commandOf(family, variant === plain ? undefined : variant);
         return { family, variant, command, ...parseIptablesSave(text) };
@@ -76,17 +98,24 @@ export function savedRules(machine: Machine): readonly SavedRules[] {
 /** What the two variants say where the kernel has not got them: then they hold no rule. */
 const NOT_IN_KERNEL = /do you need to insmod|not supported/;
 
+/** @throws {UnreadableError} where a table that is not printed may hold rules of ours, by what nft says. */
+function refuseHidden(machine: Machine, family: Family): void {
+  for (const table of hiddenTables(machine, family)) {
+    const { exitCode, stdout } = machine.answers.get(listingOf(family, table))!;
+    if (exitCode === 0 && !/fishnet|skuid|owner/.test(stdout)) continue;
+    const [tool, ip] = [commandOf(family, "nft"), family === 4 ? "ip" : "ip6"];
+    throw new UnreadableError(
+      `${tool} cannot read the table '${table}', which may hold a lock, since nft has put rules ` +
+        `there: take those out with nft delete rule (nft -a list table ${ip} ${table} has their ` +
+        "handles), or, where nft loaded all of it from a file, restore it with iptables-restore",
+    );
+  }
+}
+
 /** @throws {UnreadableError} where the rules are not to be had: none printed is not none there. */
 function textIn(answer: Answer, family: Family, variant: Variant): string {
   const { exitCode, stdout, stderr } = answer;
   const command = commandOf(family, variant);
-  const incompatible = /table [`'](\S+)' is incompatible/i.exec(stdout + stderr);
-  if (incompatible !== null) {
-    throw new UnreadableError(
-      `${command} cannot read the table '${incompatible[1]}', which nft made for it: ` +
-        `restore it with iptables-restore, or remove it with nft delete table`,
-    );
-  }
   if (exitCode === 0) return stdout;
   if (exitCode === 127 || NOT_IN_KERNEL.test(stderr)) return "";
   throw unread(`${command}-save failed`, answer, stderr.trim().split("\n").at(-1)!);

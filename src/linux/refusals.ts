@@ -12,7 +12,7 @@ import { refuseLog } from "./audit.ts";
 import { BOOTED } from "./boot/pieces.ts";
 import type { Machine } from "./machine.ts";
 import type { Ask } from "../root.ts";
-import { plainVariant } from "./iptables_saved.ts";
+import { commandOf, hiddenTables, plainVariant } from "./iptables_saved.ts";
 import { FIRST_SUBORDINATE, hasNft } from "./nftables.ts";
 import { ROUTING_PREFERENCE, withoutLoopback } from "./routing.ts";
 
@@ -32,6 +32,7 @@ function* reasonsAgainst(machine: Machine, holdings: Holdings, lock: LockOfAccou
   if (!isThere) {
     yield `${tool} is not installed: install the package ${backend}, or use --backend ${other}`;
   }
+  yield* hidden(machine, lock);
   for (const range of otherwiseNamed(machine.subuid, lock)) {
     yield `/etc/subuid has ${printRange(range)} for '${range.owner}', which is '${name}' by ` +
       `another name, and at boot nobody may know that: write ${name} there`;
@@ -58,6 +59,19 @@ function* reasonsAgainst(machine: Machine, holdings: Holdings, lock: LockOfAccou
   // A system that systemd does not run, the inside of a chroot for one, would never see it again.
   if (lock.persist && machine.files.get(BOOTED)?.type !== "d") {
     yield "--persist needs systemd, which does not run here: leave it out";
+  }
+}
+
+/** A table in which nobody could see whether a rule of the lock is there. */
+function* hidden(machine: Machine, { backend }: Lock) {
+  if (backend !== "iptables" || plainVariant(machine) !== "nft") return;
+  for (const family of machine.families) {
+    for (const table of hiddenTables(machine, family)) {
+      yield `${
+        commandOf(family)
+      } cannot read its table '${table}', since nft has put rules there: ` +
+        "use --backend nftables";
+    }
   }
 }
 
@@ -97,6 +111,12 @@ function* cutOff({ passwd, subuid }: Machine, account: PasswdEntry) {
       "give the agent a uid of its own";
   }
   const own = subordinateRanges(subuid, account);
+  for (const { first } of [single(uid), ...own].filter(({ first, last }) => first === last)) {
+    const named = passwd.find((other) => other.name === `${first}` && other.uid !== first);
+    if (named === undefined) continue;
+    yield `${refusing}whose uid ${first} is also the name of an account, with uid ${named.uid}: ` +
+      "iptables and nft would take the number for that name, so rename that account";
+  }
   const among = subuid.ranges.find((other) => !own.includes(other) && isIn(uid, other));
   if (among !== undefined) {
     yield `${refusing}whose uid ${uid} is one of the subordinate uids of '${among.owner}' ` +

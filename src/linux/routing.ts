@@ -66,18 +66,39 @@ function stepsOf(verb: keyof Change, pieces: readonly Piece[], machine?: Machine
     const change = (verb === "add" ? added : cut)(rangesIn(ours), rangesIn(pieces));
     const merged = change.del.length > 0 ? `${WHY}; uids that adjoin share a rule` : WHY;
     const why = verb === "add" ? merged : whyNot;
+    const narrower = narrowerThanOurs(machine, family);
     // What both hold is never open: the new rules are made before the old ones go.
     return (["add", "del"] as const).flatMap((verb) =>
-      change[verb].map(({ first, last }) => stepOf(verb, family, `${first}-${last}`, why))
+      change[verb].map(({ first, last }) => {
+        const range = `${first}-${last}`;
+        return stepOf(verb, family, range, why, narrower.has(range));
+      })
     );
   });
 }
 
+/**
+ * The ranges of rules in the place of ours that say more. The kernel deletes the first rule of which
+ * all is true that is said, so of such a range what only ours says is said, too.
+ */
+function narrowerThanOurs(machine: Machine, family: Family): ReadonlySet<string> {
+  const rules = rulesOf(machine, family).filter(({ preference, prohibits, text }) =>
+    preference === ROUTING_PREFERENCE && !prohibits && / prohibit( proto \S+)?$/.test(text)
+  );
+  return new Set(rules.flatMap(({ uids }) => uids ? [`${uids.first}-${uids.last}`] : []));
+}
+
 /** One rule more, or one less: alone a command, with others the lines of one. */
-function stepOf(verb: keyof Change, family: Family, range: string, why: string): Step {
+function stepOf(
+  verb: keyof Change,
+  family: Family,
+  range: string,
+  why: string,
+  exact = false,
+): Step {
   const ip = ["ip", `-${family}`];
-  const there = ruleWords(verb, range);
-  const back = ruleWords(verb === "add" ? "del" : "add", range);
+  const there = ruleWords(verb, range, exact);
+  const back = ruleWords(verb === "add" ? "del" : "add", range, exact);
   return {
     line: sudo(...ip, ...there),
     why,
@@ -88,12 +109,16 @@ function stepOf(verb: keyof Change, family: Family, range: string, why: string):
 }
 
 /** "protocol kernel": else systemd-networkd removes a rule as foreign (seen on 252 and 257). */
-function ruleWords(verb: keyof Change, range: string): string[] {
+function ruleWords(verb: keyof Change, range: string, exact: boolean): string[] {
   // One that somebody made by hand, without it, goes as well: the kernel deletes by what is said.
-  const isThere = verb === "del" && /^\d/.test(range);
+  const isThere = verb === "del" && /^\d/.test(range) && !exact;
   const kernel = isThere ? [] : ["protocol", "kernel"];
   return ["rule", verb, "pref", `${ROUTING_PREFERENCE}`, "uidrange", range, "prohibit", ...kernel];
 }
+
+/** Rules that go do so backwards: the undo, backwards again, makes them in the order they stood in. */
+const gone = (there: readonly UidRange[], changed: readonly UidRange[]) =>
+  there.filter((range) => changed.some((one) => overlap(one, range))).toReversed();
 
 /** The rules to add, and those that they make needless, so that `missing` is held. */
 export function added(there: readonly UidRange[], missing: readonly UidRange[]): Change {
@@ -101,14 +126,13 @@ export function added(there: readonly UidRange[], missing: readonly UidRange[]):
   const open = missing.filter((range) => !held.covers(range));
   const add = new UidSet([...there, ...open]).ranges
     .filter((range) => open.some((one) => overlap(one, range)));
-  return { add, del: there.filter((range) => add.some((one) => overlap(one, range))) };
+  return { add, del: gone(there, add) };
 }
 
-/** The rules to remove, and what is to be kept of them, so that nothing of `gone` is held. */
-export function cut(there: readonly UidRange[], gone: readonly UidRange[]): Change {
-  const set = new UidSet(gone);
-  // Backwards, so that the undo, backwards again, makes them in the order in which they stood.
-  const del = there.filter((range) => gone.some((one) => overlap(one, range))).toReversed();
+/** The rules to remove, and what is to be kept of them, so that nothing of `open` is held. */
+export function cut(there: readonly UidRange[], open: readonly UidRange[]): Change {
+  const set = new UidSet(open);
+  const del = gone(there, open);
   const kept = new UidSet(there.filter((range) => !del.includes(range)));
   const parts = new UidSet(del.flatMap((range) => set.without(range))).ranges;
   return { add: parts.filter((range) => !kept.covers(range)), del };

@@ -6,9 +6,11 @@ import { FishnetError } from "../errors.ts";
 import type { Again, System } from "../system.ts";
 import type { SignalTrap } from "../signals.ts";
 import { type Ask, unreadable } from "../root.ts";
+import { someOf } from "../shown.ts";
 import type { Session } from "../sudo.ts";
 import { carryOut, NOTHING_CHANGED, rolledBack, type Watcher } from "./apply.ts";
 import { stepsToDisable, stepsToEnable, type Wish } from "./difference.ts";
+import type { Holder } from "./holder.ts";
 import type { Action, Asked, Step } from "./piece.ts";
 import { lostAtReboot, systemAccounts, wholeness } from "./report.ts";
 import type { AccountStatus, Warning } from "./report.ts";
@@ -84,6 +86,7 @@ export async function makeChange<M>(
   if (fault !== undefined) throw await rolledBack(run, fault);
   await session.commit(`${kind} ${names.join(" ")}`.slice(0, 200));
   if (!enabling) {
+    freed.forEach((holder) => refuseLeft(holder, after));
     const stays = freed.flatMap((holder) =>
       system.leaves?.(after.machine, holder).map((note) => `${holder.name}: ${note}`) ?? []
     );
@@ -119,6 +122,16 @@ async function refuseOwn(name: string, ask: Ask): Promise<void> {
   throw new FishnetError(
     `refusing to lock '${name}', your own account ($USER): ${why}; ` +
       `name the agent's account with --agent-user, or '${name}' itself if you mean it`,
+  );
+}
+
+/** @throws {FishnetError} for what is there of a lock that was taken away: somebody made it again. */
+function refuseLeft<M>(holder: Holder, { holdings }: Sight<M>): void {
+  const left = holdings.of(holder).filter(({ foreign }) => !foreign).map(({ is }) => is);
+  if (left.length === 0) return;
+  throw new FishnetError(
+    `'${holder.name}' is not unlocked: what was taken away is there again, or something that was ` +
+      `not there before (${someOf([...new Set(left)], 3)}): run this again`,
   );
 }
 

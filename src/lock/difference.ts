@@ -103,11 +103,14 @@ function takeAway<M>(
     // A part that is cut out of a piece is none of the list: it goes by its name.
     const names = new Set(found.map(({ is }) => is));
     const own = [...gone].filter((piece) => names.has(piece.is));
-    const left = [...found.filter((piece) => !gone.has(piece)), ...wanted]
-      .filter(({ uids }) => uids !== undefined);
+    const left: readonly (Piece & Pick<Found, "foreign">)[] = [
+      ...found.filter((piece) => !gone.has(piece)),
+      ...wanted,
+    ].filter(({ uids }) => uids !== undefined);
+    // Somebody else's rule needs nothing of ours, unless it leads there.
     const shared = found.filter((piece) =>
       piece.uids === undefined && !piece.foreign &&
-      !left.some((other) => other.is !== piece.is && (piece.serves?.(other) ?? true))
+      !left.some((other) => other.is !== piece.is && (piece.serves?.(other) ?? !other.foreign))
     );
     const all = [...own, ...own.length > 0 || made === undefined ? shared : []];
     return all.length === 0 ? [] : kind.unmake(all, machine, made);

@@ -32,6 +32,12 @@ const REFUSED: readonly (readonly [why: string, Printed, Partial<LockOptions>, s
     {},
     "'agent', which shares uid 1001 with 'twin'",
   ],
+  [
+    "a uid that is the name of another account",
+    accounts("1001:x:1002:1002::/:/bin/sh"),
+    {},
+    "whose uid 1001 is also the name of an account, with uid 1002",
+  ],
   ["root's uid in its range", subuid("agent:0:100"), {}, "uids 0-99 contain root's"],
   ["another's uid in its range", subuid("agent:1002:1"), {}, "contain that of 'other' (1002)"],
   [
@@ -104,6 +110,7 @@ for (const [why, printed, asked, says] of REFUSED) {
 const TAKEN: Readonly<Record<string, readonly [Printed, Partial<LockOptions>]>> = {
   "an account without a range": [{}, {}],
   "ranges of its own, beside another's": [subuid("other:100000:65536", "agent:165536:65536"), {}],
+  "a uid that is its own name": [accounts("1002:x:1002:1002::/:/bin/sh"), {}],
   "nftables: nft 1.0.3": [nft("1.0.3"), NFT],
   "nftables: nft 1.1": [nft("1.1"), NFT],
   "iptables: an old nft": [nft("0.9.8"), {}],
