@@ -237,8 +237,9 @@ function foundRule(
     ? layer.own && faultOf(layer.own)
     : `shadowed by what stands above it in ${commandOf(family, variant)}: ${shadow.text}`;
   const isMarked = comment?.startsWith(MARK);
+  // The page's own rule is for one uid.
   const isOurs = isMarked ??
-    (layer !== DROP && !(layer === REFUSE && rule.target === "DROP"));
+    (layer === REFUSE ? rule.target === "REJECT" && uids?.first === uids?.last : layer !== DROP);
   return [{
     ...ruleOf(layer, family, command, otherThanPorts),
     why: layer.why,

@@ -22,6 +22,28 @@ worldTest("a rule of somebody's for the uid keeps none of what accounts share", 
   }
 });
 
+worldTest(
+  "a REJECT of somebody's for many uids is his, and no left-over of ours",
+  async (world) => {
+    const agent = await world.account();
+    const uid = Number((await must("id", "-u", agent)).trim());
+    const ranges = [`${uid}-${uid + 1}`, `${world.firstUid}-${world.firstUid + 10}`];
+    for (const range of ranges) {
+      const rule = ["-A", "OUTPUT", "!", "-o", "lo", "-m", "owner", "--uid-owner", range];
+      await world.must("iptables", ...rule, "-j", "REJECT");
+    }
+    const before = await world.state();
+    const told = async () =>
+      (await statusOf(world)).accounts.filter(({ name }) => world.owns(name))
+        .map(({ name, state }) => `${name} ${state}`);
+    assertEquals(await told(), []);
+    await lockIn(world, [agent], { backend: "iptables" });
+    assertEquals(await told(), [`${agent} locked`]);
+    await unlockIn(world, agent);
+    assertEquals(await world.state(), before);
+  },
+);
+
 /** Tables of iptables' names, as people write them for nft: iptables has no words for their sets. */
 const NAT = `table ip nat {
   chain POSTROUTING {
