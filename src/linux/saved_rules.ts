@@ -15,11 +15,21 @@ export const SAVED_FILES = [
   ...["/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables", "/etc/sysconfig/nftables.conf"],
 ];
 
-/** The rules of uids, as iptables-save and nft print them, and the elements of our tables. */
-const PATTERN = /(--uid-owner|skuid) [0-9-]+ |^table inet fishnet|comment "[^"\n]*"/gm;
+/**
+ * The rules of uids, as iptables-save and nft print them, for sed as well: an administrator may have
+ * others for the same uid, to mark its packets or to log them, and those are his.
+ */
+const refusing = (uids: string) =>
+  `(! -o lo -m owner --uid-owner|oifname != "lo" skuid) (${uids}) +(-m comment --comment .?fishnet:` +
+  "|-j REJECT |(xt match .?comment.? +)?counter packets [0-9]+ bytes [0-9]+ (drop|reject|xt ))";
+/** Those that lead to a chain of ours. */
+const leading = (uids: string) => `(--uid-owner|skuid) (${uids}) (.* )?(-j|jump) fishnet$`;
 
-/** The uids whose rules lead to a chain of ours. */
-const LEADING = /(?:--uid-owner|skuid) (\S+) (?:.* )?(?:-j|jump) fishnet$/gm;
+const REFUSING = new RegExp(refusing("[0-9-]+"), "gm");
+const LEADING = new RegExp(leading("[0-9-]+"), "gm");
+
+/** Our tables, and the elements of their sets. */
+const TABLE = /^table inet fishnet|comment "[^"\n]*"/gm;
 
 /** What accounts share, for sed: as iptables-save prints it, and nft. */
 const SHARED = [
@@ -36,10 +46,15 @@ const SHARED = [
 /** What was found in each file, of whatever account: every account asks for it. */
 const found = new WeakMap<Seen, ReturnType<typeof savedIn>>();
 
-const savedIn = ({ text }: Seen) => ({
-  matches: [...text.matchAll(PATTERN)].map(([match]) => match),
-  leading: [...text.matchAll(LEADING)].map(([, owner]) => owner!),
-});
+function savedIn({ text }: Seen) {
+  const ownersIn = (pattern: RegExp) => [...text.matchAll(pattern)].map(([, , owner]) => owner!);
+  const leading = ownersIn(LEADING);
+  return {
+    leading,
+    owners: new Set([...leading, ...ownersIn(REFUSING)]),
+    table: [...text.matchAll(TABLE)].map(([match]) => match),
+  };
+}
 
 /** Which files hold rules of the account, each with the command that clears it. */
 export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }: Holder): string[] {
@@ -47,17 +62,16 @@ export function savedNotes(machine: Machine, { names, uid, ranges, formerUids }:
   return SAVED_FILES.flatMap((file): string[] => {
     const seen = machine.files.get(file);
     if (seen === undefined) return [];
-    const { matches, leading } = found.get(seen) ?? savedIn(seen);
-    found.set(seen, { matches, leading });
-    const saved = owners.filter((owner) =>
-      matches.some((match) => match.trimEnd().endsWith(` ${owner}`))
-    );
-    const hasTable = matches.some((match) => match.startsWith("table inet fishnet")) &&
-      names.some((name) => matches.includes(`comment "${name}"`));
+    const there = found.get(seen) ?? savedIn(seen);
+    found.set(seen, there);
+    const saved = owners.filter((owner) => there.owners.has(owner));
+    const hasTable = there.table.some((match) => match.startsWith("table inet fishnet")) &&
+      names.some((name) => there.table.includes(`comment "${name}"`));
     // What accounts share goes with the last of them.
-    const isLast = leading.every((owner) => saved.includes(owner));
+    const isLast = there.leading.every((owner) => saved.includes(owner));
+    const uids = saved.join("|");
     const parts = [
-      ...(saved.length === 0 ? [] : [`/(--uid-owner|skuid) (${saved.join("|")}) /d`]),
+      ...(saved.length === 0 ? [] : [`/${refusing(uids)}/d`, `/${leading(uids)}/d`]),
       ...(saved.length > 0 && isLast ? SHARED : []),
       ...(hasTable ? ["/^table inet fishnet/,/^}/d"] : []),
     ];

@@ -1,9 +1,9 @@
 /** Files that other firewalls load at boot, and that hold rules of a lock. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { statusIn } from "../../src/lock/status.ts";
-import { sightWith } from "../support/fake_machine.ts";
+import { LOCKED, sightWith } from "../support/fake_machine.ts";
 import { lockIn, paste, statusOf, unlockIn } from "../support/inside.ts";
-import { must } from "../support/process.ts";
+import { must, run } from "../support/process.ts";
 import { program, worldTest } from "../support/world.ts";
 
 worldTest(
@@ -107,6 +107,24 @@ worldTest("what nft saved of a lock by iptables is cleared, and loads again", as
   } finally {
     await Deno.remove(file);
   }
+});
+
+Deno.test("rules of an administrator's for the same uid are neither named nor cleared", async () => {
+  const theirs = [
+    "*mangle",
+    "-A OUTPUT -m owner --uid-owner 1001 -j MARK --set-xmark 0x1/0xffffffff",
+    "*filter",
+    "-A OUTPUT -p tcp -m owner --uid-owner 1001 -m tcp --dport 25 -j DROP",
+    "-A OUTPUT ! -o lo -m owner --uid-owner 1001 -j LOG",
+    "",
+  ].join("\n");
+  const notesOf = async (text: string) =>
+    statusIn(await sightWith({ "/etc/iptables/rules.v4": text }), ["agent"]).accounts[0]!.notes!;
+  assertEquals(await notesOf(theirs), []);
+  const [note] = await notesOf(theirs + LOCKED["iptables-nft-save"]);
+  const script = /-E '(.*)' \/etc\/iptables\/rules\.v4 removes them$/.exec(note!)![1]!;
+  const { stdout } = await run(["sed", "-E", script], { input: theirs });
+  assertEquals(stdout, theirs);
 });
 
 worldTest("disable tells of a file that still holds what it took away", async (world) => {
