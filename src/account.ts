@@ -27,6 +27,9 @@ export function parseAccountName(name: string): string {
   return name;
 }
 
+/** Whether a name is one that the command line takes: accounts of other names cannot be asked for. */
+export const isAccountName = (name: string): boolean => /^[A-Za-z_][\w-]{0,31}$/.test(name);
+
 /** @throws {FishnetError} for `root`; other names with uid 0 only the machine knows. */
 export function refuseRoot(name: string): void {
   if (name === "root") {

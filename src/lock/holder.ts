@@ -1,4 +1,5 @@
 /** Whose pieces are whose: those that tell it, and those that only hold a uid. */
+import { isAccountName } from "../account.ts";
 import type { Found, Kind } from "./piece.ts";
 import { common, overlap, single, UidIndex, type UidRange, UidSet } from "./uid_range.ts";
 
@@ -34,7 +35,7 @@ const isSingle = ({ uids: { first, last } }: Holding) => first === last;
 
 /** Whose a piece says it is. A comment may hold anything; only a name can stand in a plan. */
 const ownerOf = ({ owner }: Found) =>
-  owner !== undefined && /^[A-Za-z_][\w-]{0,31}$/.test(owner) ? owner : undefined;
+  owner !== undefined && isAccountName(owner) ? owner : undefined;
 
 /** Answers which pieces an account has. */
 export class Holdings {

@@ -1,4 +1,5 @@
 /** `status`: what of each account's lock is in force. */
+import { isAccountName } from "../account.ts";
 import { FishnetError } from "../errors.ts";
 import { unreadable } from "../root.ts";
 import type { Session } from "../sudo.ts";
@@ -159,7 +160,8 @@ function judge<M>(holder: Holder, sight: Sight<M>, inForce: InForce): AccountSta
   const { system, machine, holdings } = sight;
   const own = holdings.of(holder);
   const { name, names, uid, exists, formerUids } = holder;
-  const disable = disableLine(name);
+  const named = names.find(isAccountName);
+  const disable = disableLine(named ?? name);
   const told = system.notes(machine, holdings, holder, own);
   // What nobody may take away is no lock.
   if (own.every(({ foreign }) => foreign)) {
@@ -170,9 +172,13 @@ function judge<M>(holder: Holder, sight: Sight<M>, inForce: InForce): AccountSta
   const hadPorts = own.some(({ says, foreign }) =>
     says?.onlyPorts !== undefined && !says.persist && !foreign
   );
-  const remedy = exists ? enableLine(lock, hadPorts) : disable;
-  const anew = `${disable} removes them, then ${remedy}`;
+  const isTaken = isAccountName(name);
+  const remedy = exists && (isTaken || named === undefined) ? enableLine(lock, hadPorts) : disable;
+  const anew = `${disable} removes them${isTaken ? `, then ${remedy}` : ""}`;
   const notes = [
+    ...(isTaken
+      ? []
+      : [`'${name}' is no name that can be asked for here: rename the account first`]),
     ...(exists ? [] : [`the account no longer exists, its rules do: ${disable} removes them`]),
     ...names.slice(1).map((other) => `it was renamed, and has the rules of '${other}': ${anew}`),
     ...formerUids.map((uid) => `rules of uid ${uid}, which it had, are left: ${anew}`),

@@ -82,6 +82,22 @@ Deno.test("a uid alone in a range of a deleted account is refused as well", asyn
   assertEquals(disableSteps(sight, ["agent"]).length, 6);
 });
 
+Deno.test("who was given a name that cannot be asked for is unlocked by the one that can", async () => {
+  const sight = await sightWith({
+    ...LOCKED,
+    "ip -6 rule show": "0:\tfrom all lookup local\n",
+    "getent passwd": "root:x:0:0::/root:/bin/sh\na.gent:x:1001:1001::/:/bin/sh\n",
+  });
+  const [account] = statusIn(sight, []).accounts;
+  const line = "fishnet firewall disable --agent-user agent --apply";
+  assertEquals([account!.name, account!.state], ["a.gent", "partial"]);
+  assertEquals(account!.pieces.find(({ present }) => !present)!.remedy, line);
+  assertEquals(account!.notes!.slice(0, 2), [
+    "'a.gent' is no name that can be asked for here: rename the account first",
+    `it was renamed, and has the rules of 'agent': ${line} removes them`,
+  ]);
+});
+
 Deno.test("nobody is an account of the system's own", () => {
   const account = { state: "locked", pieces: [], survivesReboot: false, onlyPorts: [] } as const;
   const warned = systemAccounts([
