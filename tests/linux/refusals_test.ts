@@ -5,7 +5,11 @@
 import { assertRejects } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import { linux } from "../../src/linux/linux.ts";
+import type { Watcher } from "../../src/lock/apply.ts";
+import { makeChange } from "../../src/lock/change.ts";
 import type { Lock, LockOptions } from "../../src/lock/piece.ts";
+import type { SignalTrap } from "../../src/signals.ts";
+import type { Session } from "../../src/sudo.ts";
 import { BARE, LOCKED, type Printed, rootWith, sightWith } from "../support/fake_machine.ts";
 import { enableSteps } from "../support/inside.ts";
 
@@ -122,3 +126,34 @@ for (const [what, [printed, asked]] of Object.entries(TAKEN)) {
     await enabled(printed, asked);
   });
 }
+
+/** An enable of $USER, whom only the two answers here keep from being locked: else it is not there. */
+function enableOwn(rights: string, who: string, accountsGiven = false) {
+  const session = {
+    ...rootWith({ "getent passwd": "", "sudo -n -l -U agent": rights, who }),
+    lockOutOtherRuns: () => Promise.resolve(),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  const change = { kind: "enable", accounts: ["agent"], accountsGiven } as const;
+  return makeChange(linux, change, {} as Watcher, {
+    opening: Promise.resolve(session as unknown as Session),
+    signals: {} as SignalTrap,
+  });
+}
+
+Deno.test("enable refuses $USER where it may use sudo, or has a session from outside", async () => {
+  const maySudo = "User agent may run the following commands on here:\n    (ALL) ALL\n";
+  const session = (where: string, name = "agent") => `${name}  pts/0  2026-11-28 09:00${where}\n`;
+  for (
+    const [rights, who, says] of [
+      [maySudo, "", "your own account ($USER): it may use sudo"],
+      ["", session(" (192.0.2.7)"), "your own account ($USER): it has a session from outside"],
+      ["", session("") + session(" (::1)") + session(" (home.example)"), "a session from outside"],
+      ["", session(" (:0)") + session(""), "does not exist"],
+      ["", session(" (192.0.2.7)", "agent2"), "does not exist"],
+      ["User agent is not allowed to run sudo on here.\n", "", "does not exist"],
+    ] as const
+  ) await assertRejects(() => enableOwn(rights, who), FishnetError, says);
+  const named = () => enableOwn(maySudo, session(" (192.0.2.7)"), true);
+  await assertRejects(named, FishnetError, "does not exist");
+});
