@@ -96,6 +96,7 @@ Deno.test("what would not lock at the next boot is told, and what would is not d
     [`missing: at boot: ${LOCK}`, { [lock]: undefined }],
     [`${LOCK} is masked`, { [lock]: { type: "l", target: "/dev/null", text: "" } }],
     [`${LOCK} is masked`, {}, `Id=${AGAIN}\nLoadState=loaded\n\nId=${LOCK}\nLoadState=masked\n`],
+    [undefined, { [`${FOLDER}/fishnet.nft`]: undefined }], // it is needed with nftables alone
     [`${FOLDER}/lock.sh was changed`, { [`${FOLDER}/lock.sh`]: { text: "exit\n" } }],
     [undefined, {}, dropIn("/usr/lib/systemd/system/service.d/10-own.conf")],
     [`${LOCK} is changed by ${lock}.d/own.conf`, {}, dropIn(`/run/x.conf ${lock}.d/own.conf`)],
@@ -112,11 +113,17 @@ Deno.test("what would not lock at the next boot is told, and what would is not d
       {},
       { exitCode: 1, stdout: "", stderr: "" },
     ],
+    [
+      "systemctl does not say what becomes of the units: no bus",
+      {},
+      { exitCode: 1, stdout: "", stderr: "x\nno bus\n" },
+    ],
     [undefined, { [BOOTED]: undefined }, { exitCode: 1, stdout: "", stderr: "" }],
     [`${ACCOUNT} was changed`, { [ACCOUNT]: { text: `${KEPT[ACCOUNT]!.text}more\n` } }],
     ["the addresses of user-1001.slice are set otherwise", {
       [`${CONTROL}Allow.conf`]: { text: "IPAddressAllow=0.0.0.0/0\n" },
     }],
+    ["the addresses of user-1001.slice are set otherwise", { [`${CONTROL}Deny.conf`]: undefined }],
     ["the addresses of user-1001.slice are set otherwise", {}, `${slice}IPAddressAllow=any\n`],
     [undefined, {}, `${slice}IPAddressDeny=::/0 0.0.0.0/0\n`],
     ["missing: login sessions are shut, uid 1001", {
