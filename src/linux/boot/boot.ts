@@ -115,7 +115,7 @@ function faultOf(
       mend: `${sudo("rm", dropIn)} && ${sudo("systemctl", "daemon-reload")}`,
     };
   }
-  const wasAsked = (says(name, "ConditionTimestampMonotonic") ?? "0") !== "0";
+  const wasAsked = says(name, "ConditionTimestampMonotonic") !== "0";
   return wasAsked && says(name, "ConditionResult") === "no"
     ? { fault: `a condition of ${unit} was not met` }
     : {};
@@ -138,7 +138,6 @@ function accountsFound({ files }: BootState): Found[] {
     return {
       ...accountPiece({ ...account, uid }),
       uids: single(uid),
-      text,
       says: { persist: true, backend, onlyPorts, ...(sessions && { sessions }) },
       ...(said === undefined && { fault: `${path} was changed` }),
     };
