@@ -401,6 +401,7 @@ Deno.test("nothing is found on a machine without rules", async () => {
   assertEquals((await sightWith({})).there.flatMap(({ found }) => found), []);
   assertEquals(statusIn(await sightWith({}), []).accounts, []);
   assertEquals((await machineWith({})).families, [4, 6]);
+  assertEquals((await machineWith({ "/etc/subuid": null })).subuid.ranges, []);
 });
 
 Deno.test("what only a reboot would bring back is asked about like what is in force", async () => {

@@ -347,6 +347,11 @@ worldTest("verify of the proxy on loopback", async (world, t) => {
       const [proxy] = tries.filter(({ what }) => what.startsWith("loopback"));
       assertEquals([code, proxy!.what], [0, "loopback: http://127.0.0.1:3778/health"]);
       assertEquals([proxy!.expected, proxy!.verdict], ["reached", "proven"]);
+      const named = await verify(world, agent, "--proxy", "http://127.0.0.1:3777/");
+      const what = "loopback: http://127.0.0.1:3777/, not a port of --only-port";
+      assertEquals(named.tries.filter((one) => one.what === what).map((one) => one.verdict), [
+        "proven",
+      ]);
     },
   );
 });

@@ -290,6 +290,15 @@ const above = (rules: string) => ({
 });
 const stateOf = async (found: Printed) => statusIn(await sightWith(found), ["agent"]).state;
 
+Deno.test("ports that stand in two rules stay both, until others are asked for", async () => {
+  const limit = (port: number) =>
+    `-A OUTPUT -o lo -p tcp -m owner --uid-owner 1001 -m multiport ! --dports ${port} -j fishnet\n`;
+  const sight = await sightWith(above(`:fishnet - [0:0]\n${limit(1)}${limit(2)}`));
+  const gone = (asked: Partial<LockOptions>) =>
+    enableSteps(sight, ["agent"], asked).flatMap(({ line }) => line.match(/-D .*dports \d/g) ?? []);
+  assertEquals([gone({}).length, gone({ onlyPorts: [1, 2] }).length], [0, 2]);
+});
+
 Deno.test("a chain of somebody's with a target's name may accept, and is no target", async () => {
   const chain = (name: string) => `:${name} - [0:0]\n-A ${name} -j ACCEPT\n`;
   assertEquals(await stateOf(above(`${chain("MARK")}-A OUTPUT -j MARK\n`)), "partial");
@@ -443,6 +452,7 @@ async function emptied(world: World, agent: string): Promise<void> {
   await lockIn(world, [agent], { backend: "nftables", onlyPorts: [3777] });
   await paste(world, [
     "nft flush chain inet fishnet post",
+    "nft delete chain inet fishnet_loopback in",
     "nft flush set inet fishnet subordinate",
   ]);
 }

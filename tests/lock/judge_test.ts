@@ -1,7 +1,8 @@
 /** The judgement of `verify`: only the words of the very calls prove, and all of them are needed. */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
-import { type Attempt, attemptOf, parseAnswers, readRoute } from "../../src/lock/tries.ts";
+import { FishnetError } from "../../src/errors.ts";
+import { type Attempt, attemptOf, parseAnswers, readRoute, resolve } from "../../src/lock/tries.ts";
 import {
   isProven,
   judgeCall,
@@ -176,4 +177,27 @@ Deno.test("no text that ip could print is taken for a route that a rule refuses 
     );
     assertEquals(judged.verdict === "proven", false);
   }));
+});
+
+Deno.test("a name has one address of each family, as root finds it; on macOS none is looked up", async () => {
+  const addresses = async (host: string, system: "linux" | "macos" = "linux") => {
+    const printed = new Map([
+      ["ahostsv4 both", "192.0.2.1 STREAM both\n192.0.2.1 DGRAM\n"],
+      ["ahostsv6 both", "2001:db8::1 STREAM both\n"],
+      ["ahostsv4 old", "192.0.2.2 STREAM old\n"],
+      ["ahostsv6 old", "::ffff:192.0.2.2 STREAM old\n"],
+    ]);
+    const ask = ([, base, , name]: readonly string[]) =>
+      Promise.resolve({ exitCode: 0, stdout: printed.get(`${base} ${name}`) ?? "", stderr: "" });
+    return [...await resolve(ask, host, system)];
+  };
+  assertEquals(await addresses("both"), [[4, "192.0.2.1"], [6, "2001:db8::1"]]);
+  assertEquals(await addresses("old"), [[4, "192.0.2.2"]]);
+  for (const system of ["linux", "macos"] as const) {
+    assertEquals(await addresses("192.0.2.3", system), [[4, "192.0.2.3"]]);
+    assertEquals(await addresses("2001:db8::3", system), [[6, "2001:db8::3"]]);
+    assertEquals(await addresses("localhost", system), [[4, "127.0.0.1"]]);
+    await assertRejects(() => addresses("no.example", system), FishnetError, "address");
+  }
+  await assertRejects(() => addresses("both", "macos"), FishnetError, "give its address");
 });
