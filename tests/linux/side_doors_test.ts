@@ -578,6 +578,10 @@ Deno.test("what an account keeps from being read is warned of, and is no doubt a
     broken.join(),
   );
   assert(broken.some((reason) => reason.includes("could not be read (exit status 1)")));
+  const root = { ask: () => Promise.resolve(ANSWERED), look: nothingThere };
+  for (const gone of [{ ...locked, name: "gone" }, { ...locked, uid: 1002 }]) {
+    assertEquals(await sideDoors(root, machine, [gone], false), [], "nobody has that uid");
+  }
 });
 
 Deno.test("of many accounts, those that were asked about are those that are warned of", async () => {

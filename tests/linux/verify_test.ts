@@ -354,4 +354,11 @@ worldTest("verify of the proxy on loopback", async (world, t) => {
       ]);
     },
   );
+
+  await t.step("where nobody is locked as well, root is the control", async () => {
+    await lockIn(world, ["nobody"]);
+    const { code, tries } = await verify(world, agent);
+    assertEquals(code, 0);
+    assertStringIncludes(tries.at(-2)!.did, "control root: answered");
+  });
 });
