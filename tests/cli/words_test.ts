@@ -191,7 +191,7 @@ Deno.test("--version and --help answer on stdout, without colour in a pipe", asy
 });
 
 Deno.test("control characters of a bad name do not reach the terminal", async () => {
-  const { stderr } = await fishnet("firewall", "enable", "--agent-user", "a\x1b[2J");
+  const { stderr } = await fishnet("firewall", "enable", "--agent-user", "a\x1b[2J\x9b1m");
   assert(!stderr.includes("\x1b"), JSON.stringify(stderr));
-  assert(stderr.includes("invalid unix username 'a\\x1b[2J'"), stderr);
+  assert(stderr.includes("invalid unix username 'a\\x1b[2J\\x9b1m'"), stderr);
 });

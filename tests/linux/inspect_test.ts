@@ -20,7 +20,7 @@ async function statusWith(printed: Printed) {
 /** The state, or that it could not be read: no text makes anything else of it. */
 async function stateWith(printed: Printed): Promise<string> {
   try {
-    return (await statusWith(printed)).state;
+    return statusIn(await sightWith(printed), ["agent"]).state;
   } catch (error) {
     if (error instanceof FishnetError) return "unknown";
     throw error;

@@ -110,6 +110,7 @@ Deno.test("the proxy must be reached; where nobody listens, or the account itsel
   assertEquals(judge({ ...reached, listeners: [0, 1001] }, reached), "note");
   assertEquals(judge({ ...reached, listeners: [0, 100005] }, reached), "note", "a subordinate uid");
   assertEquals(judge({ ...reached, listeners: [] }, reached), "note", "one that hides");
+  assertEquals(judge({ ...reached, listeners: [0] }, { ...reached, listeners: [1001] }), "note");
   assertEquals(judge({ ...reached, listeners: [0] }, reached), "proven");
   assertEquals(judge({ ...tried("unanswered"), listeners: [1001] }, reached), "note");
   assertEquals(judge(reset, reset), "note");
