@@ -115,7 +115,7 @@ export function lockOf<M>(
   const told = tellers.length > 0 ? most : says.find(({ backend }) => backend)?.backend;
   const portsOf = (some: typeof says) => some.flatMap(({ onlyPorts }) => onlyPorts ?? []);
   // Where the other backend limits alone, its limit is the account's.
-  const ofTold = portsOf(says.filter(({ backend }) => backend === undefined || backend === told));
+  const ofTold = portsOf(says.filter(({ backend }) => backend === told));
   const ports = ofTold.length > 0 ? ofTold : portsOf(says);
   const has = (option: typeof FLAGS[number]) => asked[option] || says.some((one) => one[option]);
   return {
