@@ -9,8 +9,14 @@ import type { Watcher } from "../../src/lock/apply.ts";
 import { makeChange } from "../../src/lock/change.ts";
 import type { Lock, LockOptions } from "../../src/lock/piece.ts";
 import type { SignalTrap } from "../../src/signals.ts";
-import type { Session } from "../../src/sudo.ts";
-import { BARE, LOCKED, type Printed, rootWith, sightWith } from "../support/fake_machine.ts";
+import {
+  BARE,
+  LOCKED,
+  type Printed,
+  rootWith,
+  sessionWith,
+  sightWith,
+} from "../support/fake_machine.ts";
 import { enableSteps } from "../support/inside.ts";
 
 const PASSWD = BARE["getent passwd"];
@@ -129,16 +135,10 @@ for (const [what, [printed, asked]] of Object.entries(TAKEN)) {
 
 /** An enable of $USER, whom only the two answers here keep from being locked: else it is not there. */
 function enableOwn(rights: string, who: string, accountsGiven = false) {
-  const session = {
-    ...rootWith({ "getent passwd": "", "sudo -n -l -U agent": rights, who }),
-    lockOutOtherRuns: () => Promise.resolve(),
-    [Symbol.asyncDispose]: () => Promise.resolve(),
-  };
+  const opening = sessionWith({ "getent passwd": "", "sudo -n -l -U agent": rights, who });
   const change = { kind: "enable", accounts: ["agent"], accountsGiven } as const;
-  return makeChange(linux, change, {} as Watcher, {
-    opening: Promise.resolve(session as unknown as Session),
-    signals: {} as SignalTrap,
-  });
+  const signals = {} as SignalTrap;
+  return makeChange(linux, change, {} as Watcher, { opening, signals });
 }
 
 Deno.test("enable refuses $USER where it may use sudo, or has a session from outside", async () => {

@@ -2,9 +2,9 @@
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { FishnetError } from "../../src/errors.ts";
 import { linux } from "../../src/linux/linux.ts";
-import { sightOf, statusIn } from "../../src/lock/status.ts";
+import { readStatus, statusIn } from "../../src/lock/status.ts";
 import { systemAccounts } from "../../src/lock/report.ts";
-import { LOCKED, type Printed, rootWith, sightWith } from "../support/fake_machine.ts";
+import { LOCKED, type Printed, sessionWith, sightWith } from "../support/fake_machine.ts";
 import { disableSteps, enableSteps } from "../support/inside.ts";
 
 const RANGE = "200000-265535";
@@ -113,13 +113,8 @@ Deno.test("an account that a directory service knows and does not list is no del
     "getent passwd -- agent": "agent:x:1001:1001::/home/agent:/bin/sh\n",
     "getent passwd -- 1001": "agent:x:1001:1001::/home/agent:/bin/sh\n",
   };
-  const accounts = async (printed: Printed) => {
-    const seen = await sightWith(printed);
-    const names = linux.unlisted!(seen.machine, seen.holdings);
-    const again = { machine: seen.machine, kinds: [] };
-    const machine = await linux.read(rootWith(printed), names, {}, again);
-    return statusIn(sightOf(linux, machine), []).accounts;
-  };
+  const accounts = async (printed: Printed) =>
+    (await readStatus(linux, [], sessionWith(printed))).report.accounts;
   const [locked, ...others] = await accounts({ ...alone, ...LOCKED });
   assertEquals(others, []);
   assertEquals([locked!.name, locked!.state], ["agent", "locked"]);

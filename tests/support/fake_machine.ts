@@ -8,6 +8,7 @@ import { linux } from "../../src/linux/linux.ts";
 import type { Family, Machine } from "../../src/linux/machine.ts";
 import { type Sight, sightOf } from "../../src/lock/status.ts";
 import { type Answer, type Root, type Seen, UnreadableError } from "../../src/root.ts";
+import type { Session } from "../../src/sudo.ts";
 
 /**
  * What the tools print, by their command lines, and what files hold, by their paths; a text is printed
@@ -74,6 +75,16 @@ export function rootWith(printed: Printed): Root {
     return { exitCode: 0, stdout: "", stderr: "", ...said };
   };
   return fakeRoot(given, Object.keys(all));
+}
+
+/** A session on it: nobody else has one, and it is not for changes. */
+export function sessionWith(printed: Printed): Promise<Session> {
+  const session = {
+    ...rootWith(printed),
+    lockOutOtherRuns: () => Promise.resolve(),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  return Promise.resolve(session as unknown as Session);
 }
 
 function matches(pattern: string, path: string): boolean {
