@@ -6,9 +6,17 @@ import { parsePasswd, parseSubuid } from "../../src/linux/accounts.ts";
 import { parseIptablesSave, Shadows } from "../../src/linux/iptables_rules.ts";
 import { parseTable } from "../../src/linux/nft_table.ts";
 import { parseRoutingRules } from "../../src/linux/routing.ts";
-import { statusIn } from "../../src/lock/status.ts";
+import { linux } from "../../src/linux/linux.ts";
+import { readStatus, statusIn } from "../../src/lock/status.ts";
 import { overlap, parseRange, UidSet } from "../../src/lock/uid_range.ts";
-import { BARE, LOCKED, machineWith, type Printed, sightWith } from "../support/fake_machine.ts";
+import {
+  BARE,
+  LOCKED,
+  machineWith,
+  type Printed,
+  sessionWith,
+  sightWith,
+} from "../support/fake_machine.ts";
 import { disableSteps } from "../support/inside.ts";
 
 const anyText = fc.string({ unit: "binary" });
@@ -402,6 +410,15 @@ Deno.test("nothing is found on a machine without rules", async () => {
   assertEquals(statusIn(await sightWith({}), []).accounts, []);
   assertEquals((await machineWith({})).families, [4, 6]);
   assertEquals((await machineWith({ "/etc/subuid": null })).subuid.ranges, []);
+});
+
+Deno.test("without a lock nothing is warned of; what cannot be read is unknown, and no more is said", async () => {
+  const read = (printed: Printed) => readStatus(linux, ["agent"], sessionWith(printed));
+  const { report: { accounts: [agent] }, warnings } = await read({});
+  assertEquals([agent!.state, agent!.notes, warnings], ["unlocked", [], []]);
+  const broken = await read({ ...LOCKED, "getent passwd": { exitCode: 3, stderr: "broken\n" } });
+  assertEquals([broken.report.state, broken.report.accounts[0]!.state], ["unknown", "unknown"]);
+  assertEquals(broken.warnings, []);
 });
 
 Deno.test("what only a reboot would bring back is asked about like what is in force", async () => {
