@@ -13,7 +13,7 @@ import {
 } from "../../src/linux/boot/pieces.ts";
 import { linux } from "../../src/linux/linux.ts";
 import { sightOf, statusIn } from "../../src/lock/status.ts";
-import type { Answer, Seen } from "../../src/statements.ts";
+import type { Answer, Seen } from "../../src/root.ts";
 import { LOCKED, machineWith } from "../support/fake_machine.ts";
 import { run } from "../support/process.ts";
 import { program, worldTest } from "../support/world.ts";
