@@ -3,6 +3,7 @@ import type { Backend } from "./account.ts";
 import type { Holder, Holdings } from "./lock/holder.ts";
 import type { Asked, Found, Kind, Lock, LockOfAccount } from "./lock/piece.ts";
 import type { AccountStatus, Warning } from "./lock/report.ts";
+import type { Trying } from "./lock/tries.ts";
 import type { Resolver } from "./lock/verify.ts";
 import type { Ask, Root } from "./root.ts";
 
@@ -63,6 +64,8 @@ export interface System<M> {
   ): Promise<Warning[]>;
   /** What a disable has to tell besides: what is left that it may not take away. */
   leaves?(machine: M, holder: Holder): string[];
+  /** What `verify` has to know of it. */
+  readonly trying: Trying;
   /** Services that look names up, or print, which a lock with ports shuts to its account. */
   readonly resolvers?: readonly Resolver[];
   /** A sentence on what was recorded of each account of which anything is. */

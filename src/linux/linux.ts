@@ -27,6 +27,7 @@ import { resolver, RESOLVERS } from "./resolver.ts";
 import { SAVED_FILES, savedNotes } from "./saved_rules.ts";
 import { sessions } from "./sessions.ts";
 import { sudoNames } from "./sudo_names.ts";
+import { trying } from "./trying.ts";
 import { rangeLoop, routing, withoutLoopback } from "./routing.ts";
 
 const KINDS: readonly Kind<Machine>[] = [
@@ -207,6 +208,7 @@ export const linux: System<Machine> = {
     return recordedAccounts(machine).has(name) ? await recordedTries(ask, name, from) : undefined;
   },
 
+  trying,
   resolvers: RESOLVERS,
 
   firstOrdinaryUid: 1000,

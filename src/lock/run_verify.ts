@@ -12,7 +12,7 @@ import { verify, type VerifyOptions } from "./verify.ts";
 export async function* verifyAll<M>(
   system: System<M>,
   names: readonly string[],
-  options: Pick<VerifyOptions, "system" | "target" | "proxy" | "proxyGiven">,
+  options: Pick<VerifyOptions, "target" | "proxy" | "proxyGiven">,
   opening: Promise<Session>,
 ): AsyncGenerator<Verification> {
   const left = new Set(names);
@@ -25,7 +25,7 @@ export async function* verifyAll<M>(
     const control = nobody === undefined || isLocked("nobody")
       ? { name: "root", uid: 0, groups: [0] }
       : nobody;
-    const { resolvers = [] } = system;
+    const { resolvers = [], trying } = system;
     for (const name of names) {
       const { accounts: [account] } = statusIn(sight, [name]);
       const person = await personOf(ask, name);
@@ -36,7 +36,10 @@ export async function* verifyAll<M>(
       const { ranges } = holderOf(sight, name);
       const verified = { ...person, state, onlyPorts, ranges };
       const from = Date.now();
-      const tried = await verify(verified, { ...options, control, root: session, resolvers });
+      const tried = await verify(
+        verified,
+        { ...options, trying, control, root: session, resolvers },
+      );
       const count = await system.recordedTries?.(ask, sight.machine, name, from);
       left.delete(name);
       yield count === undefined ? tried : withRecord(tried, count);

@@ -2,9 +2,8 @@
  * Has root try what accounts may do, without anything running as them (`try.pl` takes an account's
  * effective uid for a moment, and its real one never), and says what each try came to.
  */
-import type { System } from "../account.ts";
 import { FishnetError } from "../errors.ts";
-import type { Answer, Ask } from "../root.ts";
+import type { Ask, Root } from "../root.ts";
 import { shown } from "../shown.ts";
 import script from "./try.pl" with { type: "text" };
 
@@ -27,7 +26,7 @@ export interface Endpoint {
 
 /** One thing to try, whoever tries it. */
 export type What =
-  /** `told`: UDP to a peer, which hears ICMP's answer: macOS tells a sender nothing of what pf drops. */
+  /** `told`: UDP to a peer, which hears ICMP's answer where a sender is told nothing of what is dropped. */
   | Endpoint & { readonly kind: "tcp" | "udp" | "told" }
   /** UDP by one device, whatever the routes say. */
   | Endpoint & { readonly kind: "device"; readonly device: string }
@@ -49,7 +48,7 @@ interface Said {
   readonly words?: string;
   /** HTTP: the first line of what was answered, 200 bytes of it at most. Somebody else's text. */
   readonly text?: string;
-  /** HTTP on Linux: the uids of those who listened on that port meanwhile. */
+  /** HTTP, where that can be seen: the uids of those who listened on that port meanwhile. */
   readonly listeners: readonly number[];
 }
 
@@ -123,25 +122,33 @@ export interface Attempt {
   readonly word?: string;
   /** Where the kernel was asked for a route: the device that it leads to. */
   readonly device?: string;
-  /** macOS: pf may have dropped it without a word. */
+  /** A filter may have dropped it without a word. */
   readonly silent?: boolean;
-  /** HTTP on Linux: the uids of those who listen on that port. */
+  /** HTTP, where that can be seen: the uids of those who listen on that port. */
   readonly listeners?: readonly number[] | undefined;
+}
+
+/** One address a family. */
+export type Addresses = ReadonlyMap<Family, string>;
+
+/** What a system knows of tries. */
+export interface Trying {
+  /** The errors by which its filter refuses a call that sends; a control must get through. */
+  readonly refusals: readonly string[];
+  /** Its filter may drop what is sent, and tell the sender nothing. */
+  readonly drops?: true;
+  /** The families in which there is a way out: those of a target, where nothing else tells. */
+  familiesOf(look: Root["look"], targets: Addresses | undefined): Promise<Family[]>;
+  /** The addresses of a name, as root looks it up; without this, names are refused. */
+  addressesOf?(ask: Ask, name: string): Promise<Addresses>;
+  /** Whether the kernel has a route to an address for somebody's socket; no packet is sent. */
+  routeOf?(ask: Ask, family: Family, address: string, uid: number): Promise<Omit<Attempt, "by">>;
+  /** Whether an address is this machine's own, so that what is sent there stays here. */
+  isHere(ask: Ask, family: Family, address: string): Promise<boolean>;
 }
 
 /** The calls that send: only their words are a refusal. */
 const SENDING = ["connect", "send"];
-
-/**
- * The words of a refusal. Linux answers so where a rule rejects or prohibits. On macOS pf answers a
- * blocked connection with a reset, where the packet has its checksum already (xnu, pf_test_rule), and a
- * datagram with ICMP; the sender is told nothing (ip_output). Others may say the same: a control must
- * get through.
- */
-const REFUSALS: Readonly<Record<System, readonly string[]>> = {
-  linux: ["EACCES", "EPERM"],
-  macos: ["EACCES", "EPERM", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH"],
-};
 
 /** Whether it was refused before it stood, or by ICMP: what is reset later was let through. */
 export function isReset({ call = "", word }: Attempt): boolean {
@@ -153,13 +160,13 @@ export function attemptOf(
   { name: by }: Person,
   answer: Said | undefined,
   complaint: string,
-  system: System,
+  { refusals, drops }: Pick<Trying, "refusals" | "drops">,
 ): Attempt {
   if (answer === undefined) {
     return { by, outcome: "broken", said: `could not be tried (${shown(complaint)})` };
   }
   const { call, word = "" } = answer;
-  const listeners = system === "linux" ? answer.listeners : undefined;
+  const listeners = drops ? undefined : answer.listeners;
   if (call === "ok") {
     const said = answer.text ? `answered "${shown(answer.text, 80)}"` : "it went out";
     return { by, outcome: "reached", said, listeners };
@@ -168,50 +175,22 @@ export function attemptOf(
   const words = shown(answer.words ?? "");
   const failed = { by, call, word, listeners };
   if (call === "wait") {
-    return { ...failed, outcome: "unanswered", said: words, silent: system === "macos" };
+    return { ...failed, outcome: "unanswered", said: words, silent: drops ?? false };
   }
-  return SENDING.includes(call) && REFUSALS[system].includes(word)
+  return SENDING.includes(call) && refusals.includes(word)
     ? { ...failed, outcome: "refused", said: `refused at once (${words})` }
     : { ...failed, outcome: "broken", said: `${call}: ${words}` };
 }
 
-/** Reads what `ip route get` printed. */
-export function readRoute({ exitCode, stdout, stderr }: Answer): Omit<Attempt, "by"> {
-  const device = /\bdev ([!-~]+)/.exec(stdout)?.[1];
-  if (exitCode === 0 && device !== undefined && device !== "lo") {
-    return { outcome: "reached", said: `there is a route by ${device}`, device };
-  }
-  // The answer to a prohibit rule, and to no other (ip-rule(8)).
-  if (exitCode !== 0 && /^RTNETLINK answers: Permission denied$/m.test(stderr)) {
-    const said = "the kernel refuses a route (Permission denied)";
-    return { outcome: "refused", said, word: "EACCES" };
-  }
-  if (exitCode !== 0 && /^RTNETLINK answers: Network is unreachable$/m.test(stderr)) {
-    return { outcome: "broken", said: "Network is unreachable", word: "ENETUNREACH" };
-  }
-  const said = stderr.trim().split("\n").at(-1)?.replace("RTNETLINK answers: ", "");
-  return { outcome: "broken", said: shown(said || "there is no route") };
-}
-
 /** The addresses of a host, one a family at most. Names are looked up as root: the account may not. */
-export async function resolve(
-  ask: Ask,
-  host: string,
-  system: System,
-): Promise<ReadonlyMap<Family, string>> {
+export async function resolve(ask: Ask, host: string, { addressesOf }: Trying): Promise<Addresses> {
   if (/^[\d.]+$/.test(host)) return new Map([[4, host]]);
   if (host.includes(":")) return new Map([[6, host]]);
   if (host === "localhost") return new Map([[4, "127.0.0.1"]]);
-  if (system === "macos") {
+  if (addressesOf === undefined) {
     throw new FishnetError(`'${host}' is a name, which is not looked up here: give its address`);
   }
-  const found = new Map<Family, string>();
-  for (const family of [4, 6] as const) {
-    const words = ["getent", `ahostsv${family}`, "--", host];
-    const address = (await ask(words, { seconds: 5 })).stdout.split(/\s/, 1)[0];
-    // A name without IPv6 is answered with IPv4 addresses in IPv6's clothes.
-    if (address && !address.startsWith("::ffff:")) found.set(family, address);
-  }
+  const found = await addressesOf(ask, host);
   if (found.size === 0) throw new FishnetError(`'${host}' has no address here: give one instead`);
   return found;
 }

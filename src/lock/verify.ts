@@ -6,11 +6,12 @@
  * Without `--target` no packet is sent off the machine: the kernel is asked
  * for a route, and only an account that it refuses one is let try for real.
  */
-import { PROXY_PORT, type System } from "../account.ts";
+import { PROXY_PORT } from "../account.ts";
 import { FishnetError } from "../errors.ts";
-import type { Ask, Root } from "../root.ts";
-import { attemptOf, readRoute, resolve, tryAll } from "./tries.ts";
-import type { Attempt, Attempted, Endpoint, Family, Person, What } from "./tries.ts";
+import type { Root } from "../root.ts";
+import { attemptOf, resolve, tryAll } from "./tries.ts";
+import type { Addresses, Attempt, Attempted, Endpoint, Family } from "./tries.ts";
+import type { Person, Trying, What } from "./tries.ts";
 import type { Holder } from "./holder.ts";
 import { isProven, judgeCall, judgeReach, judgeRefusal, judgeReset } from "./judge.ts";
 import type { Judged, Try, Verification, Way } from "./judge.ts";
@@ -22,7 +23,7 @@ export type Verified = Person & Pick<AccountStatus, "state" | "onlyPorts"> & Pic
 
 /** What to try, and through whom. */
 export interface VerifyOptions {
-  readonly system: System;
+  readonly trying: Trying;
   readonly target: Endpoint | undefined;
   readonly proxy: URL;
   /** Whether the user named it: else it is at the first port that the lock leaves. */
@@ -67,12 +68,12 @@ const MULTICAST = "ff02::db8:0:9";
 
 /** Takes 12 s at most, whatever the account does. @throws {FishnetError} for unknown names. */
 export async function verify(account: Verified, options: VerifyOptions): Promise<Verification> {
-  const { root, system, target } = options;
-  const targets = target && await resolve(root.ask, target.host, system);
-  const families = await familiesOf(root, system, targets);
+  const { root: { ask, look }, trying, target } = options;
+  const targets = target && await resolve(ask, target.host, trying);
+  const families = await trying.familiesOf(look, targets);
   const planned: (Planned | Try)[] = [
     ...await outside(account, families, targets, options),
-    ...families.includes(6) || system === "macos" ? [] : [NO_IPV6],
+    ...families.includes(6) || trying.routeOf === undefined ? [] : [NO_IPV6],
     ...await loopback(account, options),
     ...account.onlyPorts.length === 0 ? [] : await resolvers(options),
   ];
@@ -81,15 +82,16 @@ export async function verify(account: Verified, options: VerifyOptions): Promise
     const who = [...one.own ? [] : [one.as ?? account], ...one.control ? [] : [options.control]];
     return who.map((as) => ({ as, ...one.asked! }));
   });
-  const { answers, complaint } = await tryAll(root.ask, asks);
-  const attempts = asks.map(({ as }, i) => attemptOf(as, answers[i], complaint, system)).values();
+  const { answers, complaint } = await tryAll(ask, asks);
+  const attempts = asks.map(({ as }, i) => attemptOf(as, answers[i], complaint, trying)).values();
   const next = () => attempts.next().value!; // they come in the order in which they were asked
   const judged = planned.map((one): Judged => {
     if ("verdict" in one) return one;
     const { what, own = next(), control = next(), judge = judgeRefusal, part } = one;
     return { ...judge(what, own, control), part };
   });
-  const ways: Way[] = system === "linux" ? ["tcp", "udp", "device"] : ["tcp", "udp"];
+  // Only where the kernel tells of a route is a device known that leads outside.
+  const ways: Way[] = trying.routeOf ? ["tcp", "udp", "device"] : ["tcp", "udp"];
   const proven = isProven(account.state, judged, families, ways);
   const tries = judged.map(({ part: _, ...one }) => one);
   return { name: account.name, state: account.state, proven, tries };
@@ -102,36 +104,23 @@ const NO_IPV6: Try = {
   did: "no device but loopback has an IPv6 address, so there is no way out to try",
 };
 
-type Targets = ReadonlyMap<Family, string> | undefined;
-
-/** Those that a device leading outside has an address of; on macOS, those of the target. */
-async function familiesOf({ look }: Root, system: System, targets: Targets): Promise<Family[]> {
-  if (system === "macos") return [...targets?.keys() ?? [4, 6] as const];
-  const [devices] = (await look(["/proc/net/if_inet6"])).values();
-  const isOutside = (line: string) => line !== "" && !/\slo$/.test(line);
-  return devices?.text.split("\n").some(isOutside) ? [4, 6] : [4];
-}
-
 /** How a datagram is tried: so that what refuses it is heard. */
-const datagram = (system: System) => system === "macos" ? "told" : "udp";
+const datagram = ({ drops }: Trying) => drops ? "told" : "udp";
 
 async function outside(
   account: Verified,
   families: readonly Family[],
-  targets: Targets,
-  { control, target, system, root: { ask } }: VerifyOptions,
+  targets: Addresses | undefined,
+  { control, target, trying, root: { ask } }: VerifyOptions,
 ): Promise<Planned[]> {
   const asked = [...new Set([...families, ...targets?.keys() ?? []])];
   const routes = await Promise.all(asked.map(async (family) => {
     const address = targets?.get(family) ?? NOBODYS[family];
-    // The kernel of Linux tells whether it has a route for an account's socket; no packet is sent.
-    const routeOf = async ({ name: by, uid }: Person): Promise<Attempt> => {
-      const words = ["ip", `-${family}`, "route", "get", address, "uid", `${uid}`];
-      return { by, ...readRoute(await ask(words, { seconds: 3 })) };
+    const routeOf = async ({ name: by, uid }: Person): Promise<Attempt | undefined> => {
+      const said = await trying.routeOf?.(ask, family, address, uid);
+      return said && { by, ...said };
     };
-    const [own, others] = system === "linux"
-      ? await Promise.all([account, control].map(routeOf))
-      : [];
+    const [own, others] = await Promise.all([account, control].map(routeOf));
     return { family, address, own, others };
   }));
   const anyDevice = routes.find(({ others }) => others?.device)?.others?.device;
@@ -153,10 +142,10 @@ async function outside(
       };
     };
     const to = { host: address, port };
-    const dns = { kind: datagram(system), host: address, port: 53 } as const;
+    const dns = { kind: datagram(trying), host: address, port: 53 } as const;
     const byRoute = [
       planned(`TCP to ${address} port ${port}`, "tcp", { kind: "tcp", ...to }),
-      planned(`UDP to ${address} port ${port}`, "udp", { kind: datagram(system), ...to }),
+      planned(`UDP to ${address} port ${port}`, "udp", { kind: datagram(trying), ...to }),
       planned(`DNS over UDP to ${address} port 53`, undefined, dns),
     ];
     if (own === undefined) return byRoute;
@@ -212,7 +201,7 @@ async function resolvers({ root, resolvers }: VerifyOptions): Promise<Planned[]>
 
 async function loopback(
   account: Verified,
-  { proxy: given, proxyGiven, system, root: { ask } }: VerifyOptions,
+  { proxy: given, proxyGiven, trying, root: { ask } }: VerifyOptions,
 ): Promise<Planned[]> {
   const proxy = new URL(given);
   const { onlyPorts } = account;
@@ -220,9 +209,9 @@ async function loopback(
   if (!proxyGiven && first !== undefined && !onlyPorts.includes(PROXY_PORT)) {
     proxy.port = `${first}`;
   }
-  const addresses = await resolve(ask, proxy.hostname.replace(/^\[|\]$/g, ""), system);
+  const addresses = await resolve(ask, proxy.hostname.replace(/^\[|\]$/g, ""), trying);
   const [[family, host]] = [...addresses] as [[Family, string]];
-  if (!await isHere(ask, family, host, system)) {
+  if (!await trying.isHere(ask, family, host)) {
     throw new FishnetError(
       `the proxy '${proxy.hostname}' is not on this machine: give an address of this machine's, ` +
         "or --target HOST:PORT for what is elsewhere",
@@ -238,15 +227,7 @@ async function loopback(
     judge: isAllowed ? judgeReach((uid) => isOf(account, uid)) : judgeReset,
   };
   if (!isLimited) return [reaching];
-  const asked = { kind: datagram(system), host: "127.0.0.1", port: 53 } as const;
+  const asked = { kind: datagram(trying), host: "127.0.0.1", port: 53 } as const;
   const what = "loopback: UDP to 127.0.0.1 port 53, as to a DNS stub";
   return [reaching, { what, asked, judge: judgeCall }];
-}
-
-/** Whether an address is this machine's own, so that what is sent there stays here. */
-async function isHere(ask: Ask, family: Family, host: string, system: System): Promise<boolean> {
-  if (/^(127\.|::1$)/.test(host)) return true;
-  if (system === "macos") return false;
-  const words = ["ip", `-${family}`, "route", "get", host];
-  return (await ask(words, { seconds: 3 })).stdout.startsWith("local ");
 }

@@ -2,6 +2,7 @@
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Found, Kind, LockOfAccount, Piece } from "../lock/piece.ts";
+import type { Trying } from "../lock/tries.ts";
 import { single } from "../lock/uid_range.ts";
 import type { System } from "../system.ts";
 import { accountsOf, isRule, rules, unseen } from "./anchor.ts";
@@ -40,6 +41,17 @@ const pf: Kind<Machine> = {
 
 const sharedIn = (pieces: readonly Piece[]) =>
   SHARED.filter(({ piece }) => pieces.some(({ is }) => is === piece.is));
+
+/**
+ * pf answers a blocked connection with a reset, where the packet has its checksum already (xnu,
+ * pf_test_rule), and a datagram with ICMP; the sender is told nothing (ip_output).
+ */
+const trying: Trying = {
+  refusals: ["EACCES", "EPERM", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH"],
+  drops: true,
+  familiesOf: (_look, targets) => Promise.resolve([...targets?.keys() ?? [4, 6] as const]),
+  isHere: (_ask, _family, address) => Promise.resolve(/^(127\.|::1$)/.test(address)),
+};
 
 /** The system of this name. */
 export const macos: System<Machine> = {
@@ -80,6 +92,7 @@ export const macos: System<Machine> = {
   },
 
   verifyAfter,
+  trying,
 
   firstOrdinaryUid: 501,
 

@@ -2,6 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { json, shown } from "../../src/shown.ts";
+import { linux } from "../../src/linux/linux.ts";
 import { attemptOf, parseAnswers } from "../../src/lock/tries.ts";
 import { must } from "../support/process.ts";
 import { PYTHON, whyNoWorld } from "../support/world.ts";
@@ -55,7 +56,7 @@ Deno.test({
     const lines = answers.map((bytes) => {
       const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
       const [answer] = parseAnswers(`m 0 ok ${hex} \n`, "m", 1);
-      return attemptOf({ name: "a", uid: 1, groups: [1] }, answer, "", "linux").said;
+      return attemptOf({ name: "a", uid: 1, groups: [1] }, answer, "", linux.trying).said;
     });
     const file = await Deno.makeTempFile();
     try {

@@ -2,7 +2,10 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import { FishnetError } from "../../src/errors.ts";
-import { type Attempt, attemptOf, parseAnswers, readRoute, resolve } from "../../src/lock/tries.ts";
+import { linux } from "../../src/linux/linux.ts";
+import { readRoute } from "../../src/linux/trying.ts";
+import { type Attempt, attemptOf, parseAnswers, resolve } from "../../src/lock/tries.ts";
+import { macos } from "../../src/macos/macos.ts";
 import {
   isProven,
   judgeCall,
@@ -24,8 +27,11 @@ const tried = (outcome: Attempt["outcome"], word?: string): Attempt => ({
   ...(word === undefined ? {} : { word }),
 });
 const reached = tried("reached");
+/** What each system knows of tries. */
+const KNOWN = { linux: linux.trying, macos: macos.trying };
+
 const failing = (call: string, word: string, system: "linux" | "macos" = "linux") =>
-  attemptOf(AGENT, { call, word, words: "x", listeners: [] }, "", system);
+  attemptOf(AGENT, { call, word, words: "x", listeners: [] }, "", KNOWN[system]);
 
 Deno.test("a refusal is the word of a rule, said by the call that sends, beside a control that got through", () => {
   const cases: [Attempt, Attempt, Verdict][] = [
@@ -39,8 +45,12 @@ Deno.test("a refusal is the word of a rule, said by the call that sends, beside 
     [failing("connect", "EACCES"), failing("connect", "ECONNREFUSED"), "inconclusive"],
     [failing("connect", "EACCES"), tried("unanswered"), "inconclusive"],
     [failing("wait", "ETIMEDOUT"), reached, "failed"],
-    [attemptOf(AGENT, undefined, "killed", "linux"), reached, "inconclusive"],
-    [failing("connect", "EACCES"), attemptOf(AGENT, undefined, "killed", "linux"), "inconclusive"],
+    [attemptOf(AGENT, undefined, "killed", KNOWN.linux), reached, "inconclusive"],
+    [
+      failing("connect", "EACCES"),
+      attemptOf(AGENT, undefined, "killed", KNOWN.linux),
+      "inconclusive",
+    ],
     [reached, reached, "failed"],
     [reached, tried("broken"), "failed"],
     [tried("refused"), tried("broken", "ENETUNREACH"), "note"],
@@ -92,7 +102,7 @@ Deno.test("a port that is not allowed on loopback: only a reset refuses, and som
     [failing("read", "ECONNRESET"), reached, "inconclusive"],
     [failing("connect", "EACCES"), reached, "inconclusive"],
     [failing("wait", "ETIMEDOUT"), reached, "failed"],
-    [attemptOf(AGENT, undefined, "killed", "linux"), reached, "inconclusive"],
+    [attemptOf(AGENT, undefined, "killed", KNOWN.linux), reached, "inconclusive"],
     [reset, reset, "note"],
     [reset, tried("unanswered"), "inconclusive"],
     [reached, reached, "failed"],
@@ -117,7 +127,7 @@ Deno.test("the proxy must be reached; where nobody listens, or the account itsel
   assertEquals(judge(reset, reached), "failed");
   assertEquals(judge(tried("unanswered"), reached), "failed");
   assertEquals(judge(tried("unanswered"), tried("unanswered")), "inconclusive");
-  assertEquals(judge(attemptOf(AGENT, undefined, "killed", "linux"), reset), "inconclusive");
+  assertEquals(judge(attemptOf(AGENT, undefined, "killed", KNOWN.linux), reset), "inconclusive");
 });
 
 const WAYS: Way[] = ["tcp", "udp", "device"];
@@ -190,7 +200,7 @@ Deno.test("a name has one address of each family, as root finds it; on macOS non
     ]);
     const ask = ([, base, , name]: readonly string[]) =>
       Promise.resolve({ exitCode: 0, stdout: printed.get(`${base} ${name}`) ?? "", stderr: "" });
-    return [...await resolve(ask, host, system)];
+    return [...await resolve(ask, host, KNOWN[system])];
   };
   assertEquals(await addresses("both"), [[4, "192.0.2.1"], [6, "2001:db8::1"]]);
   assertEquals(await addresses("old"), [[4, "192.0.2.2"]]);

@@ -1,6 +1,8 @@
 /** What root tries with an account's effective uid, on a real bus and with real sockets. */
 import { assertEquals } from "@std/assert";
+import { linux } from "../../src/linux/linux.ts";
 import { attemptOf, tryAll } from "../../src/lock/tries.ts";
+import { macos } from "../../src/macos/macos.ts";
 import { judgeCall } from "../../src/lock/judge.ts";
 import { serve } from "../support/lock.ts";
 import { linesOf, run } from "../support/process.ts";
@@ -63,7 +65,7 @@ Deno.test({
         asks,
       );
       const attempts = answers.map((answer, i) =>
-        attemptOf(asks[i]!.as, answer, complaint, "linux")
+        attemptOf(asks[i]!.as, answer, complaint, linux.trying)
       );
       assertEquals(attempts.map(({ said }) => said), [
         "refused at once (the bus denies it)",
@@ -92,7 +94,7 @@ worldTest(
       [4001, 4002].map((port) => ({ as, kind: "told" as const, host, port }))
     );
     const { answers, complaint } = await tryAll(rootBy(...world.command()).ask, asks);
-    const attempts = answers.map((answer) => attemptOf(as, answer, complaint, "macos"));
+    const attempts = answers.map((answer) => attemptOf(as, answer, complaint, macos.trying));
     const [heard, refused] = ["it was sent", "refused at once (Connection refused)"];
     assertEquals(attempts.map(({ said }) => said), [heard, refused, heard, refused]);
   },
