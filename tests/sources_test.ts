@@ -44,3 +44,25 @@ Deno.test("no file of the sources has more than 300 lines", () => {
   const long = [...TEXTS].filter(([, text]) => text.split("\n").length - 1 > 300);
   assertEquals(long.map(([file]) => file.slice(ROOT.href.length)), []);
 });
+
+/** What each room knows nothing of (CONTRIBUTING.md). */
+const APART: readonly (readonly [room: string, others: RegExp])[] = [
+  ["src/cli/", /^src\/(linux|macos|sudo|system)\b/],
+  ["src/lock/", /^src\/(linux|macos|cli)\b/],
+  ["src/linux/", /^src\/(macos|cli)\b/],
+  ["src/macos/", /^src\/(linux|cli)\b/],
+];
+
+Deno.test("no room needs what it is to know nothing of, and src/lock names no system", () => {
+  const pathOf = (file: string) => file.slice(ROOT.href.length);
+  for (const [file, text] of TEXTS) {
+    const [, others] = APART.find(([room]) => pathOf(file).startsWith(room)) ?? [];
+    const needed = others === undefined
+      ? []
+      : neededBy(file).map(pathOf).filter((path) => others.test(path));
+    assertEquals(needed, [], pathOf(file));
+    if (pathOf(file).startsWith("src/lock/")) {
+      assertEquals(/["'`](linux|macos)["'`]/.exec(text), null, file);
+    }
+  }
+});
