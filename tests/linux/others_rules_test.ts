@@ -1,5 +1,5 @@
 /** Rules of an administrator's for the very uids that are locked: they stay, and keep nothing of ours. */
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { lockIn, sightIn, statusOf, unlockIn } from "../support/inside.ts";
 import { must, run } from "../support/process.ts";
 import { type World, worldTest } from "../support/world.ts";
@@ -137,5 +137,6 @@ worldTest("what is there again behind a disable is told", async (world) => {
   assertStringIncludes(stderr, `'${agent}' is not unlocked: `);
   assertEquals(stdout, "Firewall disable: applying 6 command(s)\n");
   const { holdings } = await sightIn(world, [agent]);
-  assertEquals(holdings.owners, [agent]);
+  // Rules of the audit, which is one for the whole machine, may have others.
+  assert(holdings.owners.includes(agent));
 });
