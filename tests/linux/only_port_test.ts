@@ -101,6 +101,13 @@ for (const { backend, variant, label } of WAYS) {
       for (const vector of ["udp_answered", "tcp"]) await refused(vector, STUB, 53);
     });
 
+    await t.step("a broadcast reaches no service of this machine", async () => {
+      const heard = async (who: string) =>
+        (await attempt(world, who, "broadcast_answered", "10.77.0.255", 9050)).stdout;
+      assertEquals(await heard(other), "answered\n", "the control");
+      for (const uid of accounts) assertMatch(await heard(uid), /^TimeoutError/, uid);
+    });
+
     await t.step("where connections are not tracked, all of that is refused, too", async () => {
       const untrack = (change: "-A" | "-D") =>
         Promise.all(["iptables", "ip6tables"].map((command) =>

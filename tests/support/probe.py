@@ -318,6 +318,19 @@ def broadcast(address, port):
     return "sent"
 
 
+def broadcast_answered(address, port):
+    """What is refused may have been brought to this machine's own services before."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        s.settimeout(0.5)
+        try:
+            s.sendto(b"x", (address, port))
+        except PermissionError:
+            pass
+        s.recv(100)
+    return "answered"
+
+
 def udp_answered(address, port):
     with socket.socket(family_of(address), socket.SOCK_DGRAM) as s:
         s.settimeout(TIMEOUT)
