@@ -194,11 +194,13 @@ export const FOR_UIDS: readonly Layer[] = [
   // Before any REJECT, which would be an answer: of SCTP, what leaves by a real device gets there, too.
   jump(6, "OUTPUT", ""),
   LOOPBACK_TCP,
+  // By any device: of an IPv4 broadcast or multicast the kernel brings a copy of nobody's to this machine's
+  // own services before POSTROUTING is asked (ip_mc_output).
   {
     is: "loopback shut for all but TCP",
-    why: "on loopback, refuse what is not TCP (a DNS stub, say)",
+    why: "refuse what is not TCP (a DNS stub, say), on loopback or by broadcast",
     ...OUTPUT,
-    words: `-o lo ! -p tcp -m owner --uid-owner UID -j ${CHAIN}`,
+    words: `! -p tcp -m owner --uid-owner UID -j ${CHAIN}`,
     own: LIMIT,
   },
 ];

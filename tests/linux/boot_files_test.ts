@@ -203,7 +203,7 @@ async function byHand(
           ...["-I", "OUTPUT", "1", "-o", "lo", "-p", "tcp", ...owner],
           ...["-m", "multiport", "!", "--dports", ports.join(","), "-j", "fishnet"],
         );
-        await ipt("-I", "OUTPUT", "1", "-o", "lo", "!", "-p", "tcp", ...owner, "-j", "fishnet");
+        await ipt("-I", "OUTPUT", "1", "!", "-p", "tcp", ...owner, "-j", "fishnet");
       }
       await ipt(
         ...["-I", "OUTPUT", "1", "-m", "owner", "--uid-owner", `${UID}`, "!", "-o", "lo"],
@@ -432,6 +432,19 @@ const TO_PORT = `
 import socket
 socket.create_connection(("127.0.0.1", 3778), 2)
 `;
+/** A broadcast is brought to this machine's own sockets before POSTROUTING is asked. */
+const TO_ITSELF = `
+import socket
+there, s = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+there.bind(("", 3779))
+there.settimeout(0.5)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+try:
+    s.sendto(b"x", ("10.77.0.255", 3779))
+except PermissionError:
+    pass
+there.recv(9)
+`;
 
 for (const backend of ["iptables", "nftables"]) {
   worldTest(
@@ -450,9 +463,10 @@ for (const backend of ["iptables", "nftables"]) {
           await world.as(`${uid}`, PYTHON, "-c", BOUND);
         });
         const { code } = await world.as(`${uid}`, PYTHON, "-c", TO_PORT);
-        return [frames.length, code];
+        const { code: toItself } = await world.as(`${uid}`, PYTHON, "-c", TO_ITSELF);
+        return [frames.length, code, toItself];
       };
-      assertEquals(await sent(UID), [1, 0], "without a lock");
+      assertEquals(await sent(UID), [1, 0, 0], "without a lock");
       // What was flushed stays so: whoever puts it back waits for this one.
       const other = world.start(
         world.command("flock", script.sudoers, "sh", "-c", "echo held; cat"),
@@ -471,8 +485,8 @@ for (const backend of ["iptables", "nftables"]) {
       assertEquals(tables, "table inet fishnet_guard\n");
       const guard = await world.must("nft", "list", "table", "inet", "fishnet_guard");
       assertMatch(guard, /icmpv6 type time-exceeded icmpv6 code \S+ fib saddr type local drop/);
-      assertEquals(await sent(UID), [0, 1], backend);
-      assertEquals(await sent(UID + 1), [1, 0], "the control");
+      assertEquals(await sent(UID), [0, 1, 1], backend);
+      assertEquals(await sent(UID + 1), [1, 0, 0], "the control");
       await Promise.all([other.stdin.close(), listener.stdin.close()]);
       await Promise.all([other.status, listener.status]);
     },

@@ -264,7 +264,7 @@ for (const { name, found, wanted, there, back } of CASES) {
 
 Deno.test("a rule that leads into an empty chain limits nothing, whatever another variant has", async () => {
   const limits = "-A OUTPUT -o lo -p tcp -m owner --uid-owner 1001 -m multiport ! --dports 3777 " +
-    "-j fishnet\n-A OUTPUT -o lo ! -p tcp -m owner --uid-owner 1001 -j fishnet\n";
+    "-j fishnet\n-A OUTPUT ! -p tcp -m owner --uid-owner 1001 -j fishnet\n";
   const chain = "-A fishnet -m addrtype ! --src-type LOCAL -j DROP\n" +
     "-A fishnet -p tcp -m tcp --tcp-flags SYN,ACK SYN -j REJECT --reject-with tcp-reset\n" +
     "-A fishnet -m conntrack --ctdir REPLY -j RETURN\n" +

@@ -164,7 +164,7 @@ lock_family() {
     for range in $uid $ranges; do
       owner="-m owner --uid-owner $range"
       rule OUTPUT "-o lo -p tcp $owner -m multiport ! --dports $commas -j fishnet"
-      rule OUTPUT "-o lo ! -p tcp $owner -j fishnet"
+      rule OUTPUT "! -p tcp $owner -j fishnet"
     done
   fi
   rule OUTPUT "! -o lo -m owner --uid-owner $uid -j REJECT --reject-with $icmp-port-unreachable"
@@ -307,6 +307,8 @@ guard() {
   merge
   table="$table; delete ${table%% {*}; ${table%?} set held { type uid; flags interval;"
   table="$table elements = { $(echo "${parts# }" | tr " " ,) }; };"
+  # A broadcast has been brought to this machine itself before postrouting.
+  table="$table chain out { type filter hook output priority 200; oif != lo meta skuid @held drop; };"
   table="$table chain post { type filter hook postrouting priority 200; oif != lo meta skuid @held drop;"
   table="$table $own fib saddr type != local drop; $own ip6 saddr != ::1 ip6 daddr ::1 drop;"
   table="$table $own ip6 saddr fe80::/10 drop; $own ip6 daddr fe80::/10 drop;"
