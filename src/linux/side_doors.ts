@@ -23,7 +23,8 @@ const NSRESOURCED = "/run/systemd/io.systemd.NamespaceResource";
 
 /** What is asked of packets' ways out of the kernel, of accounts' names, and of uids. */
 const FILES = [
-  ...["/proc/net/protocols", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/modules_disabled"],
+  ...["/proc/net/protocols", "/proc/modules"],
+  ...["/proc/sys/kernel/modprobe", "/proc/sys/kernel/modules_disabled"],
   ...["/etc/nsswitch.conf", REQUEST_KEY, "/etc/request-key.conf", "/etc/request-key.d/*.conf"],
   ...[
     NSRESOURCED,
@@ -125,7 +126,10 @@ export async function doorWarnings(
     ...rights.sudoNameWarnings(accounts, settings),
     ...rights.calledWarnings(accounts, files),
     ...rights.fail2banWarnings(files),
-    ...kernel.familyWarnings(file("/proc/net/protocols"), modules?.stdout ?? ""),
+    ...kernel.familyWarnings(
+      `${file("/proc/net/protocols")}\n${file("/proc/modules")}`,
+      modules?.stdout ?? "",
+    ),
     ...kernel.mptcpWarnings(accounts, endpoints),
     ...kernel.peerWarnings(may.stdout),
     ...kernel.queueWarnings(accounts, file(kernel.QUEUES)),

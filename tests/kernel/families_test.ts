@@ -1,5 +1,6 @@
 /**
- * Families of sockets that no rule for a uid holds, on a kernel that has them: SCTP, PPPoE and SMC.
+ * Families of sockets that no rule for a uid holds, on a kernel that has them: SCTP, PPPoE and SMC; and
+ * a device that any account can have the kernel put into this network.
  * What is said to be shut is tried by an account that is not locked, too.
  */
 import { assert, assertEquals } from "@std/assert";
@@ -11,7 +12,7 @@ import type { Machine } from "../../src/linux/machine.ts";
 import { kernelTest, runInside } from "./machine.ts";
 
 /** The families that Debian's kernel would load for anybody: it has taken that from rds and tipc. */
-const FAMILIES = ["sctp", "pppoe", "smc", "rxrpc"];
+const FAMILIES = ["sctp", "pppoe", "smc", "rxrpc", "l2tp_eth"];
 const REMEDY = "mkdir -p /etc/modprobe.d; printf 'install %s /bin/false\\n' " +
   `${FAMILIES.join(" ")} >/etc/modprobe.d/no-sockets.conf`;
 
@@ -34,8 +35,10 @@ function lockLines(backend: Backend): string {
     subuid: {},
     families: [4, 6],
   } as unknown as Machine;
-  return linux.kinds.flatMap((kind) => kind.make(kind.wanted(lock, machine), machine))
-    .map(({ line }) => `${line} || exit\n`).join("");
+  return linux.kinds.flatMap((kind) => {
+    const pieces = kind.wanted(lock, machine);
+    return pieces.length === 0 ? [] : kind.make(pieces, machine); // as a plan asks it
+  }).map(({ line }) => `${line} || exit\n`).join("");
 }
 
 for (const backend of ["iptables", "nftables"] as const) {
@@ -55,7 +58,7 @@ for (const backend of ["iptables", "nftables"] as const) {
       assertEquals(warning?.remedy, REMEDY.slice(REMEDY.indexOf("printf")));
       assertEquals(warned("remedied"), []);
       const refused = tries("remedied");
-      assertEquals(refused.filter((line) => / no: /.test(line)).length, 6, refused.join("\n"));
+      assertEquals(refused.filter((line) => / no: /.test(line)).length, 8, refused.join("\n"));
     });
 
     await t.step("what is loaded already is warned of", () => {
@@ -70,7 +73,9 @@ for (const backend of ["iptables", "nftables"] as const) {
         for (const frame of [`sctp ${uid}`, `pppoe uid${uid}`, `tcp ${uid}`]) {
           assert(before.includes(frame), `${frame}: ${text("tries.open")}${before.join(", ")}`);
         }
-        assert(tries("open").includes(`sctp_loopback ${uid} ok`), text("tries.open"));
+        for (const way of ["sctp_loopback", "l2tp_eth"]) {
+          assert(tries("open").includes(`${way} ${uid} ok`), text("tries.open"));
+        }
       }
     });
 
@@ -103,8 +108,9 @@ for (const backend of ["iptables", "nftables"] as const) {
       assertEquals(locked.filter((frame) => /^(?:forged|answered) 5001/.test(frame)), []);
     });
 
-    await t.step("PPPoE stays open, as the docs say", () => {
+    await t.step("PPPoE stays open, and so do devices over L2TP, as the docs say", () => {
       assert(locked.includes("pppoe uid5001"), locked.join(", "));
+      assert(tries("locked").includes("l2tp_eth 5001 ok"), text("tries.locked"));
     });
   });
 }

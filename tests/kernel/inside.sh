@@ -34,7 +34,7 @@ ip -n outside neigh add 10.77.0.1 lladdr 02:00:00:00:00:01 dev in0 nud permanent
 # As the program asks.
 look() {
   ss -HtunaeS >"/work/sockets.$1"
-  cp /proc/net/protocols "/work/protocols.$1"
+  cat /proc/net/protocols /proc/modules >"/work/protocols.$1"
   # shellcheck disable=SC2046 # words
   modprobe --all --dry-run --verbose -- $(cat /work/aliases) >"/work/autoload.$1" || true
 }
@@ -47,12 +47,12 @@ tries() {
 # Before anybody has asked for a family; with the remedy; and without it again.
 look fresh
 sh -c "$(cat /work/remedy)"
-tries remedied 'sctp pppoe smc'
+tries remedied 'sctp pppoe smc l2tp_eth'
 look remedied
 rm /etc/modprobe.d/*
 ip netns exec outside perl /work/outside.pl >/work/frames &
 until grep -q ready /work/frames; do sleep 0.1; done
-tries open 'sctp pppoe smc sctp_loopback sctp_forged'
+tries open 'sctp pppoe smc sctp_loopback sctp_forged l2tp_eth'
 look open
 
 # An association from before the lock is told; one from after it can't be made.
@@ -66,7 +66,7 @@ sudo() { "$@"; }
 . /work/lock.sh
 echo "locked $?"
 perl /work/tries.pl 0 mark
-tries locked 'sctp pppoe smc sctp_loopback sctp_forged'
+tries locked 'sctp pppoe smc sctp_loopback sctp_forged l2tp_eth'
 perl /work/tries.pl 0 mark
 until test "$(grep -c mark /work/frames)" = 2; do sleep 0.1; done
 echo "done" >/work/done

@@ -379,14 +379,15 @@ const hasMptcp = async () => (await run(["test", "-e", "/proc/sys/net/mptcp/enab
 
 Deno.test("families that are there, or would be loaded, are one warning with one remedy", () => {
   const protocols =
-    "protocol  size sockets\nSCTPv6    1712      0\nSCTP      1552      0\nTCP 2304 2\n";
+    "protocol  size sockets\nSCTPv6    1712      0\nSCTP      1552      0\nTCP 2304 2\n" +
+    "l2tp_eth 16384 0 - Live 0x0000000000000000\n";
   const autoload = "insmod /lib/modules/6.1.0-40-amd64/kernel/net/sctp/sctp.ko \n" +
     "insmod /lib/modules/6.1.0-40-amd64/kernel/drivers/net/ppp/pppoe.ko.xz \n" +
     "install /bin/false \n";
   assertEquals(familyWarnings(protocols, autoload), [{
-    reason: "any account may open sockets of sctp, pppoe: no rule for a uid holds all they send",
+    reason: "any account may use sctp, pppoe, l2tp_eth: no rule for a uid holds all they send",
     remedy:
-      "printf 'install %s /bin/false\\n' sctp pppoe >/etc/modprobe.d/no-sockets.conf, and reboot",
+      "printf 'install %s /bin/false\\n' sctp pppoe l2tp_eth >/etc/modprobe.d/no-sockets.conf, and reboot",
   }]);
   assertEquals(familyWarnings("protocol size\nTCP 2304 2\n", "install /bin/false \n"), []);
 });

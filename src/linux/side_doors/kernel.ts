@@ -9,7 +9,9 @@ import { type Locked, ONLY_PORT, warningOf, withoutPorts } from "./locked.ts";
 /**
  * Families of sockets that any account may open, of which the kernel sends packets without asking a
  * rule for a uid: by the module's name, which is also that in /proc/net/protocols, what the kernel asks
- * modprobe for (`socket`, net/socket.c, and the families' own `create`).
+ * modprobe for (`socket`, net/socket.c, and the families' own `create`). The last is none: an account
+ * makes such a device in a network of its own, and when that ends the kernel moves it to the first
+ * network, as it does with a real one (default_device_exit_net).
  */
 const FAMILIES: Readonly<Record<string, string>> = {
   sctp: "net-pf-2-proto-132",
@@ -18,21 +20,26 @@ const FAMILIES: Readonly<Record<string, string>> = {
   rds: "net-pf-21",
   tipc: "net-pf-30",
   rxrpc: "net-pf-33",
+  l2tp_eth: "net-l2tp-type-5",
 };
 
 /** What modprobe is asked for. */
 export const FAMILY_ALIASES: readonly string[] = Object.values(FAMILIES);
 
-/** The families that are there, or that modprobe would load for an account: `insmod /…/smc.ko.xz`. */
-export function familyWarnings(protocols: string, autoload: string): Warning[] {
-  const isThere = (name: string) => new RegExp(`^${name}\\s`, "im").test(protocols);
+/**
+ * The families that are there, or that modprobe would load for an account: `insmod /…/smc.ko.xz`.
+ *
+ * @param there the protocols and the modules that the kernel has
+ */
+export function familyWarnings(there: string, autoload: string): Warning[] {
+  const isThere = (name: string) => new RegExp(`^${name}\\s`, "im").test(there);
   const isLoadable = (name: string) => new RegExp(`^insmod \\S*/${name}\\.ko`, "m").test(autoload);
   const open = Object.keys(FAMILIES).filter((name) => isThere(name) || isLoadable(name));
   if (open.length === 0) return [];
   const names = open.join(", ");
   const reboot = open.some(isThere) ? ", and reboot" : "";
   return [{
-    reason: `any account may open sockets of ${names}: no rule for a uid holds all they send`,
+    reason: `any account may use ${names}: no rule for a uid holds all they send`,
     remedy: `printf 'install %s /bin/false\\n' ${open.join(" ")} ` +
       `>/etc/modprobe.d/no-sockets.conf${reboot}`,
   }];
