@@ -219,7 +219,7 @@ export const linux: System<Machine> = {
     "a relay on this machine (a DNS stub, a proxy, a VXLAN device), unless --only-port shuts it",
     "what services here send for whoever asks (a mail, a print job, a line of a forwarded log)",
     "its uid in another network namespace (a container that root started): this one alone is locked",
-    "PPPoE and SMC sockets, where the kernel has them or can load them",
+    "PPPoE and SMC sockets, and L2TP devices, where the kernel has them or can load them",
     "sockets that are not IP (Bluetooth, InfiniBand, vsock from a virtual machine to its host)",
     "answers to scans from outside, of a closed port or of a listener that is bound to a device",
     "bits in what others send: the ids and source ports of packets, which all accounts share",
