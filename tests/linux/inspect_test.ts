@@ -5,6 +5,7 @@ import { FishnetError } from "../../src/errors.ts";
 import { parsePasswd, parseSubuid } from "../../src/linux/accounts.ts";
 import { parseIptablesSave, Shadows } from "../../src/linux/iptables_rules.ts";
 import { parseTable } from "../../src/linux/nft_table.ts";
+import { resolver } from "../../src/linux/resolver.ts";
 import { parseRoutingRules } from "../../src/linux/routing.ts";
 import { linux } from "../../src/linux/linux.ts";
 import { readStatus, statusIn } from "../../src/lock/status.ts";
@@ -330,6 +331,30 @@ Deno.test("an access list of an administrator's is no lock of an account without
     disableSteps(locked, ["agent"]).map(({ line }) => line).filter((line) => /setfacl/.test(line)),
     ["sudo setfacl --remove u:1001,m /run/cups"],
   );
+});
+
+Deno.test("a policy or an access list for the next boot counts where it says what it was made to", async () => {
+  const list = "# file: /run/cups\n# owner: 3\n# group: 7\nuser::rwx\ngroup::r-x\nother::r-x\n";
+  const printed = {
+    ...{ "/run/dbus/system_bus_socket": "", "/run/systemd/system": "", "/etc/dbus-1/system.d": "" },
+    ...{ "/run/cups": "", "getfacl --numeric --absolute-names /run/cups": list },
+  };
+  const lock = { name: "agent", uid: 1001, backend: "iptables", onlyPorts: [1] } as const;
+  const machine = await machineWith(printed);
+  const wanted = resolver.wanted({ ...lock, persist: true, sessions: false, log: false }, machine);
+  const written = resolver.make(wanted, machine)
+    .flatMap(({ line }) => /^echo '([^']*)' \| sudo tee (\S+)\.new /.exec(line) ?? []);
+  const [, policy, policyPath, , list2, listPath] = written as string[];
+  assertMatch(policy!, /<policy user="1001">\s*<deny send_type="method_call"\/>/);
+  assertEquals(list2, "# fishnet:agent\nd /run/cups 0755 3 7\na+ /run/cups - - - - u:1001:---");
+  for (const [path, text] of [[policyPath!, policy!], [listPath!, list2!]] as const) {
+    const faults = async (text: string) =>
+      resolver.found(await machineWith({ ...printed, [path]: text })).map(({ fault }) => fault);
+    assertEquals(await faults(`${text}\n`), [undefined]);
+    for (const changed of [text.replace("1001", "1002"), `${text}\nmore`, ""]) {
+      assertEquals(await faults(`${changed}\n`), [`${path} says something else`]);
+    }
+  }
 });
 
 Deno.test("status says where subordinate uids are somebody else's, too", async () => {

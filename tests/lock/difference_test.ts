@@ -309,6 +309,15 @@ Deno.test("a chain of somebody's with a target's name may accept, and is no targ
   assertEquals(await stateOf({ ...LOCKED, "iptables-nft-save": shadow }), "partial");
 });
 
+Deno.test("a chain of somebody's may accept by any of its rules, and not where all go on or refuse", async () => {
+  const jump = (...rules: readonly string[]) =>
+    above(
+      `:theirs - [0:0]\n${rules.map((one) => `-A theirs ${one}\n`).join("")}-A OUTPUT -j theirs\n`,
+    );
+  assertEquals(await stateOf(jump("-j LOG", "-p udp -j ACCEPT", "-j DROP")), "partial");
+  assertEquals(await stateOf(jump("-j LOG", "-p udp -j RETURN", "-j DROP")), "locked");
+});
+
 Deno.test("a match that has no option of its own makes a rule narrower", async () => {
   for (const match of ["frag", "rt", "hbh"]) {
     const narrow = saved(
