@@ -248,6 +248,10 @@ async function routesByHand(world: World, ranges: readonly string[]): Promise<vo
 /** By name, by number, twice, and below lines that are no range. */
 const SUBUID = `agent_runner:0x40000:10
 agent_runner:not a number
+agent_runner:-5:10
+agent_runner:0700000:1
+agent_runner:700000:0
+agent_runner:4294967290:10
 agent_runner:500000:65536
 other:900000:65536
 ${UID}:600000:1
@@ -286,10 +290,10 @@ for (const [backend, ports, variant] of CASES) {
           (await world.state()).replace(/elements = \{[^}]*\}/g, sortedElements),
         ].join("\n");
       };
-      // The script's own reading of the file fails at two lines, and says so.
+      // The script's own reading of the file fails at six lines, and says so.
       const first = await script.lock();
       assertEquals(first.code, 1);
-      assertEquals(first.stderr.match(/cannot read this line of \/etc\/subuid/g)?.length, 2);
+      assertEquals(first.stderr.match(/cannot read this line of \/etc\/subuid/g)?.length, 6);
       const made = await all();
       for (const shell of SHELLS) {
         await script.lock(shell);

@@ -5,11 +5,19 @@
  * rules) and from pfctl's documented print form (an anchor's rules). None has been
  * printed for this test by a Mac: `real_test.ts` prints what one says.
  */
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import fc from "fast-check";
+import { FishnetError } from "../../src/errors.ts";
 import { sightOf, statusIn } from "../../src/lock/status.ts";
 import type { AccountStatus } from "../../src/lock/report.ts";
-import { readMachine } from "../../src/macos/machine.ts";
+import { call } from "../../src/macos/call.ts";
+import { type Machine, readMachine } from "../../src/macos/machine.ts";
 import { macos } from "../../src/macos/macos.ts";
 import { readRules, writtenRules } from "../../src/macos/rules.ts";
 import { type Answer, UnreadableError } from "../../src/root.ts";
@@ -278,6 +286,33 @@ Deno.test("macOS: nothing of ours is unlocked; pf that cannot be read is unknown
       UnreadableError,
       `${question.slice(4)} could not be read: Input/output error`,
     );
+  }
+});
+
+Deno.test("macOS: what a plan was not to change, or did not make, is told", async () => {
+  const before = await reading({});
+  const lost = { tokens: new Set<string>(), tokenFile: "pfctl: no room\n" };
+  const rows: readonly (readonly [Partial<Machine>, string | undefined])[] = [
+    [{}, undefined],
+    [{ beside: "nat on en0 all -> 10.0.0.1\n" }, "pf's translation or dummynet rules are no"],
+    [{ rules: [...before.rules, "block drop all"] }, "pf's running rules are no longer those"],
+    [{ rules: before.rules.slice(1) }, "pf's running rules are no longer those"],
+    [{ rules: before.rules.slice(0, -1) }, "pf was not given the call of our anchor"],
+    [{ pfConf: `${before.pfConf}pass all\n` }, "the lines of others in /etc/pf.conf are no"],
+    [lost, `${REFERENCE}: it has no token (pfctl said: pfctl: no room)`],
+    [{ ...lost, rulesFile: undefined, loaded: [] }, undefined], // no account is left
+  ];
+  for (const [change, says] of rows) {
+    const said = macos.verifyAfter!(before, { ...before, ...change });
+    assertEquals(said?.slice(0, says?.length), says);
+  }
+});
+
+Deno.test("macOS: running rules that cannot be loaded again as they are printed are refused", async () => {
+  const machine = await reading({});
+  for (const rule of ['block drop all label "a\\b"', "-x"]) {
+    const rules = [...machine.rules, rule];
+    assertThrows(() => call.make({ ...machine, rules }), FishnetError, "cannot be loaded again");
   }
 });
 
