@@ -430,6 +430,21 @@ Deno.test("nft elements keep their comments and ports; one with a timeout does n
   ]);
 });
 
+Deno.test("what older versions of nft print, in other words or numbers, is the same rule", () => {
+  const chain = (...rules: readonly string[]) =>
+    parseTable(`table inet t {\n\tchain c {\n${rules.map((one) => `\t\t${one}\n`).join("")}\t}\n}`);
+  assertEquals(
+    chain(
+      ...["meta l4proto 6 accept", "meta l4proto != 6 drop", "meta l4proto 132 drop"],
+      ...["reject with icmpx type 3", "icmpv6 code admin-prohibited drop"],
+    ),
+    chain(
+      ...["meta l4proto tcp accept", "meta l4proto != tcp drop", "meta l4proto sctp drop"],
+      ...["reject with icmpx 3", "icmpv6 code 1 drop"],
+    ),
+  );
+});
+
 Deno.test("nothing is found on a machine without rules", async () => {
   assertEquals((await sightWith({})).there.flatMap(({ found }) => found), []);
   assertEquals(statusIn(await sightWith({}), []).accounts, []);
@@ -472,4 +487,9 @@ Deno.test("rules are found by the plain name where the one of its variant is mis
   const old = { "iptables-legacy-save": missing, "ip6tables-legacy-save": missing };
   const version = { "iptables --version": "iptables v1.6.1\n" };
   assertEquals(await stateWith({ ...plain, ...old, ...version }), "locked", "before variants");
+  // And taken away by it, once.
+  assertEquals(
+    disableSteps(await sightWith(plain), ["agent"]).map(({ line }) => line),
+    disableSteps(await sightWith(LOCKED), ["agent"]).map(({ line }) => line),
+  );
 });

@@ -331,6 +331,16 @@ Deno.test("a match that has no option of its own makes a rule narrower", async (
   assertEquals(await stateOf(twice), "locked", "the control");
 });
 
+Deno.test("somebody's DROP where the page has its REJECT holds as well, and stays", async () => {
+  const dropping = saved("iptables-nft-save", /-j REJECT --reject-with \S+/, "-j DROP");
+  assertEquals(await stateOf(dropping), "locked");
+  const gone = disableSteps(await sightWith(dropping), ["agent"]).map(({ line }) => line).join(
+    "\n",
+  );
+  assert(!gone.includes("sudo iptables -w -D OUTPUT"), gone);
+  assert(gone.includes("sudo ip6tables -w -D OUTPUT"), gone);
+});
+
 Deno.test("a rule that nft wrote, and iptables-save prints in part, may accept", async () => {
   assertEquals(await stateOf(above("-A OUTPUT\n")), "partial");
   const legacy = {

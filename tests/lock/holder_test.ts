@@ -71,6 +71,15 @@ Deno.test("to disable an account opens no uid that it shares with a locked one",
   }
 });
 
+Deno.test("to disable an account takes no rule away that holds more uids than its own", async () => {
+  const wide = "-A OUTPUT ! -o lo -m owner --uid-owner 1000-1005 -j REJECT\n";
+  const saved = LOCKED["iptables-nft-save"].replace("-A OUTPUT", `${wide}-A OUTPUT`);
+  const lines = disableSteps(await sightWith({ ...LOCKED, "iptables-nft-save": saved }), ["agent"])
+    .map(({ line }) => line);
+  assertEquals(lines.length, 6);
+  assertEquals(lines.filter((line) => line.includes("1005")), []);
+});
+
 Deno.test("a uid alone in a range of a deleted account is refused as well", async () => {
   const sight = await sightWith({
     ...WITH_RANGE,

@@ -190,6 +190,26 @@ Deno.test("no text that ip could print is taken for a route that a rule refuses 
   }));
 });
 
+Deno.test("of what ip says of a route, only its own words are a refusal, or no route at all", () => {
+  const said = "RTNETLINK answers: ";
+  const rows: readonly (readonly [number, string, string, Attempt["outcome"], string?])[] = [
+    [0, "203.0.113.9 via 10.0.0.1 dev eth0 uid 1001\n    cache\n", "", "reached"],
+    [0, "local 203.0.113.9 dev lo uid 1001\n", "", "broken"],
+    [0, "", "", "broken"],
+    [2, "203.0.113.9 dev eth0\n", "", "broken"],
+    [2, "", `${said}Permission denied\n`, "refused", "EACCES"],
+    [0, "", `${said}Permission denied\n`, "broken"],
+    [1, "", "sudo: Permission denied\n", "broken"],
+    [2, "", `${said}Network is unreachable\n`, "broken", "ENETUNREACH"],
+    [2, "", `${said}No route to host\n`, "broken"],
+  ];
+  for (const [exitCode, stdout, stderr, outcome, word] of rows) {
+    const route = readRoute({ exitCode, stdout, stderr });
+    assertEquals([route.outcome, route.word], [outcome, word], JSON.stringify([stdout, stderr]));
+    assertEquals(route.device, outcome === "reached" ? "eth0" : undefined);
+  }
+});
+
 Deno.test("a name has one address of each family, as root finds it; on macOS none is looked up", async () => {
   const addresses = async (host: string, system: "linux" | "macos" = "linux") => {
     const printed = new Map([
