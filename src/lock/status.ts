@@ -56,7 +56,7 @@ export async function readStatus<M>(
     const report = statusIn(sight, names);
     const held = report.accounts.filter(isHeld);
     const exists = ({ name }: AccountStatus) =>
-      system.holder(machine, sight.holdings, name)?.exists ?? false;
+      system.holder(machine, sight.holdings, name)?.exists;
     const doors = await system.doors?.(session, machine, held, false) ?? [];
     const all = report.accounts.map(({ name }) => name);
     const recorded = await system.recorded?.(session.ask, machine, all);
