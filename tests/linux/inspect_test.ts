@@ -215,6 +215,15 @@ Deno.test("a comment that looks like a rule, or an option, is a comment", () => 
   ]);
 });
 
+Deno.test("a comment tells of no account that could have no such name", async () => {
+  for (const name of ["agent;reboot", "a b", "-a", "1a", "$(id)", "a".repeat(33), ""]) {
+    const text = LOCKED["iptables-nft-save"].replace("fishnet:agent", `fishnet:${name}`);
+    const sight = await sightWith({ "iptables-nft-save": text });
+    assertEquals(sight.holdings.owners, [], name);
+  }
+  assertEquals((await sightWith(LOCKED)).holdings.owners, ["agent"], "the control");
+});
+
 Deno.test("a word of somebody's rule may be the name of an object's property", () => {
   for (const word of ["constructor", "valueOf", "__proto__"]) {
     const text = `*filter\n-A OUTPUT -m set --match-set ${word} dst -j ACCEPT`;

@@ -96,6 +96,11 @@ Deno.test("what would not lock at the next boot is told, and what would is not d
     [`missing: at boot: ${LOCK}`, { [lock]: undefined }],
     [`${LOCK} is masked`, { [lock]: { type: "l", target: "/dev/null", text: "" } }],
     [`${LOCK} is masked`, {}, `Id=${AGAIN}\nLoadState=loaded\n\nId=${LOCK}\nLoadState=masked\n`],
+    [
+      "fishnet-beside@.service is masked",
+      {},
+      "Id=fishnet-beside@nftables.service\nLoadState=masked\n",
+    ],
     [undefined, { [`${FOLDER}/fishnet.nft`]: undefined }], // it is needed with nftables alone
     [`${FOLDER}/lock.sh was changed`, { [`${FOLDER}/lock.sh`]: { text: "exit\n" } }],
     [undefined, {}, dropIn("/usr/lib/systemd/system/service.d/10-own.conf")],

@@ -369,19 +369,20 @@ Deno.test("the other variant's chain is none to lead to", async () => {
   }
 });
 
-Deno.test("a chain that others lead to is theirs: it stays, and is not made anew", async () => {
-  const led = above(
-    ":fishnet - [0:0]\n-A INPUT -p tcp --dport 22 -j fishnet\n-A fishnet -s 10.0.0.5 -j ACCEPT\n" +
-      "-A fishnet -p tcp -j REJECT --reject-with tcp-reset\n",
-  );
-  const sight = await sightWith(led);
-  const gone = disableSteps(sight, ["agent"]).map(({ line }) => line);
-  assertEquals(gone, disableSteps(await sightWith(LOCKED), ["agent"]).map(({ line }) => line));
-  assertThrows(
-    () => enableSteps(sight, ["agent"], { onlyPorts: [3777] }),
-    FishnetError,
-    "somebody else has a chain 'fishnet' in iptables, or leads to ours",
-  );
+Deno.test("a chain that others lead to, or have filled, is theirs: it stays, and is not made anew", async () => {
+  for (const led of ["-A INPUT -p tcp --dport 22 -j fishnet\n", "-A INPUT -g fishnet\n", ""]) {
+    const sight = await sightWith(above(
+      `:fishnet - [0:0]\n${led}-A fishnet -s 10.0.0.5 -j ACCEPT\n` +
+        "-A fishnet -p tcp -j REJECT --reject-with tcp-reset\n",
+    ));
+    const gone = disableSteps(sight, ["agent"]).map(({ line }) => line);
+    assertEquals(gone, disableSteps(await sightWith(LOCKED), ["agent"]).map(({ line }) => line));
+    assertThrows(
+      () => enableSteps(sight, ["agent"], { onlyPorts: [3777] }),
+      FishnetError,
+      "somebody else has a chain 'fishnet' in iptables, or leads to ours",
+    );
+  }
 });
 
 /** What an administrator finds, makes of it, and gets back: each also with the ranges of useradd. */
