@@ -164,7 +164,7 @@ export function parseRoutingRules(text: string): RoutingRule[] {
       preference: Number(match[1]),
       text: rule,
       uids,
-      prohibits: uids !== undefined && /^from all uidrange \S+ prohibit( proto \S+)?$/.test(rule),
+      prohibits: /^from all uidrange \S+ prohibit( proto \S+)?$/.test(rule),
       mayRoute: mayRoute(rule),
     }];
   });
