@@ -412,6 +412,32 @@ Deno.test("a range of ports that are left is no limit of ours", async () => {
   assertEquals((await statusWith(printed)).onlyPorts, []);
 });
 
+Deno.test("where both backends limit, the limit of the one that most rules are of is the account's", async () => {
+  const table = "table inet fishnet_loopback {\n\tset allowed {\n\t\ttype uid . inet_service\n" +
+    '\t\telements = { 1001 . 9000 comment "agent" }\n\t}\n}\n';
+  const limit =
+    "-A OUTPUT -o lo -p tcp -m owner --uid-owner 1001 -m multiport ! --dports 3777 -j fishnet\n";
+  const text = LOCKED["iptables-nft-save"].replace(/(?=-A OUTPUT ! -o lo)/, limit);
+  const byNft = { "nft list table inet fishnet_loopback": table };
+  const portsOf = async (printed: Printed) =>
+    (await statusWith({ ...LOCKED, ...byNft, ...printed })).onlyPorts;
+  assertEquals(await portsOf({ "iptables-nft-save": text }), [3777]);
+  assertEquals(await portsOf({}), [9000], "and where the other limits alone, its limit");
+});
+
+Deno.test("what holds uids of nobody is told, with the commands that take it away", async () => {
+  const rules = `${LOCKED["ip -4 rule show"]}77:\tfrom all uidrange 5000-5001 prohibit\n`;
+  const { accounts } = statusIn(await sightWith({ ...LOCKED, "ip -4 rule show": rules }), []);
+  assertEquals(accounts.map(({ name, state }) => [name, state]), [
+    ["agent", "locked"],
+    ["uids 5000-5001", "partial"],
+  ]);
+  assertEquals(
+    accounts[1]!.pieces.map(({ remedy }) => remedy),
+    ["sudo ip -4 rule del pref 77 uidrange 5000-5001 prohibit"],
+  );
+});
+
 Deno.test("status says where a lock cuts an account off loopback as well", async () => {
   const rules = LOCKED["ip -4 rule show"];
   const notes = async (text: string) =>

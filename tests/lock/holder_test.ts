@@ -86,6 +86,7 @@ Deno.test("a uid alone in a range of a deleted account is refused as well", asyn
     "getent passwd": "root:x:0:0::/root:/bin/sh\nnext:x:200007:1002::/:/bin/sh\n",
   });
   assertThrows(() => enableSteps(sight, ["next"]), FishnetError, "for 'agent', which had it");
+  assertEquals(linux.holder(sight.machine, sight.holdings, "next")?.names, ["next"]);
   // What is left is still that account's to take away.
   assertEquals(linux.holder(sight.machine, sight.holdings, "agent")?.exists, false);
   assertEquals(disableSteps(sight, ["agent"]).length, 6);

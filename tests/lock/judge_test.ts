@@ -122,6 +122,9 @@ Deno.test("the proxy must be reached; where nobody listens, or the account itsel
   assertEquals(judge({ ...reached, listeners: [] }, reached), "note", "one that hides");
   assertEquals(judge({ ...reached, listeners: [0] }, { ...reached, listeners: [1001] }), "note");
   assertEquals(judge({ ...reached, listeners: [0] }, reached), "proven");
+  const answered = { call: "ok", text: "x", listeners: [1001] };
+  assertEquals(judge(attemptOf(AGENT, answered, "", "linux"), reached), "note");
+  assertEquals(judge(attemptOf(AGENT, answered, "", "macos"), reached), "proven", "not told there");
   assertEquals(judge({ ...tried("unanswered"), listeners: [1001] }, reached), "note");
   assertEquals(judge(reset, reset), "note");
   assertEquals(judge(reset, reached), "failed");
