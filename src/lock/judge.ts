@@ -85,6 +85,13 @@ export function judgeCall(what: string, own: Attempt, control: Attempt): Try {
   return nobodyListens(what, "refused", own, control) ?? judgeRefusal(what, own, control);
 }
 
+/** Judges whether a file is shut: one that others may not write to either is no door. */
+export function judgeWriting(what: string, own: Attempt, control: Attempt): Try {
+  const isNoDoor = [own, control].every(({ outcome }) => outcome === "refused");
+  const judged = judgeRefusal(what, own, control);
+  return isNoDoor ? { ...judged, verdict: "note" } : judged;
+}
+
 /** Judges what must work; where nobody listens, or the account (`isOwn`), it is a note. */
 export function judgeReach(
   isOwn: (uid: number) => boolean,

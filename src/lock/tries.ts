@@ -147,8 +147,11 @@ export interface Trying {
   isHere(ask: Ask, family: Family, address: string): Promise<boolean>;
 }
 
-/** The calls that send: only their words are a refusal. */
+/** The calls that send. */
 const SENDING = ["connect", "send"];
+
+/** Only their words are a refusal, and that of the call which asks whether a file may be written to. */
+const REFUSING = [...SENDING, "access"];
 
 /** Whether it was refused before it stood, or by ICMP: what is reset later was let through. */
 export function isReset({ call = "", word }: Attempt): boolean {
@@ -177,7 +180,7 @@ export function attemptOf(
   if (call === "wait") {
     return { ...failed, outcome: "unanswered", said: words, silent: drops ?? false };
   }
-  return SENDING.includes(call) && refusals.includes(word)
+  return REFUSING.includes(call) && refusals.includes(word)
     ? { ...failed, outcome: "refused", said: `refused at once (${words})` }
     : { ...failed, outcome: "broken", said: `${call}: ${words}` };
 }

@@ -13,7 +13,14 @@ import { attemptOf, resolve, tryAll } from "./tries.ts";
 import type { Addresses, Attempt, Attempted, Endpoint, Family } from "./tries.ts";
 import type { Person, Trying, What } from "./tries.ts";
 import type { Holder } from "./holder.ts";
-import { isProven, judgeCall, judgeReach, judgeRefusal, judgeReset } from "./judge.ts";
+import {
+  isProven,
+  judgeCall,
+  judgeReach,
+  judgeRefusal,
+  judgeReset,
+  judgeWriting,
+} from "./judge.ts";
 import type { Judged, Try, Verification, Way } from "./judge.ts";
 import type { AccountStatus } from "./report.ts";
 import { isOf } from "./uid_range.ts";
@@ -192,7 +199,8 @@ async function resolvers({ root, resolvers }: VerifyOptions): Promise<Planned[]>
   const files = await root.look(places);
   const isThere = (path: string) => files.get(path)?.type === "s";
   return resolvers.filter(({ socket }) => isThere(socket)).flatMap(({ socket: path, call }) => {
-    const writing: Planned = { what: `the socket ${path}`, asked: { kind: "write", path } };
+    const may = { kind: "write", path } as const;
+    const writing: Planned = { what: `the socket ${path}`, asked: may, judge: judgeWriting };
     if (call === undefined || !isThere(call.bus)) return [writing];
     const asked = { kind: "bus", host: call.bus, name: call.name } as const;
     return [writing, { what: `${call.name} on D-Bus`, asked, judge: judgeCall }];

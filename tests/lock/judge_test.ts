@@ -37,6 +37,8 @@ Deno.test("a refusal is the word of a rule, said by the call that sends, beside 
   const cases: [Attempt, Attempt, Verdict][] = [
     [failing("connect", "EACCES"), reached, "proven"],
     [failing("send", "EPERM"), reached, "proven"],
+    [failing("access", "EACCES"), reached, "proven"],
+    [failing("access", "ENOENT"), reached, "inconclusive"],
     [failing("socket", "EACCES"), reached, "inconclusive"],
     [failing("setsockopt", "EPERM"), reached, "inconclusive"],
     [failing("connect", "ECONNREFUSED"), reached, "inconclusive"],
@@ -123,8 +125,12 @@ Deno.test("the proxy must be reached; where nobody listens, or the account itsel
   assertEquals(judge({ ...reached, listeners: [0] }, { ...reached, listeners: [1001] }), "note");
   assertEquals(judge({ ...reached, listeners: [0] }, reached), "proven");
   const answered = { call: "ok", text: "x", listeners: [1001] };
-  assertEquals(judge(attemptOf(AGENT, answered, "", "linux"), reached), "note");
-  assertEquals(judge(attemptOf(AGENT, answered, "", "macos"), reached), "proven", "not told there");
+  assertEquals(judge(attemptOf(AGENT, answered, "", KNOWN.linux), reached), "note");
+  assertEquals(
+    judge(attemptOf(AGENT, answered, "", KNOWN.macos), reached),
+    "proven",
+    "not told there",
+  );
   assertEquals(judge({ ...tried("unanswered"), listeners: [1001] }, reached), "note");
   assertEquals(judge(reset, reset), "note");
   assertEquals(judge(reset, reached), "failed");

@@ -3,9 +3,9 @@ import { assertEquals } from "@std/assert";
 import { linux } from "../../src/linux/linux.ts";
 import { attemptOf, tryAll } from "../../src/lock/tries.ts";
 import { macos } from "../../src/macos/macos.ts";
-import { judgeCall } from "../../src/lock/judge.ts";
+import { judgeCall, judgeWriting } from "../../src/lock/judge.ts";
 import { serve } from "../support/lock.ts";
-import { linesOf, run } from "../support/process.ts";
+import { linesOf, must, run } from "../support/process.ts";
 import { rootBy } from "../support/root.ts";
 import { worldTest } from "../support/world.ts";
 
@@ -84,6 +84,33 @@ Deno.test({
     }
   },
 });
+
+worldTest(
+  "a socket that an access list shuts is refused, and one that nobody may write to is no door",
+  async (world) => {
+    const folder = await Deno.makeTempDir();
+    try {
+      const persons = ["daemon", "bin"].map((name, i) => ({ name, uid: 1 + i, groups: [1 + i] }));
+      const asks = [0o666, 0o600].flatMap((mode) => {
+        const path = `${folder}/${mode}`;
+        Deno.writeTextFileSync(path, "");
+        Deno.chmodSync(path, mode);
+        return persons.map((as) => ({ as, kind: "write" as const, path }));
+      });
+      await Deno.chmod(folder, 0o755);
+      await must("setfacl", "-m", "u:1:---", folder);
+      const { answers, complaint } = await tryAll(rootBy(...world.command()).ask, asks);
+      const attempts = answers.map((one, i) =>
+        attemptOf(asks[i]!.as, one, complaint, linux.trying)
+      );
+      const verdict = (own: number, control: number) =>
+        judgeWriting("it", attempts[own]!, attempts[control]!).verdict;
+      assertEquals([verdict(0, 1), verdict(1, 1), verdict(2, 3)], ["proven", "failed", "note"]);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+);
 
 worldTest(
   "a datagram to a peer hears ICMP's answer, and says where there was none",
