@@ -132,6 +132,14 @@ Deno.test("disable is the same list backwards", () => {
     const back = (line: string) =>
       line.replace(/-I (\S+) 1 /, "-D $1 ").replace("rule add", "rule del");
     assertEquals(gone, made.map(back).toReversed());
+    // What would put it in force again goes last: a run that is cut off leaves it.
+    if (!lock.persist) continue;
+    const lines = planOf(lock, "disable").map(({ line }) => unquoted(line));
+    const first = lines.findIndex((line) => /systemctl|\/etc\//.test(line) && !/while/.test(line));
+    assert(
+      first > lines.findLastIndex((line) => / -D |rule del|nft /.test(line)),
+      lines.join("\n"),
+    );
   }
 });
 

@@ -10,6 +10,7 @@ import { parseRoutingRules } from "../../src/linux/routing.ts";
 import { linux } from "../../src/linux/linux.ts";
 import { readStatus, statusIn } from "../../src/lock/status.ts";
 import { overlap, parseRange, UidSet } from "../../src/lock/uid_range.ts";
+import table from "../../src/linux/table_fishnet.nft" with { type: "text" };
 import {
   BARE,
   LOCKED,
@@ -94,6 +95,25 @@ Deno.test("a whole lock without any one line of it is partial", async () => {
     for (const line of text.split("\n").filter((line) => line.includes("1001"))) {
       const without = text.replace(`${line}\n`, "");
       assertEquals(await stateWith({ ...LOCKED, [name]: without }), "partial", line);
+    }
+  }
+});
+
+Deno.test("a whole table of nft is a lock, and one that is dormant or lacks any line of a chain is none", async () => {
+  const whole = table.replace("type uid\n", 'type uid\n\t\telements = { 1001 comment "agent" }\n');
+  const { "ip -4 rule show": four, "ip -6 rule show": six } = LOCKED;
+  const state = (listed: string) =>
+    stateWith({
+      ...{ "ip -4 rule show": four, "ip -6 rule show": six },
+      "nft list table inet fishnet": listed,
+    });
+  assertEquals(await state(whole), "locked");
+  assertEquals(await state(whole.replace("{\n", "{\n\tflags dormant\n\n")), "partial");
+  const lines = whole.split("\n");
+  for (let i = lines.findIndex((line) => line.startsWith("\tchain ")); i < lines.length; i++) {
+    if (!lines[i]!.startsWith("\t\t")) continue;
+    for (const changed of [lines.toSpliced(i, 1), lines.toSpliced(i, 0, "\t\taccept")]) {
+      assertEquals(await state(changed.join("\n")), "partial", lines[i]);
     }
   }
 });

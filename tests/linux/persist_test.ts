@@ -14,7 +14,7 @@ import {
 import { linux } from "../../src/linux/linux.ts";
 import { sightOf, statusIn } from "../../src/lock/status.ts";
 import type { Answer, Seen } from "../../src/root.ts";
-import { LOCKED, machineWith } from "../support/fake_machine.ts";
+import { LOCKED, machineWith, type Printed } from "../support/fake_machine.ts";
 import { run } from "../support/process.ts";
 import { program, worldTest } from "../support/world.ts";
 
@@ -64,8 +64,9 @@ const KEPT: Readonly<Record<string, Seen>> = {
 async function told(
   files: Readonly<Record<string, Partial<Seen> | undefined>>,
   units: string | Answer = "",
+  rules: Printed = {},
 ) {
-  const machine = await machineWith(LOCKED);
+  const machine = await machineWith({ ...LOCKED, ...rules });
   const there = { ...KEPT, ...files };
   const seen = Object.entries(there).flatMap(([path, one]) =>
     one === undefined ? [] : [[path, { ...PLACE, ...KEPT[path], ...one }] as const]
@@ -145,4 +146,11 @@ Deno.test("what would not lock at the next boot is told, and what would is not d
     assertEquals(faults[0], fault, JSON.stringify(how));
     assertEquals(survivesReboot && state === "locked", fault === undefined);
   }
+});
+
+Deno.test("which backend has the lock, the rules say; where they are gone, what the next boot brings", async () => {
+  const text = KEPT[ACCOUNT]!.text.replace("iptables", "nftables");
+  assertEquals((await told({ [ACCOUNT]: { text } })).backend, "iptables");
+  const gone = { "iptables-nft-save": "", "ip6tables-nft-save": "" };
+  assertEquals((await told({ [ACCOUNT]: { text } }, "", gone)).backend, "nftables");
 });
