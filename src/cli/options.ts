@@ -1,4 +1,4 @@
-/** The command line, described once: parsing, help, completions and manual page come of it. */
+/** The command line, described once: parsing, help, completions and manual page are made from it. */
 
 /** A subcommand of `fishnet firewall`. */
 export type FirewallCommand = "enable" | "disable" | "status" | "verify" | "log";
@@ -12,7 +12,7 @@ export type Shell = typeof SHELLS[number];
 /** The shells that completions are written for. */
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 
-/** What stands where `fishnet` itself expects a word. */
+/** The words that may follow `fishnet` itself. */
 export const FIRST_WORDS = {
   firewall: "Keep an account on this machine",
   completions: "Print completions for a shell",
@@ -22,10 +22,10 @@ export const FIRST_WORDS = {
 /** What each subcommand does, in one line. */
 export const COMMANDS: Readonly<Record<FirewallCommand, string>> = {
   enable: "Create the rules that keep the account on this machine",
-  disable: "Remove them; the machine is as it was before the first enable",
-  status: "Show what is in force, as the system itself tells it",
+  disable: "Remove the lock; the machine is as it was before the first enable",
+  status: "Show what is in force, as the system itself reports it",
   verify: "Try, as the account, what must fail and what must work",
-  log: "Show what the account tried, where enable was given --log",
+  log: "Show what the account tried, if it was enabled with --log",
 };
 
 /** Whether a word is one of them. */
@@ -51,8 +51,8 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
     value: "USER",
     repeatable: true,
     on: ALL,
-    help:
-      "Unix username of the AI agent, repeatable (default: $USER; status, log: every locked one)",
+    help: "Unix username of the AI agent, repeatable (default: $USER; status and log: every " +
+      "locked account)",
   },
   "apply": { on: CHANGES, help: "Execute the plan; without it, the plan is only shown" },
   "apply-system": { on: CHANGES, help: "The same as --apply" },
@@ -61,13 +61,13 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
     values: ["iptables", "nftables"],
     on: CHANGES,
     help: "Linux: which rule set carries the lock (default: the one that the account is locked " +
-      "with, else iptables, else nftables); disable: whose lines the dry-run shows",
+      "with, else iptables, else nftables); disable: the dry-run shows the lines for this one",
   },
   "only-port": {
     value: "PORT",
     repeatable: true,
     on: ["enable"],
-    help: "Limit loopback too to this TCP port; may be given several times",
+    help: "Limit loopback too, to this TCP port; repeatable",
   },
   "persist": {
     on: ["enable"],
@@ -79,24 +79,24 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   },
   "log": {
     on: ["enable"],
-    help: "Linux: record what the account tries, with the kernel's audit; needs auditd",
+    help: "Linux: record refusals with the kernel's audit; needs auditd",
   },
   "target": {
     value: "HOST:PORT",
     on: ["verify"],
-    help: "What outside to try to reach (default: addresses reserved for documentation)",
+    help: "Where to try to connect outside (default: addresses reserved for documentation)",
   },
   "proxy": {
     value: "URL",
     on: ["verify"],
-    help: "What on this machine has to be reachable (default: http://127.0.0.1:3777/health)",
+    help: "What must be reachable on this machine (default: http://127.0.0.1:3777/health)",
   },
   "since": {
     value: "DURATION",
     on: ["log"],
     help: "How far to look back: 30s, 10m, 2h, 1d (default: 1h; with --follow: not at all)",
   },
-  "follow": { on: ["log"], help: "Go on, and show what is tried from now on; Ctrl-C ends it" },
+  "follow": { on: ["log"], help: "Show what is tried from now on, until Ctrl-C" },
   "summary": {
     on: ["log"],
     help: "Show how often each destination was tried, the most tried first",
@@ -107,10 +107,10 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
     on: CHANGES,
     help: "Show the plan for another system (dry-run only)",
   },
-  "json": { on: ALL, help: "Print one JSON document (log: one for each line)" },
+  "json": { on: ALL, help: "Print one JSON document (log: one on each line)" },
   "explain": {
     on: ["enable", "disable", "status"],
-    help: "Say why each command of the plan is there; status: all that no packet filter stops",
+    help: "Say why each command of the plan is there; status: list what no packet filter stops",
   },
   "help": { on: ALL, help: "Show this help" },
 };
