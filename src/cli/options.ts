@@ -75,7 +75,8 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   },
   "sessions": {
     on: ["enable"],
-    help: "With --persist, on Linux with systemd: shut the account's login sessions as a whole",
+    help: "With --persist, on Linux with systemd: nothing in the account's login sessions " +
+      "reaches another machine",
   },
   "log": {
     on: ["enable"],
