@@ -179,7 +179,8 @@ function onTop(machine: Machine, chains: Chains): (piece: RulePiece) => Change {
   const inVain = rules.filter(({ fault, foreign }) => fault && !foreign) as (RulePiece & Found)[];
   const below = Map.groupBy(inVain, keyOf);
   return (piece) => {
-    const { counts, ...change } = insert(piece);
+    const { is, uids } = piece;
+    const change = insert(piece);
     const gone = (below.get(keyOf(piece)) ?? [])
       .filter(({ owner = piece.owner }) => owner === piece.owner)
       .map((old) => remove(old, chains));
@@ -188,8 +189,7 @@ function onTop(machine: Machine, chains: Chains): (piece: RulePiece) => Change {
       ...change,
       there: [...gone.flatMap(({ there }) => there), ...change.there],
       back: [...change.back, ...gone.toReversed().flatMap(({ back }) => back)],
-      // Where one comes and one goes, their number tells nothing.
-      ...(counts && gone.length === 0 ? { counts } : {}),
+      counts: { is, ...(typeof uids === "object" && { uids }), sound: true },
     };
   };
 }

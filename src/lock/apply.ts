@@ -82,8 +82,9 @@ async function noteWhatWasDone(
 ): Promise<void> {
   if (undoOfFailed === "") return;
   if (counts !== undefined) {
-    const count = (pieces: readonly Pick<Found, "is" | "uids">[]) =>
-      pieces.filter((piece) => keyOf(piece) === keyOf(counts)).length;
+    const count = (pieces: readonly Pick<Found, "is" | "uids" | "fault">[]) =>
+      pieces.filter((piece) => keyOf(piece) === keyOf(counts) && !(counts.sound && piece.fault))
+        .length;
     // What this run did before is known; the rest of the change is this command's.
     const others = count(done.flatMap((step) => step.counts ?? []));
     // Where nobody knows, what is left is told, and nothing is taken away that may be another's.

@@ -90,7 +90,10 @@ export interface Step {
     readonly undo: string;
   };
   /** Set where the undo of what failed and did nothing would do harm: how many there are tells. */
-  readonly counts?: Pick<Found, "is" | "uids">;
+  readonly counts?: Pick<Found, "is" | "uids"> & {
+    /** How many are in force, where one may come in place of others. */
+    readonly sound?: true;
+  };
 }
 
 /** What root is asked: commands that change nothing, by a name each. */

@@ -175,6 +175,36 @@ for (const { backend, variant, label } of WAYS) {
   }, variant);
 }
 
+worldTest("a move of shadowed rules that fails leaves each copy where it stood", async (world) => {
+  const agent = await world.account();
+  const faults = await Faults.in(world);
+  await lockIn(world, [agent], { backend: "iptables" });
+  const places = [["mangle", "POSTROUTING"], ["filter", "OUTPUT"]] as const;
+  for (const iptables of ["iptables", "ip6tables"]) {
+    for (const [table, chain] of places) {
+      const call = [iptables, "-t", table] as const;
+      const rules = (await world.must(...call, "-S", chain)).match(
+        /(?<=^-A ).*--uid-owner \d+ .*/gm,
+      );
+      // A copy of each, and somebody's rules above and between them.
+      for (const rule of rules!) {
+        await world.must(...call, "-I", ...rule.replaceAll('"', "").split(" "));
+        await world.must(...call, "-I", chain, "-m", "mark", "--mark", "7", "-j", "ACCEPT");
+      }
+    }
+  }
+  const before = await world.state();
+  const enable = ["firewall", "enable", "--agent-user", agent, "--apply"];
+  for (const when of ["before", "after"] as const) {
+    for (let call = 1; call <= 4; call++) {
+      const fault = `fails ${when} it has done its work` as const;
+      const { stderr } = await faults.run(fault, call, ...enable);
+      assertEquals(await world.state(), before, `${fault}, call ${call}: ${stderr}`);
+      assertMatch(stderr, /^broken\nnothing was changed\n$/m);
+    }
+  }
+});
+
 worldTest("100 SIGKILLs at random moments: each leaves all or nothing", async (world) => {
   const agent = await world.account();
   const states: Record<string, string> = { unlocked: await world.state() };
