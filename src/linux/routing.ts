@@ -71,7 +71,7 @@ function stepsOf(verb: keyof Change, pieces: readonly Piece[], machine?: Machine
     return (["add", "del"] as const).flatMap((verb) =>
       change[verb].map(({ first, last }) => {
         const range = `${first}-${last}`;
-        return stepOf(verb, family, range, why, narrower.has(range));
+        return stepOf(verb, family, range, why, narrower[verb].has(range));
       })
     );
   });
@@ -79,13 +79,21 @@ function stepsOf(verb: keyof Change, pieces: readonly Piece[], machine?: Machine
 
 /**
  * The ranges of rules in the place of ours that say more. The kernel deletes the first rule of which
- * all is true that is said, so of such a range what only ours says is said, too.
+ * all is true that is said: where such a one stands before ours, what only ours says is said, too.
  */
-function narrowerThanOurs(machine: Machine, family: Family): ReadonlySet<string> {
-  const rules = rulesOf(machine, family).filter(({ preference, prohibits, text }) =>
-    preference === ROUTING_PREFERENCE && !prohibits && / prohibit( proto \S+)?$/.test(text)
+function narrowerThanOurs(machine: Machine, family: Family): Record<keyof Change, Set<string>> {
+  const here = rulesOf(machine, family).filter(({ preference, uids, text }) =>
+    preference === ROUTING_PREFERENCE && uids && / prohibit( proto \S+)?$/.test(text)
   );
-  return new Set(rules.flatMap(({ uids }) => uids ? [`${uids.first}-${uids.last}`] : []));
+  const rangeOf = ({ uids }: RoutingRule) => `${uids!.first}-${uids!.last}`;
+  const narrower = here.filter(({ prohibits }) => !prohibits);
+  // What is added stands behind all of them.
+  const before = narrower.filter((one) =>
+    here.slice(here.indexOf(one)).some((other) =>
+      other.prohibits && rangeOf(other) === rangeOf(one)
+    )
+  );
+  return { add: new Set(narrower.map(rangeOf)), del: new Set(before.map(rangeOf)) };
 }
 
 /** One rule more, or one less: alone a command, with others the lines of one. */

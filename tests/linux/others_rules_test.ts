@@ -116,6 +116,17 @@ worldTest("a routing rule in our place that says more is not deleted for ours", 
   await lockIn(world, [agent], { backend: "iptables" });
   await unlockIn(world, agent);
   assertEquals(await world.state(), before);
+  // Nor does it keep one of ours that somebody made by hand, without its protocol, and before his own.
+  for (const family of ["-4", "-6"]) {
+    const rule = (verb: string, words: string[]) =>
+      world.must("ip", family, "rule", verb, ...words);
+    await rule("del", theirs);
+    await rule("add", theirs.filter((word) => !["ipproto", "udp"].includes(word)));
+    await rule("add", theirs);
+  }
+  await lockIn(world, [agent], { backend: "iptables" });
+  await unlockIn(world, agent);
+  assertEquals(await world.state(), before);
 });
 
 worldTest("what is there again behind a disable is told", async (world) => {
