@@ -20,8 +20,9 @@ export const SAVED_FILES = [
  * others for the same uid, to mark its packets or to log them, and those are his.
  */
 const refusing = (uids: string) =>
-  `(! -o lo -m owner --uid-owner|oifname != "lo" skuid) (${uids}) +(-m comment --comment .?fishnet:` +
-  "|-j REJECT |(xt match .?comment.? +)?counter packets [0-9]+ bytes [0-9]+ (drop|reject|xt ))";
+  `(! -o lo -m owner --uid-owner|oifname != "lo" skuid|oifname != "lo" meta skuid) (${uids}) +` +
+  "(-m comment --comment .?fishnet:|-j REJECT |(xt match .?comment.? +)?counter " +
+  "(packets [0-9]+ bytes [0-9]+ )?(drop|reject|xt ))";
 /** Those that lead to a chain of ours. */
 const leading = (uids: string) => `(--uid-owner|skuid) (${uids}) (.* )?(-j|jump) fishnet$`;
 
