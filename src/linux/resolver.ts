@@ -135,7 +135,7 @@ export const resolver: Kind<Machine> = {
   unmake: (pieces, machine) => stepsOf(pieces, machine, false),
 };
 
-/** dbus-daemon or dbus-broker: it judges open connections anew, and reads them at a later start. */
+/** dbus-daemon or dbus-broker: open connections are judged anew; one that starts later reads them. */
 const RELOAD_BUS = sudo("systemctl", "try-reload-or-restart", "dbus.service");
 
 /** Its undo is that of each file: what is undone last is the file. */

@@ -325,6 +325,9 @@ worldTest("verify of the proxy on loopback", async (world, t) => {
     async () => {
       const own = await verify(world, agent, "--proxy", `http://${INSIDE_V4}:3777/`);
       assert(own.tries.some(({ what }) => what.startsWith(`loopback: http://${INSIDE_V4}:3777/`)));
+      // As many programs say where they listen.
+      const any = await verify(world, agent, "--proxy", "http://[::]:3777/");
+      assert(any.tries.some(({ what }) => what.startsWith("loopback: http://[::]:3777/")));
       const nobodys = INSIDE_V4.replace(/\d+$/, "77");
       const words = ["firewall", "verify", "--agent-user", agent, "--proxy"];
       const [refused, control] = await world.capturedEach(`host ${nobodys}`, [
