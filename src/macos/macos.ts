@@ -50,7 +50,10 @@ const trying: Trying = {
   refusals: ["EACCES", "EPERM", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH"],
   drops: true,
   familiesOf: (_look, targets) => Promise.resolve([...targets?.keys() ?? [4, 6] as const]),
-  isHere: (_ask, _family, address) => Promise.resolve(/^(127\.|::1$)/.test(address)),
+  async isHere(ask, _family, address) {
+    if (/^(127\.|::1?$)/.test(address)) return true;
+    return (await ask(["ifconfig"], { seconds: 3 })).stdout.split(/\s+/).includes(address);
+  },
 };
 
 /** The system of this name. */

@@ -1,5 +1,5 @@
 /** The judgement of `verify`: only the words of the very calls prove, and all of them are needed. */
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import { FishnetError } from "../../src/errors.ts";
 import { linux } from "../../src/linux/linux.ts";
@@ -240,4 +240,22 @@ Deno.test("a name has one address of each family, as root finds it; on macOS non
     await assertRejects(() => addresses("no.example", system), FishnetError, "address");
   }
   await assertRejects(() => addresses("both", "macos"), FishnetError, "give its address");
+});
+
+Deno.test("which addresses are this machine's own, each system is asked", async () => {
+  const printed: Readonly<Record<string, string>> = {
+    "ip -4 route get 192.0.2.1":
+      "local 192.0.2.1 dev lo src 192.0.2.1 uid 0 \n    cache <local> \n",
+    "ip -4 route get 192.0.2.9": "192.0.2.9 dev eth0 src 192.0.2.1 uid 0 \n    cache \n",
+    ifconfig: "en0: flags=8863<UP,BROADCAST,RUNNING> mtu 1500\n\tether 00:00:5e:00:53:01\n" +
+      "\tinet 192.0.2.1 netmask 0xffffff00 broadcast 192.0.2.255\n",
+  };
+  const ask = (words: readonly string[]) =>
+    Promise.resolve({ exitCode: 0, stdout: printed[words.join(" ")] ?? "", stderr: "" });
+  for (const { isHere } of [linux.trying, macos.trying]) {
+    for (const address of ["127.0.0.1", "192.0.2.1"]) assert(await isHere(ask, 4, address));
+    for (const address of ["::1", "::"]) assert(await isHere(ask, 6, address));
+    assert(!await isHere(ask, 4, "192.0.2.9"));
+    assert(!await isHere(ask, 6, "2001:db8::1"));
+  }
 });
