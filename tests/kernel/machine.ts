@@ -108,7 +108,10 @@ export async function runInside(
 async function makeInitramfs(folder: string): Promise<void> {
   const root = `${folder}/initramfs`;
   await must("mkdir", "-p", `${root}/bin`, `${root}/modules`);
-  await must("sh", "-c", `cp "$(command -v busybox)" ${root}/bin/busybox`);
+  // What it loads, if it is not the static one.
+  const copies = `busybox=$(command -v busybox); cp "$busybox" ${root}/bin/busybox
+ldd "$busybox" 2>&1 | grep -o '/[^ ]*' | xargs -r cp --parents -t ${root}`;
+  await must("sh", "-c", copies);
   await must("install", "-m", "755", `${HERE}init.sh`, `${root}/init`);
   const version = (await must("ls", `${CACHE}/lib/modules`)).trim();
   const shown = await must(
