@@ -62,24 +62,34 @@ if ($way eq "mark") {
     said(send $s, "uid$uid", 0);
 } elsif ($way eq "l2tp_eth") {
     # A device in a network of its own is moved to another one, and that ends: is it in this one then?
+    my $device = "/sys/class/net/of$uid";
+    for (1 .. 100) {
+        last if !-e $device; # of the last time
+        select undef, undef, undef, 0.1;
+    }
+    said(0) if -e $device;
     my $make = 'name=$1
         ip link set lo up
         ip l2tp add tunnel tunnel_id 1 peer_tunnel_id 2 encap udp \
-            local 127.0.0.1 remote 127.0.0.1 udp_sport 6001 udp_dport 6002
-        ip l2tp add session tunnel_id 1 session_id 1 peer_session_id 2 name "$name"
+            local 127.0.0.1 remote 127.0.0.1 udp_sport 6001 udp_dport 6002 || exit
+        ip l2tp add session tunnel_id 1 session_id 1 peer_session_id 2 name "$name" || exit
         unshare --net sleep 2 &
-        sleep 1
-        ip link set "$name" netns $!
+        until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/$$/ns/net)" ]; do sleep 0.1; done
+        ip link set "$name" netns $! || exit
         wait
-        sleep 9';
+        sleep 20';
     my $child = fork // said(0);
     if ($child == 0) {
+        setpgrp;
         open STDERR, ">", "/dev/null";
         exec qw(unshare --map-root-user --net sh -c), $make, "sh", "of$uid";
     }
-    for (1 .. 80) {
+    my $is = 0;
+    for (1 .. 200) {
         select undef, undef, undef, 0.1;
-        said(1) if -e "/sys/class/net/of$uid";
+        $is = -e $device;
+        last if $is || waitpid($child, 1) == $child; # WNOHANG
     }
-    said(0);
+    kill KILL => -$child;
+    said($is);
 }
