@@ -102,7 +102,10 @@ const NOT_IN_KERNEL = /do you need to insmod|not supported/;
 function refuseHidden(machine: Machine, family: Family): void {
   for (const table of hiddenTables(machine, family)) {
     const { exitCode, stdout } = machine.answers.get(listingOf(family, table))!;
-    if (exitCode === 0 && !/fishnet|skuid|owner/.test(stdout)) continue;
+    // No rule of ours accepts.
+    const mayBeOurs = (line: string) =>
+      /fishnet|skuid|owner/.test(line) && !line.endsWith(" accept");
+    if (exitCode === 0 && !stdout.split("\n").some(mayBeOurs)) continue;
     const [tool, ip] = [commandOf(family, "nft"), family === 4 ? "ip" : "ip6"];
     throw new UnreadableError(
       `${tool} cannot read the table '${table}', which may hold a lock, since nft has put rules ` +

@@ -55,6 +55,7 @@ const FILTER = `table ip filter {
   chain OUTPUT {
     type filter hook output priority 0
     ct state { established, related } accept
+    meta skuid { 33, 34 } tcp dport 25 accept
     tcp dport { 25, 465 } drop
   }
 }`;
