@@ -70,10 +70,11 @@ export function subordinateRanges({ ranges }: Subuid, { name, uid }: PasswdEntry
 export const ownUids = ({ uid }: Pick<Lock, "uid">): Uids =>
   uid === undefined ? "name" : single(uid);
 
-/** All uids of a lock, its own first, as pieces hold them: in a dry-run, one stands for every range. */
-export const allUids = (
-  lock: Lock,
-): Uids[] => [ownUids(lock), ...lock.ranges ?? ["ranges" as const]];
+/** The subordinate uids of a lock, as pieces hold them: in a dry-run, one stands for every range. */
+export const subordinateUids = ({ ranges }: Lock): readonly Uids[] => ranges ?? ["ranges"];
+
+/** All uids of a lock, its own first. */
+export const allUids = (lock: Lock): Uids[] => [ownUids(lock), ...subordinateUids(lock)];
 
 /** The loop's variable in a dry-run: only the machine knows the ranges. */
 export const RANGE = "$range";

@@ -7,7 +7,7 @@
  */
 import { feed, printed, sudo } from "../line.ts";
 import type { Found, Kind, Lock, Piece, Step, Uids } from "../lock/piece.ts";
-import { allUids, ownerWord, ownUids } from "./accounts.ts";
+import { allUids, ownerWord, ownUids, subordinateUids } from "./accounts.ts";
 import {
   chainPiece,
   chainsIn,
@@ -20,7 +20,7 @@ import {
 } from "./iptables_chain.ts";
 import {
   CHAIN,
-  DROP,
+  EARLY,
   FOR_UIDS,
   type Layer,
   layerOf,
@@ -69,6 +69,7 @@ export const iptables: Kind<Machine> = {
         .flatMap((own) => families.map((family) => chainPiece(own, family))),
       ...pieces(SHARED),
       ...allUids(lock).flatMap((uids) => pieces(FOR_UIDS, uids)),
+      ...subordinateUids(lock).flatMap((uids) => pieces([EARLY], uids)),
       ...pieces([REFUSE], ownUids(lock)),
     ];
   },
@@ -239,7 +240,9 @@ function foundRule(
   const isMarked = comment?.startsWith(MARK);
   // The page's own rule is for one uid.
   const isOurs = isMarked ??
-    (layer === REFUSE ? rule.target === "REJECT" && uids?.first === uids?.last : layer !== DROP);
+    (layer === REFUSE
+      ? rule.target === "REJECT" && uids?.first === uids?.last
+      : !layer.words.includes(MARK));
   return [{
     ...ruleOf(layer, family, command, otherThanPorts),
     why: layer.why,

@@ -186,6 +186,21 @@ export const REFUSE: Layer = {
   words: "-m owner --uid-owner UID ! -o lo -j REJECT",
 };
 
+/**
+ * What each range of subordinate uids has: the REJECT is for the account's own uid alone. The kernel
+ * loops a copy of an IPv4 broadcast or multicast back before POSTROUTING is asked (ip_mc_output), without
+ * an owner. Where this machine routes multicast, the copy is sent on. Of IPv6 it makes one behind that.
+ */
+export const EARLY: Layer = {
+  is: "DROP in mangle OUTPUT",
+  why: "drop what subordinate uids send by a real device before the kernel makes an ownerless " +
+    "copy of a multicast, which a router of multicast sends on",
+  table: "mangle",
+  chain: "OUTPUT",
+  words: DROP.words,
+  family: 4,
+};
+
 /** What each of a lock's uids has. */
 export const FOR_UIDS: readonly Layer[] = [
   DROP,
@@ -216,7 +231,7 @@ let saved: readonly { readonly layer: Layer; readonly own: Rule }[] | undefined;
 
 /** The layer that a saved rule is of, whosever it is: it says what the layer's own does, no more. */
 export function layerOf(rule: Rule): Layer | undefined {
-  saved ??= [...FOR_UIDS, REFUSE, ...SHARED].map((layer) => {
+  saved ??= [...FOR_UIDS, EARLY, REFUSE, ...SHARED].map((layer) => {
     const text = `-A ${layer.chain} ${wordsOf(layer, "0", "", [1])}`;
     return { layer, own: parseRule(layer.table, text) };
   });

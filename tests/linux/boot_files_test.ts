@@ -192,10 +192,14 @@ async function byHand(
       }
       for (const uids of [`${UID}`, ...ranges]) {
         const owner = ["-m", "owner", "--uid-owner", uids];
-        await ipt(
-          ...["-t", "mangle", "-I", "POSTROUTING", "1", ...owner, "!", "-o", "lo"],
-          ...["-m", "comment", "--comment", "fishnet:agent_runner", "-j", "DROP"],
-        );
+        // Of what is subordinate, before the kernel makes a copy of a multicast, too.
+        const early = six || uids === `${UID}` ? [] : ["OUTPUT"];
+        for (const chain of ["POSTROUTING", ...early]) {
+          await ipt(
+            ...["-t", "mangle", "-I", chain, "1", ...owner, "!", "-o", "lo"],
+            ...["-m", "comment", "--comment", "fishnet:agent_runner", "-j", "DROP"],
+          );
+        }
         const place = six ? ["OUTPUT", "1"] : ["POSTROUTING", "1", "-o", "lo"];
         await ipt("-t", "mangle", "-I", ...place, ...owner, "-j", "fishnet");
         if (ports.length === 0) continue;

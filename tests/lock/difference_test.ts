@@ -197,9 +197,11 @@ function jump(verb: string, six: string, range: string, at = ""): string {
 /** The rules for one range, as they are made, or as that is taken back. */
 function rangeRules(range: string, verb: "-I" | "-D" = "-I"): string[] {
   const at = verb === "-I" ? " 1" : "";
+  const drop = `-m owner --uid-owner ${range} ! -o lo -m comment --comment fishnet:agent -j DROP`;
   const lines = (six: string) => [
-    `${verb} POSTROUTING${at} -m owner --uid-owner ${range} ! -o lo -m comment --comment fishnet:agent -j DROP`,
+    `${verb} POSTROUTING${at} ${drop}`,
     jump(verb, six, range, at),
+    ...(six === "" ? [`${verb} OUTPUT${at} ${drop}`] : []),
   ];
   return verb === "-I"
     ? ["", "6"].flatMap((six) => change(`ip${six}tables`, "mangle", lines(six)))

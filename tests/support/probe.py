@@ -298,6 +298,16 @@ def multicast(address, port):
     return "sent"
 
 
+def multicast_by_d0(address, port):
+    """By the device d0, with more than one hop to go: a router of multicast may send it on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 9)
+        index = socket.if_nametoindex("d0")
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("=4x4xi", index))
+        s.sendto(b"x", (address, port))
+    return "sent"
+
+
 def link_local(address, port):
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
         s.sendto(b"x", (address, port, 0, socket.if_nametoindex("out0")))

@@ -150,7 +150,9 @@ lock_family() {
     fi
     for range in $uid $ranges; do
       owner="-m owner --uid-owner $range"
-      rule POSTROUTING "! -o lo $owner -m comment --comment ${quote}fishnet:$name$quote -j DROP"
+      drop="! -o lo $owner -m comment --comment ${quote}fishnet:$name$quote -j DROP"
+      rule POSTROUTING "$drop"
+      [ "$1" = 6 ] || [ "$range" = "$uid" ] || rule OUTPUT "$drop"
       if [ "$1" = 4 ]; then rule POSTROUTING "-o lo $owner -j fishnet"; else rule OUTPUT "$owner -j fishnet"; fi
     done
     change restore
