@@ -223,7 +223,7 @@ export const linux: System<Machine> = {
     "sockets that are not IP (Bluetooth, InfiniBand, vsock from a virtual machine to its host)",
     "answers to scans from outside: of a closed port, or of a listener that is bound to a device",
     "bits in the packets of others: their ids and source ports, which all accounts share",
-    "subordinate uids that are not from /etc/subuid (systemd-nsresourced, a subid plugin)",
+    "uids, or a device, that systemd-nsresourced lends; subordinate uids from a subid plugin",
     "what the kernel sends by itself when the account joins a multicast group (IGMP, MLD)",
     "what a closed socket still has to send over IPv4, by the device it is bound to or a DNAT of others",
   ],

@@ -31,6 +31,7 @@ const FILES = [
     kernel.QUEUES,
     ...kernel.DEVICE_FILES,
     ...rights.CALLED_FILES,
+    rights.DROPBEAR,
     ...rights.FAIL2BAN,
   ],
 ];
@@ -125,6 +126,7 @@ export async function doorWarnings(
       : connectionWarnings(accounts, sockets, addresses, enabling)),
     ...rights.sudoNameWarnings(accounts, settings),
     ...rights.calledWarnings(accounts, files),
+    ...rights.dropbearWarnings(accounts, files),
     ...rights.fail2banWarnings(files),
     ...kernel.familyWarnings(
       `${file("/proc/net/protocols")}\n${file("/proc/modules")}`,

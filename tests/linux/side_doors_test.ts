@@ -14,6 +14,8 @@ import type { Locked } from "../../src/linux/side_doors/locked.ts";
 import {
   CALLED_FILES,
   calledWarnings,
+  DROPBEAR,
+  dropbearWarnings,
   FAIL2BAN,
   fail2banWarnings,
   groupWarnings,
@@ -86,9 +88,10 @@ worldTest("enable and status print what an account may do through somebody else"
 const seen = (paths: readonly string[], text = "") =>
   new Map(paths.map((path) => [path, { type: "f", mode: "644", uid: 0, target: "", text }]));
 
+const ACCOUNT = { name: "a", uid: 1000, ranges: [], mptcpHeld: true, sudoHeld: true };
+const [open, limited] = [{ ...ACCOUNT, onlyPorts: [] }, { ...ACCOUNT, onlyPorts: [3777] }];
+
 Deno.test("what the bus starts for whoever calls it is warned of without ports", () => {
-  const account = { name: "a", uid: 1000, ranges: [], mptcpHeld: true, sudoHeld: true };
-  const [open, limited] = [{ ...account, onlyPorts: [] }, { ...account, onlyPorts: [3777] }];
   const found = calledWarnings([open, limited], seen(CALLED_FILES));
   assertEquals(found.map(({ account, reason }) => [account, reason.split(" ")[0]]), [
     ["a", "realmd"],
@@ -96,6 +99,12 @@ Deno.test("what the bus starts for whoever calls it is warned of without ports",
   ]);
   assertEquals(calledWarnings([limited], seen(CALLED_FILES)), []);
   assertEquals(calledWarnings([open], seen([])), []);
+});
+
+Deno.test("Dropbear is warned of, unless --only-port shuts its port", () => {
+  assertEquals(dropbearWarnings([open], seen([DROPBEAR])).length, 1);
+  assertEquals(dropbearWarnings([limited], seen([DROPBEAR])), []);
+  assertEquals(dropbearWarnings([open], seen([])), []);
 });
 
 Deno.test("fail2ban is warned of where it looks names up", () => {
@@ -423,7 +432,10 @@ worldTest("uids from elsewhere than /etc/subuid are warned of", async (world) =>
   assertEquals(await about(), []);
   assertEquals(
     await about(`${inPrivate("/run")}socket /run/systemd/io.systemd.NamespaceResource`),
-    ["systemd-nsresourced lends any account uids that are not locked"],
+    [
+      "systemd-nsresourced lends any account uids that are not locked, and a network device: what " +
+      "it sends there comes as a neighbour's, and is forwarded or answered",
+    ],
   );
   const nsswitch = (source: string) =>
     `cp /etc/nsswitch.conf /tmp/nsswitch.$$; echo 'subid: ${source}' >>/tmp/nsswitch.$$

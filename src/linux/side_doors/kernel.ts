@@ -136,12 +136,19 @@ export function deviceWarnings(accounts: readonly Locked[], files: Files): Warni
   });
 }
 
-/** systemd-nsresourced(8) lends ranges that all share; `subid` may name a plugin (subuid(5)). */
+/**
+ * systemd-nsresourced(8) lends ranges that all share, and from version 258 on one end of a pair of devices
+ * whose other end is here, where systemd-networkd leads it on (80-namespace-ns.network). `subid` may name
+ * a plugin (subuid(5)).
+ */
 export function lentUidsWarnings(nsresourced: boolean, nsswitch: string): Warning[] {
   const source = shown(/^subid:\s*(\S+)/m.exec(nsswitch)?.[1] ?? "files");
   const lent = {
-    reason: "systemd-nsresourced lends any account uids that are not locked",
+    reason:
+      "systemd-nsresourced lends any account uids that are not locked, and a network device: " +
+      "what it sends there comes as a neighbour's, and is forwarded or answered",
     remedy: "systemctl mask --now systemd-nsresourced.socket systemd-nsresourced.service",
+    urgency: 1,
   };
   const elsewhere = {
     reason: `subordinate uids come from ${source}, and only those in /etc/subuid are locked`,

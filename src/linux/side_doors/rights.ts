@@ -45,6 +45,19 @@ export function calledWarnings(accounts: readonly Locked[], files: Files): Warni
   });
 }
 
+/** Dropbear writes it when it begins to listen (dropbear(8)). */
+export const DROPBEAR = "/run/dropbear.pid";
+
+/** Dropbear, by whose session an account of an earlier version's connects as root (DROPBEAR_SVR_DROP_PRIVS). */
+export function dropbearWarnings(accounts: readonly Locked[], files: Files): Warning[] {
+  if (!files.has(DROPBEAR)) return [];
+  return warningOf(
+    withoutPorts(accounts),
+    "Dropbear before 2025.89 connects, as root, to any address for whoever logs in by it (ssh -L)",
+    `update it, start it with -j -k, or ${ONLY_PORT}`,
+  );
+}
+
 /** fail2ban's socket, and the files in which its setting is overridden (jail.conf(5)). */
 export const FAIL2BAN: readonly string[] = [
   ...["/run/fail2ban/fail2ban.sock", "/etc/fail2ban/jail.local", "/etc/fail2ban/jail.d/*"],
