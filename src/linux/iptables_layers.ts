@@ -188,16 +188,17 @@ export const REFUSE: Layer = {
 
 /**
  * What each range of subordinate uids has: the REJECT is for the account's own uid alone. The kernel
- * loops a copy of an IPv4 broadcast or multicast back before POSTROUTING is asked (ip_mc_output), without
- * an owner. Where this machine routes multicast, the copy is sent on. Of IPv6 it makes one behind that.
+ * loops a copy of an IPv4 multicast back before POSTROUTING is asked (ip_mc_output), without an owner.
+ * Where this machine routes multicast, the copy is sent on. Of IPv6 it makes one behind that.
  */
 export const EARLY: Layer = {
-  is: "DROP in mangle OUTPUT",
-  why: "drop what subordinate uids send by a real device before the kernel makes an ownerless " +
-    "copy of a multicast, which a router of multicast sends on",
+  is: "DROP of multicast in mangle OUTPUT",
+  why: "drop a multicast of subordinate uids before the kernel makes an ownerless copy of it, " +
+    "which a router of multicast sends on",
   table: "mangle",
   chain: "OUTPUT",
-  words: DROP.words,
+  // The address is asked first: so packets of others cost nothing more.
+  words: `-d 224.0.0.0/4 ${DROP.words}`,
   family: 4,
 };
 
@@ -240,6 +241,7 @@ export function layerOf(rule: Rule): Layer | undefined {
     if (rule.narrower || own.narrower) return rule.text === own.text;
     return rule.owner !== undefined &&
       rule.device === own.device && rule.protocol === own.protocol &&
+      rule.destination === own.destination &&
       (rule.otherThanPorts === undefined) === (own.otherThanPorts === undefined) &&
       (rule.target === own.target || layer === REFUSE && rule.target === "DROP");
   })?.layer;

@@ -15,6 +15,7 @@ export interface Rule {
   readonly device: string | undefined;
   /** `tcp`, `!tcp`, … */
   readonly protocol: string | undefined;
+  readonly destination: string | undefined;
   readonly owner: UidRange | undefined;
   readonly comment: string | undefined;
   /** The ports of `! --dports`. */
@@ -48,7 +49,7 @@ export function parseIptablesSave(text: string): { rules: Rule[]; chains: Set<st
 const UNDERSTOOD: ReadonlyMap<string, RegExp> = new Map(Object.entries({
   ...{ "-o": /^/, "!-o": /^/, "-p": /^/, "!-p": /^/, "-j": /^/, "-g": /^/, "--comment": /^/ },
   ...{ "--uid-owner": /^\d+(-\d+)?$/, "--reject-with": /^/, "!--dports": /^[\d,]+$/ },
-  "-m": /^(owner|comment|multiport)$/,
+  ...{ "-d": /^224\.0\.0\.0\/4$/, "-m": /^(owner|comment|multiport)$/ },
 }));
 
 /** One rule, as it is saved: `-A CHAIN …`. */
@@ -73,6 +74,7 @@ export function parseRule(table: string, text: string): Rule {
     words: text.slice(`-A ${chain} `.length).replace(/"([\w:.-]+)"/g, "$1"),
     device: said.get("-o"),
     protocol: said.get("-p"),
+    destination: said.get("-d"),
     owner: parseRange(said.get("--uid-owner") ?? ""),
     comment: said.get("--comment"),
     otherThanPorts: said.get("--dports")?.slice(1).split(",").map(Number),

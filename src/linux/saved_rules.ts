@@ -15,12 +15,20 @@ export const SAVED_FILES = [
   ...["/etc/sysconfig/iptables", "/etc/sysconfig/ip6tables", "/etc/sysconfig/nftables.conf"],
 ];
 
+/** What stands before the uids; the multicast of subordinate ones has a rule of its own. */
+const BEFORE = [
+  "! -o lo -m owner --uid-owner",
+  ...["", "ip daddr 224.0.0.0.4 "].flatMap((to) =>
+    ["", "meta "].map((meta) => `oifname != "lo" ${to}${meta}skuid`)
+  ),
+].join("|");
+
 /**
  * The rules of uids, as iptables-save and nft print them, for sed as well: an administrator may have
  * others for the same uid, to mark its packets or to log them, and those are his.
  */
 const refusing = (uids: string) =>
-  `(! -o lo -m owner --uid-owner|oifname != "lo" skuid|oifname != "lo" meta skuid) (${uids}) +` +
+  `(${BEFORE}) (${uids}) +` +
   "(-m comment --comment .?fishnet:|-j REJECT |(xt match .?comment.? +)?counter " +
   "(packets [0-9]+ bytes [0-9]+ )?(drop|reject|xt ))";
 /** Those that lead to a chain of ours. */

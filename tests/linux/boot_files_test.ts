@@ -193,10 +193,10 @@ async function byHand(
       for (const uids of [`${UID}`, ...ranges]) {
         const owner = ["-m", "owner", "--uid-owner", uids];
         // Of what is subordinate, before the kernel makes a copy of a multicast, too.
-        const early = six || uids === `${UID}` ? [] : ["OUTPUT"];
-        for (const chain of ["POSTROUTING", ...early]) {
+        const early = six || uids === `${UID}` ? [] : [["OUTPUT", "1", "-d", "224.0.0.0/4"]];
+        for (const place of [["POSTROUTING", "1"], ...early]) {
           await ipt(
-            ...["-t", "mangle", "-I", chain, "1", ...owner, "!", "-o", "lo"],
+            ...["-t", "mangle", "-I", ...place, ...owner, "!", "-o", "lo"],
             ...["-m", "comment", "--comment", "fishnet:agent_runner", "-j", "DROP"],
           );
         }

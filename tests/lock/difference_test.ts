@@ -201,7 +201,7 @@ function rangeRules(range: string, verb: "-I" | "-D" = "-I"): string[] {
   const lines = (six: string) => [
     `${verb} POSTROUTING${at} ${drop}`,
     jump(verb, six, range, at),
-    ...(six === "" ? [`${verb} OUTPUT${at} ${drop}`] : []),
+    ...(six === "" ? [`${verb} OUTPUT${at} -d 224.0.0.0/4 ${drop}`] : []),
   ];
   return verb === "-I"
     ? ["", "6"].flatMap((six) => change(`ip${six}tables`, "mangle", lines(six)))

@@ -152,7 +152,7 @@ lock_family() {
       owner="-m owner --uid-owner $range"
       drop="! -o lo $owner -m comment --comment ${quote}fishnet:$name$quote -j DROP"
       rule POSTROUTING "$drop"
-      [ "$1" = 6 ] || [ "$range" = "$uid" ] || rule OUTPUT "$drop"
+      [ "$1" = 6 ] || [ "$range" = "$uid" ] || rule OUTPUT "-d 224.0.0.0/4 $drop"
       if [ "$1" = 4 ]; then rule POSTROUTING "-o lo $owner -j fishnet"; else rule OUTPUT "$owner -j fishnet"; fi
     done
     change restore
