@@ -96,6 +96,7 @@ Deno.test("what the bus starts for whoever calls it is warned of without ports",
   assertEquals(found.map(({ account, reason }) => [account, reason.split(" ")[0]]), [
     ["a", "realmd"],
     ["a", "PackageKit"],
+    ["a", "OpenVPN"],
   ]);
   assertEquals(calledWarnings([limited], seen(CALLED_FILES)), []);
   assertEquals(calledWarnings([open], seen([])), []);

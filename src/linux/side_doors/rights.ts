@@ -27,21 +27,21 @@ export function sudoNameWarnings(accounts: readonly Locked[], settings: string):
 }
 
 /** Services that the bus starts, and that ask nobody whether the caller may: what each does for whoever calls. */
-const CALLED: Readonly<Record<string, string>> = {
-  realmd: "looks any domain up, and asks its servers",
-  PackageKit: "downloads the packages that it is told",
+const CALLED: Readonly<Record<string, readonly [name: string, does: string]>> = {
+  "org.freedesktop.realmd": ["realmd", "looks any domain up, and asks its servers"],
+  "org.freedesktop.PackageKit": ["PackageKit", "downloads the packages that it is told"],
+  "net.openvpn.v3.sessions": ["OpenVPN 3", "connects to any address, as a VPN,"],
 };
-const fileOf = (service: string) =>
-  `/usr/share/dbus-1/system-services/org.freedesktop.${service}.service`;
+const fileOf = (name: string) => `/usr/share/dbus-1/system-services/${name}.service`;
 
 /** The files by which the bus starts them. */
 export const CALLED_FILES: readonly string[] = Object.keys(CALLED).map(fileOf);
 
 /** Those that are there, for accounts without ports: with them, the bus denies all calls. */
 export function calledWarnings(accounts: readonly Locked[], files: Files): Warning[] {
-  return Object.entries(CALLED).flatMap(([service, does]) => {
+  return Object.entries(CALLED).flatMap(([name, [service, does]]) => {
     const reason = `${service} ${does} for whoever calls it on D-Bus`;
-    return files.has(fileOf(service)) ? warningOf(withoutPorts(accounts), reason, ONLY_PORT) : [];
+    return files.has(fileOf(name)) ? warningOf(withoutPorts(accounts), reason, ONLY_PORT) : [];
   });
 }
 
