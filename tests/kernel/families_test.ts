@@ -63,6 +63,7 @@ for (const backend of ["iptables", "nftables"] as const) {
 
     await t.step("what is loaded already is warned of", () => {
       const [warning] = warned("open");
+      assert(warning?.reason.includes("mac80211_hwsim"), warning?.reason);
       assert(warning?.remedy.endsWith(", and reboot"), warning?.remedy);
     });
 
@@ -73,7 +74,7 @@ for (const backend of ["iptables", "nftables"] as const) {
         for (const frame of [`sctp ${uid}`, `pppoe uid${uid}`, `tcp ${uid}`]) {
           assert(before.includes(frame), `${frame}: ${text("tries.open")}${before.join(", ")}`);
         }
-        for (const way of ["sctp_loopback", "l2tp_eth"]) {
+        for (const way of ["sctp_loopback", "l2tp_eth", "hwsim"]) {
           assert(tries("open").includes(`${way} ${uid} ok`), text("tries.open"));
         }
       }

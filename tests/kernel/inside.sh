@@ -52,7 +52,8 @@ look remedied
 rm /etc/modprobe.d/*
 ip netns exec outside perl /work/outside.pl >/work/frames &
 until grep -q ready /work/frames; do sleep 0.1; done
-tries open 'sctp pppoe smc sctp_loopback sctp_forged l2tp_eth'
+modprobe mac80211_hwsim radios=0
+tries open 'sctp pppoe smc sctp_loopback sctp_forged l2tp_eth hwsim'
 look open
 
 # An association from before the lock is told; one from after it can't be made.

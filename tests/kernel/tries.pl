@@ -3,7 +3,7 @@ use strict;
 use warnings;
 use Socket qw(:DEFAULT inet_pton pack_sockaddr_in6);
 $| = 1;
-my ($uid, $way) = @ARGV;
+my ($uid, $way, $neighbour, $name) = @ARGV;
 $) = "$uid $uid";
 $( = $uid;
 $< = $> = $uid;
@@ -92,4 +92,37 @@ if ($way eq "mark") {
     }
     kill KILL => -$child;
     said($is);
+} elsif ($way eq "hwsim") {
+    # A radio that is made in a network of its own is moved to this one: is it in this one then?
+    my $radio = "of$uid.$$";
+    my $child = fork // said(0);
+    if ($child == 0) {
+        exec qw(unshare --map-root-user --net perl), $0, $uid, "hwsim_inside", getppid, $radio;
+    }
+    waitpid $child, 0;
+    said(-e "/sys/class/ieee80211/$radio");
+} elsif ($way eq "hwsim_inside") {
+    # What generic netlink answers to a command with attributes.
+    sub asked {
+        my ($family, $command, %attributes) = @_;
+        socket my $s, 16, SOCK_RAW, 16 or said(0);
+        my $body = pack "C C S", $command, 1, 0;
+        while (my ($type, $value) = each %attributes) {
+            $body .= pack "S S a*", 4 + length $value, $type, $value;
+            $body .= "\0" x (-length($value) % 4);
+        }
+        send $s, pack("L S S L L a*", 16 + length $body, $family, 5, 1, 0, $body), 0;
+        recv $s, my $answer, 65536, 0;
+        return $answer;
+    }
+    # CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME: the number stands behind the name.
+    sub family {
+        my $answer = asked(16, 3, 2 => "$_[0]\0");
+        my $length = unpack "x20 S", $answer;
+        return unpack "x" . (24 + (($length + 3) & ~3)) . " S", $answer;
+    }
+    # HWSIM_CMD_NEW_RADIO, HWSIM_ATTR_RADIO_NAME; NL80211_CMD_SET_WIPHY_NETNS, NL80211_ATTR_WIPHY, _PID.
+    asked(family("MAC80211_HWSIM"), 4, 17 => "$name\0");
+    my $moves = family("nl80211");
+    asked($moves, 49, 1 => pack("L", $_), 82 => pack("L", $neighbour)) for 0 .. 9;
 }

@@ -9,9 +9,10 @@ import { type Locked, ONLY_PORT, warningOf, withoutPorts } from "./locked.ts";
 /**
  * Families of sockets that any account may open, of which the kernel sends packets without asking a
  * rule for a uid: by the module's name, which is also that in /proc/net/protocols, what the kernel asks
- * modprobe for (`socket`, net/socket.c, and the families' own `create`). The last is none: an account
- * makes such a device in a network of its own, and when that ends the kernel moves it to the first
- * network, as it does with a real one (default_device_exit_net).
+ * modprobe for (`socket`, net/socket.c, and the families' own `create`). The last two are none: an account
+ * makes such a device in a network of its own. When that ends the kernel moves the one to the first
+ * network, as it does with a real one (default_device_exit_net); the other the account moves there itself
+ * (nl80211_wiphy_netns).
  */
 const FAMILIES: Readonly<Record<string, string>> = {
   sctp: "net-pf-2-proto-132",
@@ -21,6 +22,7 @@ const FAMILIES: Readonly<Record<string, string>> = {
   tipc: "net-pf-30",
   rxrpc: "net-pf-33",
   l2tp_eth: "net-l2tp-type-5",
+  mac80211_hwsim: "net-pf-16-proto-16-family-MAC80211_HWSIM",
 };
 
 /** What modprobe is asked for. */
