@@ -16,19 +16,24 @@ export const PROXY_PORT = 3777;
 /** Longest name that Linux accepts: LOGIN_NAME_MAX of useradd(8), and of pf's anchor path. */
 const MAX_NAME_LENGTH = 32;
 
-/** A name as it is, checked in the reference page's order. @throws {FishnetError} in its words. */
+/** Why a name is none, in the reference page's order and words. */
+function faultOf(name: string): string | undefined {
+  if (name.length < 1 || name.length > MAX_NAME_LENGTH) return "must be 1-32 characters";
+  if (!/^[A-Za-z_]/.test(name)) return "must start with a letter or underscore";
+  return /^[A-Za-z0-9_-]+$/.test(name)
+    ? undefined
+    : "only alphanumeric, underscore, and hyphen are allowed";
+}
+
+/** A name as it is. @throws {FishnetError} in the reference page's words. */
 export function parseAccountName(name: string): string {
-  const invalid = (why: string) => new FishnetError(`invalid unix username '${name}': ${why}`);
-  if (name.length < 1 || name.length > MAX_NAME_LENGTH) throw invalid("must be 1-32 characters");
-  if (!/^[A-Za-z_]/.test(name)) throw invalid("must start with a letter or underscore");
-  if (!/^[A-Za-z0-9_-]+$/.test(name)) {
-    throw invalid("only alphanumeric, underscore, and hyphen are allowed");
-  }
-  return name;
+  const fault = faultOf(name);
+  if (fault === undefined) return name;
+  throw new FishnetError(`invalid unix username '${name}': ${fault}`);
 }
 
 /** Whether a name is one that the command line takes: accounts of other names cannot be asked for. */
-export const isAccountName = (name: string): boolean => /^[A-Za-z_][\w-]{0,31}$/.test(name);
+export const isAccountName = (name: string): boolean => faultOf(name) === undefined;
 
 /** @throws {FishnetError} for `root`; other names with uid 0 only the machine knows. */
 export function refuseRoot(name: string): void {

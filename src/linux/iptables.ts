@@ -75,28 +75,9 @@ export const iptables: Kind<Machine> = {
   },
 
   found(machine) {
-    const all = savedRules(machine).flatMap(chainsIn);
-    return savedRules(machine).flatMap((saved) => {
-      const { rules, family, variant, command } = saved;
-      const shadows = new Shadows(rules, variant);
-      const chains = chainsIn(saved);
-      const faultOf = (own: OwnChain) => {
-        const { is, fault } = chains.find((there) => there.own === own) ?? {};
-        // What leads to a chain that is mended in its place is sound then.
-        const isSound = (chain: Found) => chain.is === is && chain.fault === undefined;
-        return command === commandOf(family) && !all.some(isSound) ? undefined : fault;
-      };
-      return [
-        ...chains,
-        ...Object.entries(PLACES)
-          .flatMap(([table, names]) => names.flatMap((name) => shadows.withShadows(table, name)))
-          // A chain of somebody's may have a target's name.
-          .filter(({ rule: { table, target } }) =>
-            target === CHAIN || !saved.chains.has(`${table} ${target}`)
-          )
-          .flatMap(({ rule, shadow }) => foundRule(rule, shadow, saved, faultOf)),
-      ];
-    });
+    const rules = read.get(machine) ?? foundIn(machine);
+    read.set(machine, rules);
+    return rules;
   },
 
   make(pieces, machine) {
@@ -122,6 +103,34 @@ export const iptables: Kind<Machine> = {
     return chains === undefined ? stepsByName(ordered, changeOf) : stepsOf(ordered.map(changeOf));
   },
 };
+
+/** What was found on a machine: a plan that moves rules asks for it again. */
+const read = new WeakMap<Machine, Found[]>();
+
+function foundIn(machine: Machine): Found[] {
+  const all = savedRules(machine).flatMap(chainsIn);
+  return savedRules(machine).flatMap((saved) => {
+    const { rules, family, variant, command } = saved;
+    const shadows = new Shadows(rules, variant);
+    const chains = chainsIn(saved);
+    const faultOf = (own: OwnChain) => {
+      const { is, fault } = chains.find((there) => there.own === own) ?? {};
+      // What leads to a chain that is mended in its place is sound then.
+      const isSound = (chain: Found) => chain.is === is && chain.fault === undefined;
+      return command === commandOf(family) && !all.some(isSound) ? undefined : fault;
+    };
+    return [
+      ...chains,
+      ...Object.entries(PLACES)
+        .flatMap(([table, names]) => names.flatMap((name) => shadows.withShadows(table, name)))
+        // A chain of somebody's may have a target's name.
+        .filter(({ rule: { table, target } }) =>
+          target === CHAIN || !saved.chains.has(`${table} ${target}`)
+        )
+        .flatMap(({ rule, shadow }) => foundRule(rule, shadow, saved, faultOf)),
+    ];
+  });
+}
 
 /** The chains that rules lead to, and that are sound in the other variant alone. */
 function chainsFor(pieces: readonly Piece[], machine: Machine): Piece[] {

@@ -32,20 +32,24 @@ export function savedQuestions({ files, answers }: Known): Questions {
     {},
     ...familiesOf(files).map((family): Questions => {
       const save = (variant?: Variant) => [`${commandOf(family, variant)}-save`];
-      const [tables, ip] = family === 4 ? [LEGACY_TABLES[0], "ip"] : [LEGACY_TABLES[1], "ip6"];
+      const tables = LEGACY_TABLES[family === 4 ? 0 : 1]!;
+      const listed = (table: string) => ["nft", "list", "table", inNft(family), table];
       const isBlind = isGone(`${family} nft`) && isGone(plain ? `${family} plain` : "iptables");
       const listings = hiddenTables({ answers }, family)
-        .map((table) => [listingOf(family, table), ["nft", "list", "table", ip, table]] as const);
+        .map((table) => [listingOf(family, table), listed(table)] as const);
       return {
         ...Object.fromEntries(listings),
         [`${family} nft`]: save("nft"),
         ...(files.get(tables)?.text.trim() && { [`${family} legacy`]: save("legacy") }),
         ...(plain && isGone(`${family} ${plain}`) && { [`${family} plain`]: save() }),
-        ...(isBlind && { [`${family} by nft`]: ["nft", "list", "table", ip, "mangle"] }),
+        ...(isBlind && { [`${family} by nft`]: listed("mangle") }),
       };
     }),
   );
 }
+
+/** The family, as nft calls it. */
+const inNft = (family: Family) => family === 4 ? "ip" : "ip6";
 
 const HIDDEN = /table [`'](\S+)' is incompatible/gi;
 
@@ -106,11 +110,14 @@ function refuseHidden(machine: Machine, family: Family): void {
     const mayBeOurs = (line: string) =>
       /fishnet|skuid|owner/.test(line) && !line.endsWith(" accept");
     if (exitCode === 0 && !stdout.split("\n").some(mayBeOurs)) continue;
-    const [tool, ip] = [commandOf(family, "nft"), family === 4 ? "ip" : "ip6"];
     throw new UnreadableError(
-      `${tool} cannot read the table '${table}', which may hold a lock, since nft has put rules ` +
-        `there: take those out with nft delete rule (nft -a list table ${ip} ${table} has their ` +
-        "handles), or, where nft loaded all of it from a file, restore it with iptables-restore",
+      `${
+        commandOf(family, "nft")
+      } cannot read the table '${table}', which may hold a lock, since nft has put rules ` +
+        `there: take those out with nft delete rule (nft -a list table ${
+          inNft(family)
+        } ${table} has ` +
+        "their handles), or, where nft loaded all of it from a file, restore it with iptables-restore",
     );
   }
 }

@@ -1,6 +1,6 @@
 /** What `verify` knows of Linux: by which words it refuses, and how the kernel is asked for a route. */
 import type { Answer } from "../root.ts";
-import type { Attempt, Family, Trying } from "../lock/tries.ts";
+import { type Attempt, type Family, isLoopback, type Trying } from "../lock/tries.ts";
 import { shown } from "../shown.ts";
 
 /** The errors are those of a rule that rejects, and of one that prohibits. */
@@ -32,7 +32,7 @@ export const trying: Trying = {
 
   async isHere(ask, family, address) {
     // The kernel takes :: for ::1 (tcp_v6_connect).
-    if (/^(127\.|::1?$)/.test(address)) return true;
+    if (isLoopback(address)) return true;
     const words = ["ip", `-${family}`, "route", "get", address];
     return (await ask(words, { seconds: 3 })).stdout.startsWith("local ");
   },

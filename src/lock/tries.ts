@@ -131,6 +131,9 @@ export interface Attempt {
 /** One address a family. */
 export type Addresses = ReadonlyMap<Family, string>;
 
+/** Whether an address is loopback's, or `::`, which leads there: each machine's own. */
+export const isLoopback = (address: string): boolean => /^(127\.|::1?$)/.test(address);
+
 /** What a system knows of tries. */
 export interface Trying {
   /** The errors by which its filter refuses a call that sends; a control must get through. */

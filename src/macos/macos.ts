@@ -2,7 +2,7 @@
 import { FishnetError } from "../errors.ts";
 import type { Holder, Holdings } from "../lock/holder.ts";
 import type { Found, Kind, LockOfAccount, Piece } from "../lock/piece.ts";
-import type { Trying } from "../lock/tries.ts";
+import { isLoopback, type Trying } from "../lock/tries.ts";
 import { single } from "../lock/uid_range.ts";
 import type { System } from "../system.ts";
 import { accountsOf, isRule, rules, unseen } from "./anchor.ts";
@@ -51,7 +51,7 @@ const trying: Trying = {
   drops: true,
   familiesOf: (_look, targets) => Promise.resolve([...targets?.keys() ?? [4, 6] as const]),
   async isHere(ask, _family, address) {
-    if (/^(127\.|::1?$)/.test(address)) return true;
+    if (isLoopback(address)) return true;
     return (await ask(["ifconfig"], { seconds: 3 })).stdout.split(/\s+/).includes(address);
   },
 };
